@@ -1,0 +1,102 @@
+"""What a decision asks of the model, and what it is told: the port between the torch-free core and the surrogate.
+
+Public: Advisor, Goal, Request, Proposal, initial_point, random_step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from arqon_gp.comparison import Expectation, Yardstick
+from arqon_gp.config import Config
+from arqon_gp.design import sobol, spread
+from arqon_gp.records import Params, Prediction, Refitted
+from arqon_gp.space import Box
+from arqon_gp.study import Study
+
+FALLBACK_POINTS = 64
+
+
+class Goal(Enum):
+    """What a proposal is for."""
+
+    PROBE = "probe"  # initial design
+    IMPROVE = "improve"  # a better config, or more of the front
+    RECOVER = "recover"  # the highest P(all limits hold)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Where to look for the next config.
+
+    `box` is what the guard permits. `number` is the candidate's, which seeds its random stream. `pending`: configs handed out
+    and not answered. `confidence`: the least P(all limits hold); None without guardrails or limits. If no point of the box
+    reaches it, `cautious` is the box of a cautious step, `fraction` of max_delta wide.
+    """
+
+    goal: Goal
+    box: Box
+    number: int
+    pending: Sequence[Params] = ()
+    confidence: float | None = None
+    cautious: Box | None = None
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A config of the box with what is expected of it; see records.Issued."""
+
+    params: Params
+    reason: str
+    predicted: dict[str, Prediction] | None = None
+    improvement: float | None = None
+    p_limits: float | None = None
+    fraction: float | None = None
+    fallback: str | None = None
+
+
+def initial_point(config: Config, request: Request) -> Proposal:
+    """The scrambled Sobol point of the request's number, laid into the box."""
+    u = sobol(len(config.space.knobs), request.number, config.rng_seed)[-1]
+    return Proposal(spread(config.space, request.box, u), "initial design: a scrambled Sobol point")
+
+
+def random_step(config: Config, request: Request, here: Params, why: str) -> Proposal:
+    """A random point of the box other than what runs: what is left when no model can choose."""
+    space = config.space
+    careful = request.confidence is not None and request.cautious is not None and not request.cautious.empty
+    box = request.cautious if careful and request.cautious else request.box
+    points = sobol(len(space.knobs), FALLBACK_POINTS, config.rng_seed, stream=request.number)
+    other = (p for u in points if not space.same(p := spread(space, box, u), here))
+    return Proposal(next(other, here), f"a random legal step: {why}", fallback=why)
+
+
+class Advisor(Protocol):
+    """The model's side of a decision. Its answers depend on the study and the request alone."""
+
+    def refit(self, study: Study) -> Refitted | None:
+        """Fit to what is known now; the hyperparameters, or None when nothing can be fitted."""
+
+    def expectation(self, study: Study, yard: Yardstick) -> Expectation:
+        """What the surrogate expects of a config from all others."""
+
+    def propose(self, study: Study, yard: Yardstick, request: Request) -> Proposal:
+        """A config of the box."""
+
+    def predict(self, study: Study, params: Params) -> dict[str, Prediction] | None:
+        """The next window at a config, noise included; None without a model."""
+
+    def best(self, study: Study, yard: Yardstick, among: Sequence[Params]) -> Params:
+        """The best config by posterior mean: of these, or of the whole space if there are none."""
+
+    def gain(self, study: Study, yard: Yardstick, params: Params, over: Params) -> float:
+        """Posterior mean of the difference in utility."""
+
+    def describe(self, study: Study, params: Params) -> tuple[dict[str, Prediction], float] | None:
+        """The outcomes at a config, free of noise, and P(all limits hold); None without a model."""
+
+

@@ -1,0 +1,320 @@
+"""What the measured windows say about what runs, last_good, and the best confirmed config. No torch.
+
+The surrogate enters as a prior only: what it expects of a config from all the others. How far it is mistrusted shrinks with
+the number of configs measured. Series: the utility (raw utility units) and each modelled outcome (model space).
+Public: UTILITY, Expectation, Windows, Yardstick, yardstick, Question, Comparison, compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from arqon_gp.config import Config
+from arqon_gp.evidence import Evidence, Noise, interval, p_below, p_beyond, window_noise
+from arqon_gp.history import History, Key, key, known_variance, model_values
+from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Limit, Utility
+from arqon_gp.records import Params
+from arqon_gp.space import Floats
+
+UTILITY = "utility"
+ENOUGH_DOF = 8  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
+MISTRUST_STDS = 3.0  # prior scale of a level around the surrogate's word, in window stds, before it has proved itself
+MISTRUST_CONFIGS = 5.0  # after J configs it is MISTRUST_STDS sqrt(5 / (5 + J))
+LEAST_MISTRUST_STDS = 0.5
+DRIFT_STDS = 1.0  # prior scale of a change of level: most of the time there is none
+FLAT_STDS = 30.0  # prior scale of a level nothing is known about
+FEW_WINDOWS = 3  # a study with fewer windows has no noise to judge a breach by: the raw value counts
+
+# what the surrogate expects at a config from all others: series -> (mean, std); None without a surrogate
+Expectation = Callable[[Params], Mapping[str, tuple[float, float]] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """All windows as series: value and known variance (n, 1 + m), NaN where missing; column 0 is the utility."""
+
+    names: tuple[str, ...]
+    value: Floats
+    known: Floats
+    keys: tuple[Key, ...]
+    failed: tuple[bool, ...]
+    regimes: tuple[int, ...]
+
+    def column(self, name: str) -> int:
+        """Where a series stands."""
+        return self.names.index(name)
+
+    def rows(self, params: Params, first: int, last: int | None = None) -> list[int]:
+        """Rows of a config between two row numbers."""
+        wanted = key(params)
+        return [i for i in range(first, len(self.keys) if last is None else last) if self.keys[i] == wanted]
+
+    def complete(self, rows: Sequence[int]) -> list[int]:
+        """Those rows that have every series."""
+        return [i for i in rows if np.isfinite(self.value[i]).all()]
+
+    def noise(self, j: int) -> Noise:
+        """Noise of a series: from the current regime if it tells enough, else from all."""
+        known = self.known[np.isfinite(self.value[:, j]), j]
+        mean_known = float(known.mean()) if len(known) else 0.0
+        for first in (self.regimes[-1], 0):
+            found = window_noise(self._groups(j, first), mean_known)
+            if found is not None and (found.dof >= ENOUGH_DOF or first == 0):
+                return found
+        seen = self.value[np.isfinite(self.value[:, j]), j]
+        spread = float(np.var(seen)) if len(seen) > 1 else (0.1 * float(seen[0])) ** 2 if len(seen) else 1.0
+        return Noise(spread, 1.0)
+
+    def _groups(self, j: int, first: int) -> list[Floats]:
+        groups: dict[tuple[int, Key], list[float]] = {}
+        bounds = self.regimes
+        for i in range(first, len(self.keys)):
+            regime = sum(start <= i for start in bounds)
+            groups.setdefault((regime, self.keys[i]), []).append(float(self.value[i, j]))
+        return [np.array(g) for g in groups.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """How windows are judged: the utility in use, the windows, the noise of each series, and the margins that matter.
+
+    `margins`: for the utility and each objective with its own min_effect, in the units of the series.
+    """
+
+    utility: Utility
+    windows: Windows
+    noise: Mapping[str, Noise]
+    margins: Mapping[str, float]
+
+    @property
+    def min_effect(self) -> float:
+        """The smallest difference in utility that matters."""
+        return self.margins[UTILITY]
+
+
+def yardstick(history: History, config: Config, baseline: Mapping[str, float]) -> Yardstick:
+    """The yardstick after these results."""
+    goals = config.goals
+    raw = np.array([goals.outcomes(row.values) for row in history.rows]).reshape(len(history), len(goals.objectives))
+    model = np.array([model_values(row, goals) for row in history.rows]).reshape(len(history), len(goals.modelled))
+    known = np.array([known_variance(row, goals) for row in history.rows]).reshape(model.shape)
+    keys, failed = tuple(key(r.params) for r in history.rows), tuple(r.failed for r in history.rows)
+    outcomes = Windows(goals.modelled, model, known, keys, failed, history.regimes)
+    noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}
+    sizes = _sizes(config, baseline, noise, raw)
+    utility = goals.utility(*_default_frame(config, baseline, sizes, raw))
+    with_utility = np.column_stack([utility(raw), model])
+    known_utility = _utility_variance(utility, raw, known, config)
+    windows = Windows((UTILITY, *goals.modelled), with_utility, np.column_stack([known_utility, known]), keys, failed, history.regimes)
+    noise[UTILITY] = windows.noise(0)
+    return Yardstick(utility, windows, noise, _margins(config, baseline, sizes, utility, noise[UTILITY]))
+
+
+def _sizes(config: Config, baseline: Mapping[str, float], noise: Mapping[str, Noise], raw: Floats) -> dict[str, float]:
+    """Size of each objective: the larger of |baseline| and 2 window stds; without guardrails its observed range."""
+    sizes = {}
+    for j, o in enumerate(config.goals.objectives):
+        seen = raw[np.isfinite(raw[:, j]), j]
+        if config.guardrails is None:
+            sizes[o.name] = float(np.ptp(seen)) if len(seen) else 0.0
+            continue
+        level = abs(baseline.get(o.name, float(np.median(seen)) if len(seen) else 0.0))
+        std = noise[o.name].std * (level if o.log else 1.0)
+        sizes[o.name] = max(level, BASELINE_NOISE_STDS * std)
+    return sizes
+
+
+def _default_frame(
+    config: Config, baseline: Mapping[str, float], sizes: Mapping[str, float], raw: Floats
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Centre and scale of the default utility: the baseline; without guardrails the best value seen of each objective."""
+    centre = {}
+    for j, o in enumerate(config.goals.objectives):
+        seen = raw[np.isfinite(raw[:, j]), j]
+        best = float((o.sign * seen).max() * o.sign) if len(seen) else 0.0
+        centre[o.name] = baseline.get(o.name, best)
+    return centre, {name: size if size > 0 else 1.0 for name, size in sizes.items()}
+
+
+def _utility_variance(utility: Utility, raw: Floats, known: Floats, config: Config) -> Floats:
+    """Known variance of the utility (n,): of the weighted sum; an upper bound for the Chebyshev value."""
+    names, total = config.goals.modelled, np.zeros(len(raw))
+    for j, o in enumerate(config.goals.objectives):
+        slope = utility.coefficients[j] * (np.where(np.isfinite(raw[:, j]), raw[:, j], 0.0) if o.log else 1.0)
+        total = total + slope**2 * known[:, names.index(o.name)]
+    return np.asarray(total)
+
+
+def _margins(
+    config: Config, baseline: Mapping[str, float], sizes: Mapping[str, float], utility: Utility, noise: Noise
+) -> dict[str, float]:
+    magnitude = sum(w * sizes[o.name] for w, o in zip(utility.weights, config.goals.objectives, strict=True))
+    guard = config.guardrails
+    margins = {UTILITY: _margin(guard.min_effect if guard else None, magnitude, noise.std)}
+    for o in config.goals.objectives:
+        if o.min_effect is not None:
+            raw = _margin(o.min_effect, sizes[o.name], 0.0)
+            margins[o.name] = math.log1p(raw / sizes[o.name]) if o.log and sizes[o.name] > 0 else raw
+    return margins
+
+
+def _margin(effect: Effect | None, size: float, noise_std: float) -> float:
+    if effect is None:
+        return max(0.01 * size, 0.5 * noise_std)
+    return effect.amount if effect.amount is not None else (effect.share or 0.0) * size
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be compared. `since`: the first row whose windows of last_good are held against its former level."""
+
+    running: Params | None
+    last_good: Params
+    confirmed: Sequence[Params] = ()
+    suspect: Params | None = None
+    since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one config stands: complete and failed windows in this regime, P(worse than last_good), P(all limits hold)."""
+
+    windows: int = 0
+    failures: int = 0
+    worse: float = 0.0
+    holds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Probabilities. `running`, `good`, `suspect`: their standings; `worse_than_best`: what runs against the best confirmed.
+
+    `breach`: P(a limit is truly broken) by the last window of what runs alone, and which limit.
+    `sunk`, `risen`: last_good is below, above its former level by more than min_effect, from its windows since `since`.
+    """
+
+    running: Standing
+    good: Standing
+    suspect: Standing
+    worse_than_best: float = 0.0
+    breach: float = 0.0
+    breached: Limit | None = None
+    sunk: float = 0.0
+    risen: float = 0.0
+    new_windows: int = 0
+
+
+class _Judge:
+    """One question against one yardstick; `first` is where the current regime begins."""
+
+    def __init__(self, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation) -> None:
+        self.yard, self.config, self.baseline, self.expect = yard, config, baseline, expect
+        self.windows, self.first = yard.windows, yard.windows.regimes[-1]
+        configs = len(set(self.windows.keys[self.first :]))
+        self.mistrust = max(MISTRUST_STDS * math.sqrt(MISTRUST_CONFIGS / (MISTRUST_CONFIGS + configs)), LEAST_MISTRUST_STDS)
+
+    def evidence(self, params: Params, name: str, first: int | None = None, last: int | None = None) -> Evidence:
+        """The windows of a config in a series, with the surrogate's word as prior."""
+        j, std = self.windows.column(name), self.yard.noise[name].std
+        rows = self.windows.rows(params, self.first if first is None else first, last)
+        rows = [i for i in rows if np.isfinite(self.windows.value[i, j])]
+        value, known = self.windows.value[rows, j], self.windows.known[rows, j]
+        word = (self.expect(params) or {}).get(name)
+        if word is None:
+            seen = self.windows.value[self.first :, j]
+            seen = seen[np.isfinite(seen)]
+            word = (float(np.median(seen)) if len(seen) else 0.0, FLAT_STDS * std)
+        return Evidence(value, known, word[0], math.hypot(word[1], self.mistrust * std))
+
+    def worse(self, a: Params, b: Params) -> float:
+        """P(a worse than b): on the utility or on an objective with a min_effect of its own, whichever is likelier."""
+        signs = {o.name: o.sign for o in self.config.goals.objectives}
+        worst = 0.0
+        for name, margin in self.yard.margins.items():
+            ours, theirs = self.evidence(a, name), self.evidence(b, name)
+            if signs.get(name, 1) < 0:
+                ours, theirs = theirs, ours
+            worst = max(worst, p_below(ours, theirs, margin, self.yard.noise[name]))
+        return worst
+
+    def standing(self, params: Params, last_good: Params) -> Standing:
+        """How a config stands in this regime."""
+        rows = self.windows.rows(params, self.first)
+        failures = sum(self.windows.failed[i] for i in rows)
+        complete = len(self.windows.complete(rows))
+        worse = 0.0 if key(params) == key(last_good) or not complete else self.worse(params, last_good)
+        return Standing(complete, failures, worse, self.holds(params, rows))
+
+    def holds(self, params: Params, rows: Sequence[int]) -> float:
+        """P(all limits hold): product over limits, times the share of windows that did not fail."""
+        p = 1.0 - sum(self.windows.failed[i] for i in rows) / max(len(rows), 1)
+        for limit in self.config.goals.limits:
+            bound = self._bound(limit)
+            if bound is not None:
+                beyond = p_beyond(self.evidence(params, limit.outcome), bound, self.yard.noise[limit.outcome])
+                p *= 1.0 - beyond if limit.side > 0 else beyond
+        return p
+
+    def breach(self, params: Params) -> tuple[float, Limit | None]:
+        """The likeliest breach by the last window of a config alone."""
+        rows = self.windows.rows(params, self.first)
+        found: tuple[float, Limit | None] = (0.0, None)
+        for limit in self.config.goals.limits:
+            bound, j = self._bound(limit), self.windows.column(limit.outcome)
+            if rows and bound is not None and np.isfinite(self.windows.value[rows[-1], j]):
+                distance = limit.side * (float(self.windows.value[rows[-1], j]) - bound)
+                p = self._p_distance(distance, limit.outcome, float(self.windows.known[rows[-1], j]))
+                found = max(found, (p, limit), key=lambda pair: pair[0])
+        return found
+
+    def _p_distance(self, distance: float, name: str, known: float) -> float:
+        if len(self.windows.complete(range(len(self.windows.keys)))) < FEW_WINDOWS:
+            return 1.0 if distance > 0 else 0.0
+        noise = self.yard.noise[name]
+        std = math.sqrt(noise.variance + known)
+        return float(stats.t.cdf(distance / std, noise.dof)) if std > 0 else float(distance > 0)
+
+    def _bound(self, limit: Limit) -> float | None:
+        bound = limit.bound(self.baseline)
+        return None if bound is None else self.config.goals.to_model(limit.outcome, bound)
+
+    def moved(self, last_good: Params, since: int) -> tuple[float, float, int]:
+        """P(below), P(above its former level by more than min_effect), and the number of new complete windows."""
+        new = self.windows.complete(self.windows.rows(last_good, since))
+        if not new or not self.windows.complete(self.windows.rows(last_good, self.first, since)):
+            return 0.0, 0.0, len(new)
+        noise, margin = self.yard.noise[UTILITY], self.yard.min_effect
+        former = self.evidence(last_good, UTILITY, self.first, since)
+        now = self.evidence(last_good, UTILITY, since)
+        now = Evidence(now.windows, now.known, former.middle, DRIFT_STDS * noise.std)
+        return p_below(now, former, margin, noise), p_below(former, now, margin, noise), len(new)
+
+
+def compare(
+    question: Question, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation
+) -> Comparison:
+    """The answers to a question; cheap ones where nothing runs for sure or nothing is suspected."""
+    judge = _Judge(yard, config, baseline, expect)
+    good = judge.standing(question.last_good, question.last_good)
+    running = Standing() if question.running is None else judge.standing(question.running, question.last_good)
+    suspect = Standing() if question.suspect is None else judge.standing(question.suspect, question.last_good)
+    breach, breached = (0.0, None) if question.running is None else judge.breach(question.running)
+    sunk, risen, new = (0.0, 0.0, 0) if question.since is None else judge.moved(question.last_good, question.since)
+    return Comparison(
+        running, good, suspect, _against_best(judge, question, running), breach, breached, sunk, risen, new
+    )
+
+
+def _against_best(judge: _Judge, question: Question, running: Standing) -> float:
+    """P(what runs is worse than the confirmed config with the highest level)."""
+    others = [p for p in question.confirmed if question.running is None or key(p) != key(question.running)]
+    if question.running is None or not running.windows or not others:
+        return 0.0
+    noise = judge.yard.noise[UTILITY]
+    best = max(others, key=lambda p: interval(judge.evidence(p, UTILITY), noise)[0])
+    return running.worse if key(best) == key(question.last_good) else judge.worse(question.running, best)

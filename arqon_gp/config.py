@@ -1,0 +1,557 @@
+"""The config: JSON text, dict or Config in, a checked immutable Config out. The only file that knows the JSON keys.
+
+Public: Config, Guardrails, the step limits, parse, config_schema, differences.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from arqon_gp.errors import ConfigError, NotSupportedYet
+from arqon_gp.objectives import Effect, Goals, Limit, Objective
+from arqon_gp.records import Params, Scalar
+from arqon_gp.space import Categorical, Integer, Knob, Real, Space, check_value, from_unit, nearest, whole_domain
+
+log = logging.getLogger("arqon_gp")
+
+PRESETS = {"conservative": 0.05, "balanced": 0.10, "aggressive": 0.20}  # max_delta as a share of each range
+TOLD = {"later": 0, "unknown": 1, "form": 2}  # our own error types, the one that says most first
+LATENCY_NAME = re.compile(r"latency|_ms$|_us$|_s$")
+
+
+@dataclass(frozen=True, slots=True)
+class Absolute:
+    """At most `delta` in raw units, either way; 0 freezes the knob."""
+
+    delta: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """At most by this factor, either way, on a log knob; but always at least `floor` raw units."""
+
+    factor: float
+    floor: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MayChange:
+    """Any choice of a categorical knob, or none but the present one."""
+
+    allowed: bool
+
+
+StepLimit = Absolute | Ratio | MayChange | None  # None: free
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrails:
+    """What the operator permits. `steps`: one limit a knob, in the order of the space."""
+
+    steps: tuple[StepLimit, ...]
+    min_interval_s: float = 0.0
+    rollback_on_regression: bool = True
+    min_effect: Effect | None = None
+    windows_to_promote: int = 2
+    max_rollbacks_per_hour: int = 3
+    on_rate_limit: Literal["hold", "wait", "raise"] = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A checked config. `start` is what is taken to run before anything is reported, `initial` whether it was given."""
+
+    rng_seed: int
+    name: str
+    space: Space
+    goals: Goals
+    start: Params
+    initial: bool
+    budget: int | None = None
+    budget_cost: float | None = None
+    probe_ratio: float = 0.2
+    guardrails: Guardrails | None = None
+    exact: frozenset[str] = frozenset()
+    pending_ttl_s: float | None = None
+    settle_s: float = 0.0
+    canonical: str = "{}"
+
+    def __hash__(self) -> int:
+        return hash(self.canonical)
+
+
+# ---- the JSON ----------------------------------------------------------------------------------------------------
+
+
+class _Section(BaseModel):
+    """A JSON object whose unknown keys are refused by name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_keys(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        for key in given:
+            if key in cls.later:
+                raise PydanticCustomError("later", "{key}", {"key": key})
+            if key not in cls.model_fields:
+                allowed = ", ".join(cls.model_fields)
+                raise PydanticCustomError("unknown", "unknown key '{key}'; allowed: {allowed}", {"key": key, "allowed": allowed})
+        return given
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _periodic_comes_later(value: object) -> object:
+    if _lower(value) == "periodic":
+        raise PydanticCustomError("later", "scale periodic", {})
+    return _lower(value)
+
+
+def _or_say(expected: str) -> WrapValidator:
+    """Of a union only the wanted forms are told, not the failure of each branch; a refused key is told as it is."""
+
+    def check(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            if any(e["type"] in TOLD for e in error.errors()):
+                raise
+            raise PydanticCustomError("form", "expected {expected}", {"expected": expected}) from None
+
+    return WrapValidator(check)
+
+
+Percent = Annotated[str, Field(pattern=r"^\s*\d+(\.\d+)?\s*%\s*$")]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Choice = bool | int | float | str
+EffectSize = Annotated[Positive | Percent, _or_say('a number > 0 or a percentage like "5%"')]
+Bound = Annotated[
+    float | Annotated[str, Field(pattern=r"^\s*[0-9.eE+-]+\s*\*\s*baseline\s*$")],
+    _or_say('a number or "1.1*baseline"'),
+]
+
+
+class _Bound(_Section):
+    """One knob. `type` absent means float."""
+
+    later = frozenset({"special", "active_if", "switch_cost_s", "ordered", "period"})
+    type: Annotated[Literal["float", "int", "categorical", "bool"], BeforeValidator(_lower)] = "float"
+    min: float | None = None
+    max: float | None = None
+    scale: Annotated[Literal["linear", "log"], BeforeValidator(_periodic_comes_later)] = "linear"
+    step: Positive | None = None
+    choices: list[Choice] | None = None
+    initial: Choice | None = None
+
+
+class _ObjectiveModel(_Section):
+    """One objective: a direction with what may go with it."""
+
+    direction: Annotated[Literal["minimize", "maximize", "min", "max"], BeforeValidator(_lower)]
+    weight: Positive | None = None
+    scale: Annotated[Literal["linear", "log"], BeforeValidator(_lower)] | None = None
+    threshold: float | None = None
+    min_effect: EffectSize | None = None
+
+
+class _ConstraintModel(_Section):
+    """A limit on an outcome: a number, or `"1.1*baseline"`."""
+
+    max: Bound | None = None
+    min: Bound | None = None
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class _RatioModel(_Section):
+    """At most by this factor (log knobs)."""
+
+    later = frozenset({"special"})
+    ratio: Annotated[float, Field(gt=1)]
+
+
+class _UpDownModel(_Section):
+    """The way back must be legal too, so the reach is the smaller of both."""
+
+    up: NotNegative
+    down: NotNegative
+
+
+Delta = Annotated[
+    NotNegative | Percent | _RatioModel | _UpDownModel | None,
+    _or_say('a number >= 0, a percentage like "10%", {"ratio": 1.5} or {"up": 10, "down": 5}'),
+]
+Deltas = Annotated[list[Delta] | dict[str, Delta], _or_say("a list in the order of bounds, or an object by knob name")]
+
+
+class _GuardrailsModel(_Section):
+    """What the operator permits."""
+
+    later = frozenset({"direction_flip_limit", "max_cumulative_delta_per_minute", "change_windows", "mode"})
+    preset: Literal["conservative", "balanced", "aggressive"] = "balanced"
+    max_delta: Deltas | None = None
+    max_updates_per_second: Positive | None = None
+    rollback_on_regression: bool = True
+    min_effect: EffectSize | None = None
+    windows_to_promote: Annotated[int, Field(ge=1)] = 2
+    max_rollbacks_per_hour: Annotated[int, Field(ge=0)] = 3
+    on_rate_limit: Literal["hold", "wait", "raise"] = "hold"
+
+
+def _direction_alone(value: object) -> object:
+    return {"direction": value} if isinstance(value, str) else value
+
+
+def _expressions_come_later(value: object) -> object:
+    if isinstance(value, str):
+        raise PydanticCustomError("later", "an expression between knobs", {})
+    return value
+
+
+def _max_ask_comes_later(value: object) -> object:
+    if isinstance(value, Mapping) and "max_ask_s" in value:
+        raise PydanticCustomError("later", "max_ask_s", {})
+    return value
+
+
+class _ConfigModel(_Section):
+    """The config of a study."""
+
+    later = frozenset({"context", "exploration_budget"})
+    seed: Annotated[int, Field(ge=0)]
+    bounds: Annotated[dict[str, _Bound], Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)] = "default"
+    budget: Annotated[int, Field(ge=0)] | None = None
+    budget_cost: Positive | None = None
+    initial: dict[str, Choice] | None = None
+    objectives: (
+        Annotated[
+            dict[str, Annotated[_ObjectiveModel, BeforeValidator(_direction_alone)]], Field(min_length=1, max_length=4)
+        ]
+        | None
+    ) = None
+    constraints: dict[str, Annotated[_ConstraintModel, BeforeValidator(_expressions_come_later)]] = {}
+    guardrails: _GuardrailsModel | None = None
+    noise: dict[str, Literal["infer", "exact"]] = {}
+    probe_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
+    pending_ttl_s: Positive | None = None
+    settle_s: NotNegative = 0.0
+    strategy_params: Annotated[dict[str, Any] | None, BeforeValidator(_max_ask_comes_later)] = None
+
+
+# ---- checking ----------------------------------------------------------------------------------------------------
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of the config, as this version takes it."""
+    return _ConfigModel.model_json_schema()
+
+
+def parse(config: str | Mapping[str, Any] | Config) -> Config:
+    """A checked Config; ConfigError names the path, what was found and what is allowed."""
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, str):
+        try:
+            config = json.loads(config)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"not JSON: {error}") from error
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"expected an object with seed and bounds, found {type(config).__name__}")
+    try:
+        model = _ConfigModel.model_validate(dict(config))
+    except ValidationError as error:
+        raise _as_config_error(error) from error
+    return _build(model)
+
+
+def differences(stored: str, given: str) -> str:
+    """How two canonical configs differ, key by key: `budget: 40 in the journal, 50 given`."""
+    a, b = json.loads(stored), json.loads(given)
+    keys = [key for key in dict.fromkeys([*a, *b]) if json.dumps(a.get(key)) != json.dumps(b.get(key))]
+    return "; ".join(f"{key}: {json.dumps(a.get(key))} in the journal, {json.dumps(b.get(key))} given" for key in keys)
+
+
+def _as_config_error(error: ValidationError) -> ConfigError:
+    first = _closest(error)
+    path = ".".join(str(part) for part in first["loc"] if not _is_union_tag(str(part)))
+    where = f"{path}: " if path else ""
+    if first["type"] == "later":
+        return NotSupportedYet(f"{where}{first['msg']} is not supported yet; remove it")
+    if first["type"] == "missing":
+        return ConfigError(f"{where}is required")
+    found = "" if first["type"] == "unknown" else f"; found {first['input']!r:.80}"
+    return ConfigError(f"{where}{first['msg']}{found}")
+
+
+def _closest(error: ValidationError) -> Any:
+    """The error that says most: of a union's branches the one that got deepest, a named key before a type mismatch."""
+    return min(error.errors(), key=lambda e: (TOLD.get(e["type"], 9), -len(e["loc"]) if e["type"] in TOLD else 0))
+
+
+def _is_union_tag(part: str) -> bool:
+    return part.startswith(("_", "function-", "constrained-", "list[", "dict[")) or part in {"float", "int", "str", "bool"}
+
+
+def _build(model: _ConfigModel) -> Config:
+    space = Space(tuple(_knob(name, bound) for name, bound in model.bounds.items()))
+    start, initial = _start(space, model)
+    goals = _goals(model)
+    unknown = [name for name in model.noise if name not in goals.modelled]
+    if unknown:
+        raise ConfigError(f"noise.{unknown[0]}: no such outcome; the modelled ones are {', '.join(goals.modelled)}")
+    return Config(
+        rng_seed=model.seed,
+        name=model.name,
+        space=space,
+        goals=goals,
+        start=start,
+        initial=initial,
+        budget=model.budget,
+        budget_cost=model.budget_cost,
+        probe_ratio=model.probe_ratio,
+        guardrails=_guardrails(space, model.guardrails) if model.guardrails else None,
+        exact=frozenset(name for name, how in model.noise.items() if how == "exact"),
+        pending_ttl_s=model.pending_ttl_s,
+        settle_s=model.settle_s,
+        canonical=model.model_dump_json(exclude_defaults=True),
+    )
+
+
+def _knob(name: str, b: _Bound) -> Knob:
+    at = f"bounds.{name}"
+    if b.type in ("categorical", "bool"):
+        extra = [key for key in ("min", "max", "step") if getattr(b, key) is not None]
+        if extra or b.scale != "linear":
+            raise ConfigError(f"{at}: {extra[0] if extra else 'scale'} has no meaning for type {b.type}")
+        if b.type == "bool":
+            if b.choices is not None:
+                raise ConfigError(f"{at}: a bool has no choices; remove them or use type categorical")
+            return Categorical(name, (False, True))
+        if not b.choices or any(b.choices.index(c) != i for i, c in enumerate(b.choices)):
+            raise ConfigError(f"{at}: a categorical needs choices, each once; found {b.choices!r}")
+        return Categorical(name, tuple(b.choices))
+    if b.choices is not None:
+        raise ConfigError(f"{at}: choices need type categorical; found type {b.type}")
+    return _number(name, b, at)
+
+
+def _number(name: str, b: _Bound, at: str) -> Knob:
+    if b.min is None or b.max is None:
+        raise ConfigError(f"{at}: {'min' if b.min is None else 'max'} is required for type {b.type}")
+    if not b.min < b.max:
+        raise ConfigError(f"{at}: min must be below max; found min {b.min:g}, max {b.max:g}")
+    if b.scale == "log" and b.min <= 0:
+        raise ConfigError(f"{at}: scale log needs min > 0; found {b.min:g}")
+    if b.step is not None and b.step > b.max - b.min:
+        raise ConfigError(f"{at}: step {b.step:g} is wider than the range {b.max - b.min:g}")
+    if b.type == "float":
+        return Real(name, b.min, b.max, b.scale == "log", b.step)
+    for key, number in (("min", b.min), ("max", b.max), ("step", b.step or 1.0)):
+        if not number.is_integer():
+            raise ConfigError(f"{at}.{key}: type int needs a whole number; found {number:g}")
+    return Integer(name, int(b.min), int(b.max), b.scale == "log", int(b.step or 1))
+
+
+def _start(space: Space, model: _ConfigModel) -> tuple[Params, bool]:
+    """What is taken to run first: `initial`, then `bounds.*.initial`, then the centre, which is logged."""
+    given = dict(model.initial or {})
+    unknown = [name for name in given if name not in space.names]
+    if unknown:
+        raise ConfigError(f"initial.{unknown[0]}: no such knob; the knobs are {', '.join(space.names)}")
+    start: Params = {}
+    for knob in space:
+        own = model.bounds[knob.name].initial
+        if own is not None and knob.name in given and own != given[knob.name]:
+            raise ConfigError(
+                f"{knob.name} has two initial values: {given[knob.name]!r} in initial, {own!r} in bounds; keep one"
+            )
+        value = given.get(knob.name, own)
+        start[knob.name] = _centre(knob) if value is None else _initial_value(knob, value)
+    initial = bool(given) or any(b.initial is not None for b in model.bounds.values())
+    filled = [n for n in space.names if n not in given and model.bounds[n].initial is None]
+    if filled and (initial or model.guardrails):
+        log.warning("no initial value for %s: %s taken", ", ".join(filled), {n: start[n] for n in filled})
+    return start, initial
+
+
+def _initial_value(knob: Knob, value: Scalar) -> Scalar:
+    try:
+        checked = check_value(knob, value)
+    except ValueError as error:
+        raise ConfigError(f"initial.{error}") from error
+    if not isinstance(knob, Categorical) and not knob.low <= float(checked) <= knob.high:
+        raise ConfigError(f"initial.{knob.name}: {checked!r} is outside {knob.low:g}..{knob.high:g}")
+    if isinstance(knob, Integer) and not isinstance(checked, int):
+        raise ConfigError(f"initial.{knob.name}: type int needs a whole number; found {checked!r}")
+    return checked
+
+
+def _centre(knob: Knob) -> Scalar:
+    """Centre of the range, of the log range on a log knob, the first choice of a categorical."""
+    if isinstance(knob, Categorical):
+        return knob.choices[0]
+    return nearest(knob, from_unit(knob, 0.5), whole_domain(knob))
+
+
+def _goals(model: _ConfigModel) -> Goals:
+    objectives = _objectives(model)
+    direction = {o.name: o.sign for o in objectives}
+    logs = {o.name for o in objectives if o.log}
+    limits: list[Limit] = []
+    for name, limit in model.constraints.items():
+        if limit.max is None and limit.min is None:
+            raise ConfigError(f"constraints.{name}: needs max or min")
+        is_log = name in logs or (name not in direction and limit.min is None and bool(LATENCY_NAME.search(name)))
+        for side, bound in ((1, limit.max), (-1, limit.min)):
+            if bound is not None:
+                limits.append(_limit(name, side, bound, limit.confidence, is_log))
+    return Goals(objectives, tuple(limits))
+
+
+def _limit(name: str, side: int, bound: float | str, confidence: float, is_log: bool) -> Limit:
+    relative = isinstance(bound, str)
+    text = bound.split("*")[0] if isinstance(bound, str) else bound
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise ConfigError(f'constraints.{name}: expected a number or "1.1*baseline"; found {bound!r}') from error
+    if is_log and number <= 0:
+        raise ConfigError(f"constraints.{name}: {number:g} can never hold for an outcome modelled in log space")
+    return Limit(name, side, number, relative, confidence, is_log)
+
+
+def _objectives(model: _ConfigModel) -> tuple[Objective, ...]:
+    if not model.objectives:
+        return (Objective("value", -1, 1.0),)
+    unweighted = [name for name, o in model.objectives.items() if o.weight is None]
+    if unweighted and len(unweighted) != len(model.objectives):
+        raise ConfigError(f"objectives.{unweighted[0]}: weight is missing; give every objective one, or none")
+    pareto = len(model.objectives) > 1 and bool(unweighted)
+    objectives = []
+    for name, o in model.objectives.items():
+        sign = 1 if o.direction in ("max", "maximize") else -1
+        default = "log" if sign < 0 and LATENCY_NAME.search(name) else "linear"
+        is_log = (o.scale or default) == "log"
+        if o.threshold is not None and not pareto:
+            raise ConfigError(f"objectives.{name}.threshold: has a meaning only for several objectives without weights")
+        objectives.append(Objective(name, sign, o.weight, is_log, o.threshold, _effect(o.min_effect)))
+    return tuple(objectives)
+
+
+def _effect(given: float | str | None) -> Effect | None:
+    match given:
+        case None:
+            return None
+        case str():
+            return Effect(share=_percent(given))
+        case _:
+            return Effect(amount=given)
+
+
+def _percent(text: str) -> float:
+    return float(text.strip().rstrip("%")) / 100.0
+
+
+def _guardrails(space: Space, g: _GuardrailsModel) -> Guardrails:
+    return Guardrails(
+        steps=_steps(space, g),
+        min_interval_s=1.0 / g.max_updates_per_second if g.max_updates_per_second else 0.0,
+        rollback_on_regression=g.rollback_on_regression,
+        min_effect=_effect(g.min_effect),
+        windows_to_promote=g.windows_to_promote,
+        max_rollbacks_per_hour=g.max_rollbacks_per_hour,
+        on_rate_limit=g.on_rate_limit,
+    )
+
+
+def _steps(space: Space, g: _GuardrailsModel) -> tuple[StepLimit, ...]:
+    at = "guardrails.max_delta"
+    match g.max_delta:
+        case None:
+            return tuple(_share(knob, PRESETS[g.preset]) for knob in space)
+        case list(deltas):
+            if len(deltas) != len(space.knobs):
+                raise ConfigError(f"{at}: expected {len(space.knobs)} limits, one a knob; found {len(deltas)}")
+            return tuple(_step(knob, delta, at) for knob, delta in zip(space, deltas, strict=True))
+        case by_name:
+            unknown = [name for name in by_name if name not in space.names]
+            if unknown:
+                raise ConfigError(f"{at}.{unknown[0]}: no such knob; the knobs are {', '.join(space.names)}")
+            return tuple(_step(knob, by_name.get(knob.name), at) for knob in space)
+
+
+def _step(knob: Knob, delta: float | str | _RatioModel | _UpDownModel | None, at: str) -> StepLimit:
+    match delta:
+        case None:
+            return None
+        case str():
+            return _share(knob, _percent(delta))
+        case _RatioModel():
+            return _ratio(knob, delta.ratio, at)
+        case _UpDownModel():
+            return _amount(knob, min(delta.up, delta.down), at)
+        case _:
+            return _amount(knob, delta, at)
+
+
+def _amount(knob: Knob, amount: float, at: str) -> StepLimit:
+    if isinstance(knob, Categorical):
+        if amount not in (0, 1):
+            raise ConfigError(f"{at}: {knob.name} is categorical: 0 freezes it, 1 lets it change; found {amount:g}")
+        return MayChange(amount == 1)
+    grid = _grid_step(knob)
+    if 0 < amount < grid:
+        raise ConfigError(f"{at}: {amount:g} is below one grid step of {knob.name} ({grid:g}); give that, or 0 to freeze it")
+    return Absolute(amount)
+
+
+def _ratio(knob: Knob, factor: float, at: str) -> StepLimit:
+    if isinstance(knob, Categorical) or not knob.log:
+        raise ConfigError(f"{at}: a ratio needs a log knob; {knob.name} is not one: give a number or a percentage")
+    grid = _grid_step(knob)
+    if knob.low * factor < knob.low + grid:
+        raise ConfigError(
+            f"{at}: ratio {factor:g} cannot move {knob.name} one grid step ({grid:g}) up from {knob.low:g}; "
+            f"give at least {(knob.low + grid) / knob.low:g}"
+        )
+    return Ratio(factor)
+
+
+def _share(knob: Knob, share: float) -> StepLimit:
+    """A share of the range (of the log range on a log knob), at least one grid step; 1 on a categorical."""
+    if isinstance(knob, Categorical):
+        return MayChange(share > 0)
+    if share == 0:
+        return Absolute(0.0)
+    if knob.log:
+        return Ratio(math.exp(share * math.log(knob.high / knob.low)), _grid_step(knob))
+    return Absolute(max(share * (knob.high - knob.low), _grid_step(knob)))
+
+
+def _grid_step(knob: Real | Integer) -> float:
+    return float(knob.step or 0.0)

@@ -1,0 +1,116 @@
+"""How far the study is: start windows, budget, probes, the walk to the recommended config, the end. A fold.
+
+Public: Course, windows_left, start_wanted, baseline, probes_wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from arqon_gp.config import Config
+from arqon_gp.deployment import Deployment
+from arqon_gp.history import History
+from arqon_gp.records import (
+    Baselined,
+    Event,
+    Finished,
+    Issued,
+    Kind,
+    Label,
+    Labelled,
+    Params,
+    Settling,
+    Told,
+)
+
+START_WINDOWS = 3
+MOST_STARTS = 6
+QUIET_ASKS = 5  # asks in a row with a negligible expected improvement, after which an endless study settles
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """`baseline`: mean of each outcome over the start windows, raw units; None until they are measured.
+
+    `quiet`: explorations in a row that promised less than min_effect. `target`: where the study ends, once fixed.
+    """
+
+    endless: bool
+    baseline: Mapping[str, float] | None = None
+    starts: int = 0
+    probes: int = 0
+    quiet: int = 0
+    target: Params | None = None
+    finished: bool = False
+    told_after: bool = False  # a result came after the end
+
+    def apply(self, event: Event) -> Course:
+        """The state after one more event."""
+        match event:
+            case Issued(kind=Kind.START):
+                return replace(self, starts=self.starts + 1)
+            case Issued(kind=Kind.PROBE):
+                return replace(self, probes=self.probes + 1)
+            case Issued(kind=Kind.EXPLORE):
+                return replace(self, quiet=self.quiet + 1 if event.negligible else 0)
+            case Baselined(values):
+                return replace(self, baseline=values)
+            case Settling(target):
+                return replace(self, target=target)
+            case Labelled(label=Label.DRIFT):
+                return replace(self, quiet=0, target=None if self.endless else self.target)
+            case Finished():
+                return replace(self, finished=True)
+            case Told() if self.finished:
+                return replace(self, told_after=True)
+        return self
+
+
+def windows_left(config: Config, history: History) -> float:
+    """How many more results the budget pays; inf without one. Costs are projected from their mean so far."""
+    left = math.inf if config.budget is None else float(config.budget - history.spent)
+    if config.budget_cost is not None:
+        mean = history.spent_cost / history.spent if history.spent else 1.0
+        money = config.budget_cost - history.spent_cost
+        left = min(left, math.floor(money / mean + 1e-9) if mean > 0 else left)
+    return max(left, 0.0)
+
+
+def start_wanted(config: Config, course: Course, history: History, deployment: Deployment) -> bool:
+    """Whether what runs has to be measured before anything changes."""
+    relative = any(limit.relative for limit in config.goals.limits)
+    if course.baseline is not None or not (config.guardrails or relative):
+        return False
+    if course.starts >= MOST_STARTS:
+        return False
+    complete = len(start_windows(config, history, deployment))
+    return course.starts < 1 or complete < START_WINDOWS
+
+
+def start_windows(config: Config, history: History, deployment: Deployment) -> list[Mapping[str, float | None]]:
+    """Outcomes of the complete windows of what runs."""
+    rows = history.windows(deployment.deployed)
+    return [row.values for _, row in rows if not row.failed and config.goals.complete(row.values)]
+
+
+def baseline(config: Config, history: History, deployment: Deployment) -> dict[str, float]:
+    """Mean of each modelled outcome over the start windows, raw units."""
+    windows = start_windows(config, history, deployment)
+    if not windows:
+        return {}
+    return {name: sum(float(w[name] or 0.0) for w in windows) / len(windows) for name in config.goals.modelled}
+
+
+def probes_wanted(config: Config, history: History, course: Course) -> int:
+    """How many more initial points: ceil(probe_ratio budget) as in arqonhpo, 2 (d + 1) without a budget.
+
+    Rows known before the first ask count. Under guardrails, where a probe is a small step, d + 1 at the most.
+    """
+    d = len(config.space.knobs)
+    wanted = 2 * (d + 1) if config.budget is None else math.ceil(config.probe_ratio * config.budget)
+    if config.guardrails:
+        return max(0, min(wanted, d + 1) - course.probes)
+    known = len(history) - history.spent
+    return max(0, max(wanted, 1) - known - course.probes - min(course.starts, 1))

@@ -1,0 +1,53 @@
+"""The answer to an ask: events, the study after them, and candidates. Pure but for the advisor. No torch.
+
+Public: Decision, decide, decide_batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arqon_gp import free, guarded
+from arqon_gp.advice import Advisor
+from arqon_gp.comparison import Comparison
+from arqon_gp.records import Candidate, Event
+from arqon_gp.study import Study
+from arqon_gp.turn import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`refusals`: names of the limits that refused a proposal. `left`: results the budget still pays. `comparison`: what
+    the guard went by, None where it was not asked."""
+
+    events: tuple[Event, ...]
+    study: Study
+    candidates: tuple[Candidate, ...]
+    refusals: tuple[str, ...]
+    left: float
+    comparison: Comparison | None
+
+
+def decide(study: Study, now: float, advisor: Advisor) -> Decision:
+    """The answer to ask_one(): one candidate, or none when the study is finished."""
+    turn = Turn(study, now, advisor)
+    rails = study.config.guardrails
+    if study.guard.paused:
+        candidate = turn.hold("paused by the operator")
+    elif rails is not None:
+        candidate = guarded.next_candidate(turn, rails)
+    else:
+        candidate = free.next_candidate(turn)
+    return _decision(turn, [candidate] if candidate is not None else [])
+
+
+def decide_batch(study: Study, now: float, advisor: Advisor, q: int | None) -> Decision:
+    """The answer to ask() without guardrails: the open batch, or q new candidates."""
+    turn = Turn(study, now, advisor)
+    if study.guard.paused:
+        return _decision(turn, [turn.hold("paused by the operator")])
+    return _decision(turn, free.open_batch(turn) if q is None else free.new_batch(turn, q))
+
+
+def _decision(turn: Turn, candidates: list[Candidate]) -> Decision:
+    return Decision(tuple(turn.events), turn.study, tuple(candidates), tuple(turn.refusals), turn.left, turn.comparison)

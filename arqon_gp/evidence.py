@@ -1,0 +1,152 @@
+"""Which of two configs is better, and is a level still what it was: robust statistics of single windows. No torch.
+
+The level of a config is the true, noise-free value of a series (the utility, or one outcome in model space). Its windows
+are normal around it with a variance learned from repeated windows, but each is an outlier with a learned probability of at
+least 2 %: then its standard deviation is OUTLIER_SPREAD times as large (Box and Tiao 1968, "A Bayesian approach to some
+outlier problems"). The prior of a level is a Student t around what the surrogate expects there from the other configs: heavy
+tails, because a model that is sure of itself may be wrong. Posteriors are sums over a grid: no approximation to trust.
+Public: Noise, window_noise, Evidence, p_below, p_beyond, interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special, stats
+
+from arqon_gp.space import Floats
+
+LEAST_OUTLIER_SHARE = 0.02
+OUTLIER_SPREAD = 8.0
+SHARE_PRIOR_WINDOWS = 50.0  # the prior share of 2 % weighs like this many windows
+PRIOR_DOF = 3.0  # of the Student t prior of a level
+EM_STEPS = 25
+FEW_WINDOWS = 6
+NODES = 7  # quadrature nodes of the unknown window variance
+GRID = 161  # points of each of the two grids laid over a level
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Variance of one window beyond its known part, how many degrees of freedom tell it, and the share of outliers."""
+
+    variance: float
+    dof: float
+    outliers: float = LEAST_OUTLIER_SHARE
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of one window."""
+        return float(np.sqrt(self.variance))
+
+    def nodes(self) -> Floats:
+        """Equally likely window variances: quantiles of the scaled inverse chi-square posterior."""
+        levels = (np.arange(NODES) + 0.5) / NODES
+        return np.asarray(self.variance * self.dof / stats.chi2.isf(levels, self.dof))
+
+
+def window_noise(groups: Sequence[Floats], known: float = 0.0) -> Noise | None:
+    """The noise of windows in groups that share a level each; None without two windows in one group.
+
+    EM for the scale mixture, levels and variance in turn; `known` is the mean variance given by standard errors.
+    """
+    groups = [kept for kept in (g[np.isfinite(g)] for g in groups) if len(kept)]
+    windows, dof = sum(len(g) for g in groups), sum(len(g) - 1 for g in groups)
+    if dof < 1:
+        return None
+    share = LEAST_OUTLIER_SHARE
+    levels = [float(np.median(g)) for g in groups]
+    variance = sum(float(((g - c) ** 2).sum()) for g, c in zip(groups, levels, strict=True)) / dof
+    for _ in range(EM_STEPS):
+        if variance <= 0.0:
+            break
+        outlying = [_outlier_probability(g - c, variance, share) for g, c in zip(groups, levels, strict=True)]
+        weights = [1.0 - p + p / OUTLIER_SPREAD**2 for p in outlying]
+        levels = [float((w * g).sum() / w.sum()) for w, g in zip(weights, groups, strict=True)]
+        squares = sum(float((w * (g - c) ** 2).sum()) for w, g, c in zip(weights, groups, levels, strict=True))
+        variance = squares / dof
+        expected = LEAST_OUTLIER_SHARE * SHARE_PRIOR_WINDOWS + sum(float(p.sum()) for p in outlying)
+        share = max(LEAST_OUTLIER_SHARE, expected / (SHARE_PRIOR_WINDOWS + windows))
+    return Noise(max(variance - known, 0.0), float(dof), share)
+
+
+def _outlier_probability(residual: Floats, variance: float, share: float) -> Floats:
+    log_odds = np.log((1.0 - share) / share * OUTLIER_SPREAD) - 0.5 * residual**2 / variance * (1 - OUTLIER_SPREAD**-2)
+    return np.asarray(special.expit(-log_odds))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one level: k windows with their known variances, and a prior centre and scale."""
+
+    windows: Floats
+    known: Floats
+    centre: float
+    scale: float
+
+    @property
+    def middle(self) -> float:
+        """Median of the windows, the prior centre without any."""
+        return float(np.median(self.windows)) if len(self.windows) else self.centre
+
+
+def p_below(a: Evidence, b: Evidence, margin: float, noise: Noise) -> float:
+    """P(level of a < level of b - margin), the window variance integrated out."""
+    return float(np.mean([_p_below(a, b, margin, v, noise.outliers) for v in noise.nodes()]))
+
+
+def p_beyond(a: Evidence, bound: float, noise: Noise) -> float:
+    """P(level of a > bound), the window variance integrated out."""
+    total = 0.0
+    for variance in noise.nodes():
+        t, mass = _posterior(a, variance, noise.outliers)
+        total += float(mass[t > bound].sum())
+    return total / NODES
+
+
+def interval(a: Evidence, noise: Noise) -> tuple[float, float, float]:
+    """Mean and central 95 % interval of a level."""
+    grids = [_posterior(a, variance, noise.outliers) for variance in noise.nodes()]
+    t = np.concatenate([g for g, _ in grids])
+    mass = np.concatenate([m for _, m in grids]) / NODES
+    order = np.argsort(t)
+    cumulative = np.cumsum(mass[order])
+    low, high = np.interp([0.025, 0.975], cumulative, t[order])
+    return float((t * mass).sum()), float(low), float(high)
+
+
+def _p_below(a: Evidence, b: Evidence, margin: float, variance: float, share: float) -> float:
+    ta, pa = _posterior(a, variance, share)
+    tb, pb = _posterior(b, variance, share)
+    above = 1.0 - np.interp(ta + margin, tb, np.cumsum(pb) - 0.5 * pb, left=0.0, right=1.0)
+    return float((pa * above).sum())
+
+
+def _posterior(e: Evidence, variance: float, share: float) -> tuple[Floats, Floats]:
+    """Grid points (G,), increasing, and the probability mass (G,) at each."""
+    std = np.sqrt(variance)
+    scale = max(e.scale, 1e-12)
+    t = _grid(e, std, scale)
+    log_p = stats.t.logpdf((t - e.centre) / scale, PRIOR_DOF) - np.log(scale)
+    if len(e.windows):
+        v = (variance + e.known)[:, None]
+        r2 = (e.windows[:, None] - t[None, :]) ** 2 / v
+        inlier = np.log1p(-share) - 0.5 * r2
+        outlier = np.log(share / OUTLIER_SPREAD) - 0.5 * r2 / OUTLIER_SPREAD**2
+        log_p = log_p + np.logaddexp(inlier, outlier).sum(axis=0)
+    mass = np.exp(log_p - log_p.max()) * np.gradient(t)
+    return t, mass / mass.sum()
+
+
+def _grid(e: Evidence, std: float, scale: float) -> Floats:
+    """Points dense around the prior centre and around the windows, with tails as far as the prior has mass."""
+    wide = e.centre + scale * np.sinh(np.linspace(-9.0, 9.0, GRID))
+    if not len(e.windows):
+        return np.asarray(wide)
+    narrow = np.linspace(-8.0, 8.0, GRID)
+    parts = [wide, e.middle + std * narrow / np.sqrt(len(e.windows))]
+    if len(e.windows) <= FEW_WINDOWS:  # each window may be the one that tells the truth
+        parts += [w + std * narrow for w in e.windows]
+    return np.unique(np.concatenate(parts))

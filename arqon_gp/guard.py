@@ -1,0 +1,396 @@
+"""What is good: last_good, suspicion and its label, drift at last_good, safe mode. A fold, and two pure functions over it.
+
+`finding` turns probabilities into at most one event (promotion, suspicion, label, safe mode), so that no fold ever computes
+a probability again; `verdict` says what the next candidate has to be. Public: Guard, Suspicion, finding, verdict and the
+verdicts Rollback, Replicate, Hold, Search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from arqon_gp import limits
+from arqon_gp.comparison import Comparison, Question, Standing
+from arqon_gp.config import Config, Guardrails
+from arqon_gp.deployment import Deployment
+from arqon_gp.history import History, key
+from arqon_gp.records import (
+    Baselined,
+    Cause,
+    Event,
+    Issued,
+    Kind,
+    Label,
+    Labelled,
+    Params,
+    Paused,
+    Promoted,
+    Resumed,
+    Role,
+    RollbackOrdered,
+    SafeModeEntered,
+    SafeModeLeft,
+    Suspected,
+    Told,
+)
+
+HOUR_S = 3600.0
+SUSPICION = 0.95  # P(worse) that ends in a rollback, and that keeps a suspect a regression
+PROMOTION = 0.20  # P(worse) below which a config may become last_good
+SETTLE_PROMOTION = 0.50  # on the way to the end a step need only be not worse than last_good
+DRIFT = 0.80  # P(last_good sank) that makes a suspicion drift
+DRIFT_UNASKED = 0.98  # P(last_good moved), from two windows running, without a suspicion
+INNOCENT = 0.50  # P(suspect worse) below which the alarm was false
+LABEL_WINDOWS = 3
+DOUBT = 0.65  # P(worse) from which a config is measured again before the search moves on
+DOUBT_WINDOWS = 4
+PROMISING = 0.35  # P(worse) up to which a config is measured once more to be promoted
+MOST_WINDOWS = 5
+BROKEN = 0.50  # P(all limits hold) below which a config counts as breaking a limit
+CLEARLY = 0.10  # difference in P(all limits hold) that decides before the utility does
+RECOVERY_WINDOWS = 10  # windows of last_good at its level, limits held, that end safe mode before its timer
+SAFE_MODE_S = HOUR_S
+FIRST_FRACTION = 0.1  # of max_delta: where a cautious step starts; it grows by half with each one that goes well
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A config under suspicion; `since`: number of rows when it arose, so its last window is row `since - 1`."""
+
+    params: Params
+    cause: Cause
+    since: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Moments are unix seconds. `trusted`: last_good is confirmed. `confirmed`: configs with the regime of promotion."""
+
+    last_good: Params
+    started: bool = False
+    trusted: bool = False
+    suspended: bool = False  # what runs is out of bounds
+    confirmed: tuple[tuple[Params, int], ...] = ()
+    suspicion: Suspicion | None = None
+    reported: tuple[int, ...] = ()  # rows whose suspicion was only reported
+    regressions: tuple[float, ...] = ()
+    rollbacks: tuple[float, ...] = ()
+    safe_mode: SafeModeEntered | None = None
+    safe_since: int = 0
+    ordered: bool = False
+    paused: bool = False
+    fraction: float = FIRST_FRACTION
+    cautious: bool = False
+
+    def apply(self, event: Event, config: Config, deployment: Deployment, history: History) -> Guard:
+        """The state after one more event; deployment and history already know it."""
+        match event:
+            case Told():
+                return self._tell(event, config, deployment)
+            case Issued():
+                return self._issue(event, deployment)
+            case Baselined(values):
+                state = replace(self, trusted=bool(values))
+                return replace(state, confirmed=((self.last_good, history.regime),)) if values else state
+            case Promoted(params):
+                known = tuple(c for c in self.confirmed if key(c[0]) != key(params))
+                return replace(self, last_good=params, trusted=True, confirmed=(*known, (params, history.regime)))
+            case Suspected():
+                return self._suspect(event, len(history))
+            case Labelled():
+                return self._label(event, history)
+            case SafeModeEntered():
+                return replace(self, safe_mode=event, safe_since=len(history))
+            case SafeModeLeft():
+                return replace(self, safe_mode=None, regressions=(), rollbacks=())
+            case Paused():
+                return replace(self, paused=True)
+            case Resumed():
+                return replace(self, paused=False, safe_mode=None, regressions=(), rollbacks=())
+            case RollbackOrdered():
+                return replace(self, ordered=not deployment.runs(self.last_good))
+        return self
+
+    def _issue(self, event: Issued, deployment: Deployment) -> Guard:
+        rollbacks = self.rollbacks
+        if event.kind is Kind.ROLLBACK:
+            rollbacks = (*(t for t in rollbacks if t > event.at - HOUR_S), event.at)
+        return replace(self, started=True, rollbacks=rollbacks, cautious=event.fraction is not None)
+
+    def _tell(self, event: Told, config: Config, deployment: Deployment) -> Guard:
+        if not self.started:
+            return replace(self, last_good=deployment.deployed)
+        if config.guardrails is None or not any(row.role is Role.WINDOW for row in event.observations):
+            return self
+        here, space = deployment.deployed, config.space
+        state = self
+        if not space.in_bounds(here):
+            state = replace(state, suspended=True, trusted=False)
+        elif state.suspended or not limits.legal(space, config.guardrails.steps, here, state.last_good):
+            state = replace(state, last_good=here, trusted=False, suspended=False, suspicion=None)
+        if deployment.runs(state.last_good):
+            state = replace(state, ordered=False)
+        grown = min(1.0, 1.5 * state.fraction) if state.cautious else state.fraction
+        return replace(state, fraction=grown, cautious=False)
+
+    def _suspect(self, event: Suspected, rows: int) -> Guard:
+        if not event.rolls_back:
+            return replace(self, reported=(*self.reported, rows))
+        return replace(
+            self, suspicion=Suspicion(event.params, event.cause, rows, event.reason), fraction=FIRST_FRACTION
+        )
+
+    def _label(self, event: Labelled, history: History) -> Guard:
+        state = replace(self, suspicion=None)
+        match event.label:
+            case Label.REGRESSION:
+                recent = tuple(t for t in self.regressions if t > event.at - HOUR_S)
+                return replace(state, regressions=(*recent, event.at))
+            case Label.DRIFT:
+                return replace(state, confirmed=((self.last_good, history.regime),) if self.trusted else ())
+        return state
+
+    def question(self, deployment: Deployment, history: History) -> Question:
+        """What has to be compared before the next candidate is chosen."""
+        running = None if self.suspended else deployment.running
+        suspect = self.suspicion.params if self.suspicion else None
+        since = self.suspicion.since if self.suspicion else self._latest_two(deployment, history)
+        current = [params for params, regime in self.confirmed if regime == history.regime]
+        return Question(running, self.last_good, current, suspect, since)
+
+    def _latest_two(self, deployment: Deployment, history: History) -> int | None:
+        """Row of the last but one window, when the last two windows of the study were last_good's."""
+        rows = [i for i, row in history.current() if row.role is Role.WINDOW][-2:]
+        both = len(rows) == 2 and all(key(history.rows[i].params) == key(self.last_good) for i in rows)
+        return rows[0] if both and deployment.runs(self.last_good) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Go back to last_good now."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """Measure what runs again, on purpose."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No change is allowed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The optimizer may choose; with `recover` it seeks the highest P(all limits hold)."""
+
+    recover: bool = False
+
+
+Verdict = Rollback | Replicate | Hold | Search
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything a finding or a verdict rests on. `settling`: the study walks to its end."""
+
+    guard: Guard
+    rails: Guardrails
+    deployment: Deployment
+    history: History
+    comparison: Comparison
+    settling: bool
+    confidence: float  # the highest asked for by any limit
+
+    @property
+    def at_last_good(self) -> bool:
+        """Whether last_good runs, beyond doubt."""
+        return self.deployment.runs(self.guard.last_good)
+
+
+def finding(case: Case, now: float) -> Event | None:
+    """The first thing the probabilities say that the fold does not know yet."""
+    rules: tuple[Callable[[Case, float], Event | None], ...] = (
+        _safe_mode_ends,
+        _label,
+        _safe_mode_begins,
+        _at_last_good,
+        _suspicion,
+        _promotion,
+    )
+    return next((event for rule in rules if (event := rule(case, now)) is not None), None)
+
+
+def _safe_mode_ends(case: Case, now: float) -> Event | None:
+    safe = case.guard.safe_mode
+    if safe is None:
+        return None
+    if now >= safe.until:
+        return SafeModeLeft("the timer ran out", now)
+    since = [row for row in case.history.rows[case.guard.safe_since :] if row.role is Role.WINDOW]
+    good = case.comparison.good
+    calm = sum(not row.failed and key(row.params) == key(case.guard.last_good) for row in since)
+    if calm >= RECOVERY_WINDOWS and calm == len(since) and good.holds >= case.confidence:
+        return SafeModeLeft(f"last_good held its level and its limits for {calm} windows", now)
+    return None
+
+
+def _label(case: Case, now: float) -> Event | None:
+    suspicion, c = case.guard.suspicion, case.comparison
+    if suspicion is None or not case.at_last_good:
+        return None
+    rows = case.history.windows(case.guard.last_good, suspicion.since)
+    if not rows:
+        return None
+    if c.new_windows and c.sunk >= DRIFT:
+        return Labelled(Label.DRIFT, f"last_good sank too (P {c.sunk:.2f})", now, since=suspicion.since - 1)
+    if all(row.failed for _, row in rows) and suspicion.cause is Cause.FAILED:
+        return Labelled(Label.FALSE_ALARM, "last_good fails too", now)
+    guilt = _guilt(suspicion.cause, c)
+    if guilt >= SUSPICION and c.new_windows:
+        return Labelled(Label.REGRESSION, f"{suspicion.reason}; still so beside last_good (P {guilt:.2f})", now)
+    if guilt < INNOCENT or len(rows) >= LABEL_WINDOWS:
+        return Labelled(Label.FALSE_ALARM, f"beside last_good it no longer stands (P {guilt:.2f})", now)
+    return None
+
+
+def _guilt(cause: Cause, c: Comparison) -> float:
+    match cause:
+        case Cause.FAILED:
+            return 1.0
+        case Cause.LIMIT:
+            return 1.0 - c.suspect.holds
+        case Cause.WORSE:
+            return c.suspect.worse
+
+
+def _safe_mode_begins(case: Case, now: float) -> Event | None:
+    if case.guard.safe_mode is not None or case.guard.suspicion is not None:
+        return None
+    most = case.rails.max_rollbacks_per_hour
+    regressions = sum(t > now - HOUR_S for t in case.guard.regressions)
+    if regressions > most:
+        return SafeModeEntered(f"{regressions} regressions within an hour, {most} allowed", now + SAFE_MODE_S, now)
+    rollbacks = sum(t > now - HOUR_S for t in case.guard.rollbacks)
+    if rollbacks > 2 * most + 2:
+        return SafeModeEntered(f"thrashing: {rollbacks} rollbacks within an hour", now + SAFE_MODE_S, now)
+    return None
+
+
+def _at_last_good(case: Case, now: float) -> Event | None:
+    """Confirmation of a last_good that an operator chose, and drift that shows at last_good itself."""
+    guard, c = case.guard, case.comparison
+    if not case.at_last_good or guard.suspicion is not None or guard.suspended:
+        return None
+    rows = case.history.windows(guard.last_good)
+    enough = c.good.windows >= case.rails.windows_to_promote or len(rows) >= LABEL_WINDOWS * case.rails.windows_to_promote
+    if not guard.trusted and enough:
+        return Promoted(guard.last_good, now, f"measured {c.good.windows} times as what runs")
+    moved = max(c.sunk, c.risen)
+    since = guard.question(case.deployment, case.history).since
+    if guard.trusted and since is not None and c.new_windows >= 2 and moved >= DRIFT_UNASKED:
+        way = "below" if c.sunk > c.risen else "above"
+        return Labelled(Label.DRIFT, f"last_good is {way} its level in two windows running (P {moved:.2f})", now, since)
+    return None
+
+
+def _suspicion(case: Case, now: float) -> Event | None:
+    guard, c, here = case.guard, case.comparison, case.deployment.running
+    if here is None or case.at_last_good or guard.suspicion is not None or guard.suspended:
+        return None
+    rows = case.history.windows(here)
+    if not rows or len(case.history) in guard.reported:
+        return None
+    if rows[-1][1].failed:
+        return Suspected(here, Cause.FAILED, 1.0, True, "its window failed", now)
+    if c.breached is not None and c.breach >= c.breached.confidence and c.good.holds > c.running.holds:
+        reason = f"{c.breached.text()} is broken (P {c.breach:.2f} by this window alone)"
+        return Suspected(here, Cause.LIMIT, c.breach, True, reason, now, c.breached.outcome)
+    worse = _worse(c.running, c.good)
+    if worse >= SUSPICION:
+        reason = f"worse than last_good by more than min_effect (P {worse:.2f})"
+        return Suspected(here, Cause.WORSE, worse, case.rails.rollback_on_regression, reason, now)
+    return None
+
+
+def _worse(a: Standing, b: Standing) -> float:
+    """P(a worse than b); while b breaks a limit P(all limits hold) decides first, utility only among equals."""
+    if b.holds < BROKEN and abs(a.holds - b.holds) > CLEARLY:
+        return 0.0 if a.holds > b.holds else 1.0
+    return a.worse
+
+
+def _promotion(case: Case, now: float) -> Event | None:
+    guard, c, here = case.guard, case.comparison, case.deployment.running
+    if here is None or case.at_last_good or guard.suspicion or guard.suspended or guard.safe_mode:
+        return None
+    if c.running.windows < case.rails.windows_to_promote:
+        return None
+    good_breaks = c.good.holds < BROKEN
+    if not (c.running.holds >= case.confidence or (good_breaks and c.running.holds > c.good.holds - CLEARLY)):
+        return None
+    worse = _worse(c.running, c.good)
+    if case.settling:
+        passed = worse < SETTLE_PROMOTION
+    else:
+        passed = worse < PROMOTION and (good_breaks or c.worse_than_best < PROMOTION)
+    if not passed:
+        return None
+    return Promoted(here, now, f"not worse than last_good after {c.running.windows} windows (P {worse:.2f})")
+
+
+def verdict(case: Case) -> Verdict:
+    """What the next candidate has to be, once nothing more is found."""
+    guard, c = case.guard, case.comparison
+    if guard.suspicion is not None:
+        if not case.at_last_good:
+            return Rollback(guard.suspicion.reason)
+        return Replicate("is last_good itself still what it was, or was it the change?")
+    if guard.safe_mode is not None:
+        return Hold(f"safe mode: {guard.safe_mode.reason}") if case.at_last_good else Rollback("safe mode")
+    here = case.deployment.running
+    if here is None:
+        return Search()
+    attempts = _attempts(case.history, here)
+    if attempts and attempts < LABEL_WINDOWS and case.history.rows[-1].role is Role.WINDOW and not c.running.windows:
+        if not case.history.rows[-1].failed:
+            return Replicate("no window of it is complete yet")
+    if case.at_last_good:
+        if not guard.trusted:
+            return Replicate("what runs was not confirmed yet")
+        return Search(recover=c.good.holds < BROKEN)
+    if c.running.holds < BROKEN and c.good.holds <= c.running.holds + CLEARLY:
+        return Search(recover=True)
+    return _again(case, c.running, attempts) or Search()
+
+
+def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:
+    """Another window of what runs, if it may convict it or confirm it."""
+    worse = _worse(running, case.comparison.good)
+    if attempts >= MOST_WINDOWS:
+        return None
+    if worse >= DOUBT and running.windows < DOUBT_WINDOWS:
+        return Replicate(f"it may be worse than last_good (P {worse:.2f}): one window alone does not convict")
+    if running.windows < case.rails.windows_to_promote and worse < INNOCENT:
+        return Replicate(f"it may be good (P worse {worse:.2f}): measured again to confirm it")
+    if running.windows < DOUBT_WINDOWS and worse < PROMISING:
+        return Replicate(f"not yet confirmed (P worse {worse:.2f}, than the best {case.comparison.worse_than_best:.2f})")
+    return None
+
+
+def _attempts(history: History, here: Params) -> int:
+    """Windows since this config runs, complete or not."""
+    count = 0
+    for row in reversed(history.rows):
+        if key(row.params) != key(here):
+            break
+        count += 1
+    return count

@@ -1,0 +1,267 @@
+"""The course under guardrails: one small legal change at a time, and back when it got worse.
+
+Precedence: what the operator ordered, what is pending, the way back into the bounds, the start windows, what the guard
+finds, the end, the search. Whatever was chosen, the geometry of the guard judges it last: it refuses, it never clips.
+Public: next_candidate.
+"""
+
+from __future__ import annotations
+
+import math
+
+from arqon_gp import guard, limits
+from arqon_gp.advice import Goal, Proposal, Request, random_step
+from arqon_gp.comparison import compare
+from arqon_gp.config import Guardrails
+from arqon_gp.course import QUIET_ASKS, probes_wanted
+from arqon_gp.history import key
+from arqon_gp.records import Candidate, Kind, Params
+from arqon_gp.space import Categorical, nearest, whole_domain
+from arqon_gp.turn import Turn
+
+MOST_FINDINGS = 8  # an ask never needs as many: a bound where trust in the rules would be a loop
+DEFAULT_CONFIDENCE = 0.95
+
+
+def next_candidate(turn: Turn, rails: Guardrails) -> Candidate | None:
+    """The next candidate; None when the study is finished, and then the recommended config runs."""
+    study = turn.study
+    state, deployment = study.guard, study.deployment
+    if state.ordered and not state.suspended:
+        return _pending(turn, Kind.ROLLBACK) or _rollback(turn, rails, "ordered by the operator")
+    if deployment.pending:
+        return turn.again(deployment.pending[-1])
+    if study.course.finished:
+        return None
+    if state.suspended or not study.config.space.in_bounds(deployment.deployed):
+        return _back_into_bounds(turn, rails)
+    if turn.left > 0 and (start := turn.measure_start()):
+        return start
+    turn.refit()
+    verdict = guard.verdict(_case(turn, rails))
+    return _end(turn, rails) if turn.left <= 0 else _follow(turn, rails, verdict)
+
+
+def _follow(turn: Turn, rails: Guardrails, verdict: guard.Verdict) -> Candidate | None:
+    match verdict:
+        case guard.Rollback(reason):
+            return _rollback(turn, rails, reason)
+        case guard.Hold(reason):
+            return turn.hold(reason)
+        case guard.Replicate(reason):
+            if turn.study.course.target is None and turn.study.guard.suspicion is None and _ending(turn, rails):
+                return _walk(turn, rails)
+            return turn.known(Kind.REPLICATE, turn.study.deployment.may_run, reason)
+        case guard.Search(recover):
+            return _walk(turn, rails) if _ending(turn, rails) else _search(turn, rails, recover)
+
+
+def _pending(turn: Turn, kind: Kind) -> Candidate | None:
+    """The pending candidate again, if it is of this kind."""
+    for number in turn.study.deployment.pending:
+        if turn.study.deployment.issued[number - 1].kind is kind:
+            return turn.again(number)
+    return None
+
+
+def _case(turn: Turn, rails: Guardrails) -> guard.Case:
+    """What the windows say now, after everything they say was written down."""
+    for _ in range(MOST_FINDINGS):
+        study = turn.study
+        question = study.guard.question(study.deployment, study.history)
+        expect = turn.advisor.expectation(study, turn.yard)
+        case = guard.Case(
+            guard=study.guard,
+            rails=rails,
+            deployment=study.deployment,
+            history=study.history,
+            comparison=compare(question, turn.yard, study.config, study.baseline, expect),
+            settling=study.course.target is not None,
+            confidence=_confidence(turn) or DEFAULT_CONFIDENCE,
+        )
+        turn.comparison = case.comparison
+        event = guard.finding(case, turn.now)
+        if event is None:
+            break
+        turn.emit(event)
+    return case
+
+
+def _confidence(turn: Turn) -> float | None:
+    return max((limit.confidence for limit in turn.study.config.goals.limits), default=None)
+
+
+def _anchors(turn: Turn) -> list[Params]:
+    """Everything a change must be within one step of."""
+    state = turn.study.guard
+    return turn.study.deployment.anchors + ([] if state.suspended else [state.last_good])
+
+
+def _change(turn: Turn, rails: Guardrails, kind: Kind, proposal: Proposal) -> Candidate:
+    """Hand out a change, when rate and geometry permit it."""
+    deployment = turn.study.deployment
+    wait = limits.retry_after_s(rails.min_interval_s, deployment.changed_at, turn.now)
+    if wait > 0 and kind is not Kind.ROLLBACK and not deployment.runs(proposal.params):
+        return turn.hold(f"the rate limit allows the next change in {wait:.3g} s", wait)
+    return turn.issue(kind, proposal)
+
+
+def _rollback(turn: Turn, rails: Guardrails, reason: str) -> Candidate:
+    """last_good, one legal step away by construction: exempt from the rate limit, never from max_delta."""
+    good = turn.study.guard.last_good
+    refused = limits.broken(turn.study.config.space, rails.steps, turn.study.deployment.anchors, good)
+    if refused:
+        turn.refusals += refused
+        return turn.hold(f"{reason}; but last_good is more than one legal step away in {', '.join(refused)}")
+    return turn.known(Kind.ROLLBACK, good, reason)
+
+
+def _back_into_bounds(turn: Turn, rails: Guardrails) -> Candidate | None:
+    """A legal step towards the nearest point of the bounds; where there is none, only measuring is left."""
+    study = turn.study
+    space, here = study.config.space, study.deployment.may_run
+    inside: Params = {
+        knob.name: here[knob.name]
+        if isinstance(knob, Categorical) or knob.low <= float(here[knob.name]) <= knob.high
+        else nearest(knob, float(here[knob.name]), whole_domain(knob))
+        for knob in space
+    }
+    step = limits.step_towards(space, rails.steps, here, inside)
+    if step is None or limits.broken(space, rails.steps, _anchors(turn), step):
+        if turn.left <= 0:
+            turn.finish()
+            return None
+        return turn.known(Kind.REPLICATE, here, "what runs is out of bounds and no legal step leads back")
+    return _change(turn, rails, Kind.EXPLORE, Proposal(step, "what runs is out of bounds: back towards them"))
+
+
+# ---- the end ----------------------------------------------------------------------------------------------------------
+
+
+def _end(turn: Turn, rails: Guardrails) -> Candidate | None:
+    """The budget is spent: finished, once last_good runs, which the target is if the way there was good."""
+    good, target = turn.study.guard.last_good, turn.study.course.target
+    if target is None or key(target) != key(good):
+        turn.settle(good, "the budget is spent")
+    if not turn.study.deployment.runs(good):
+        return _rollback(turn, rails, "the budget is spent: back to last_good")
+    turn.finish()
+    return None
+
+
+def _ending(turn: Turn, rails: Guardrails) -> bool:
+    """Whether the study settles: the budget pays the way to the recommended config and no more, or nothing is left to gain.
+
+    Fixes the target when that begins.
+    """
+    study = turn.study
+    if study.course.target is not None:
+        return True
+    quiet = study.course.endless and study.course.quiet >= QUIET_ASKS
+    reserve = max(1.0, rails.windows_to_promote * _farthest(turn, rails))
+    if not quiet and turn.left - 1 >= reserve:
+        return False
+    target, steps = _target(turn, rails)
+    if not quiet and turn.left - 1 >= max(1.0, rails.windows_to_promote * steps):
+        return False
+    turn.settle(target, f"{QUIET_ASKS} asks promised less than min_effect" if quiet else "the budget pays the way there")
+    return True
+
+
+def _farthest(turn: Turn, rails: Guardrails) -> float:
+    """Most legal steps from last_good to any confirmed config: a bound that needs no model."""
+    state, space = turn.study.guard, turn.study.config.space
+    steps = [limits.steps_between(space, rails.steps, state.last_good, p) for p, _ in state.confirmed]
+    return max((s for s in steps if math.isfinite(s)), default=0.0)
+
+
+def _target(turn: Turn, rails: Guardrails) -> tuple[Params, float]:
+    """The best confirmed config and the steps to it; last_good, if that is out of reach or not better by min_effect."""
+    study = turn.study
+    good, space = study.guard.last_good, study.config.space
+    confirmed = [params for params, _ in study.guard.confirmed]
+    if not confirmed:
+        return good, 0.0
+    best = turn.advisor.best(study, turn.yard, confirmed)
+    steps = limits.steps_between(space, rails.steps, good, best)
+    if steps * rails.windows_to_promote > turn.left or not math.isfinite(steps):
+        return good, 0.0
+    better = turn.advisor.gain(study, turn.yard, best, good) >= turn.yard.min_effect
+    return (best, steps) if better else (good, 0.0)
+
+
+def _walk(turn: Turn, rails: Guardrails) -> Candidate | None:
+    """One step towards the target; at the target the rest of the budget is spent measuring it."""
+    study = turn.study
+    good, space, target = study.guard.last_good, study.config.space, study.course.target or study.guard.last_good
+    if study.deployment.runs(target):
+        reason = "watching" if study.course.endless else "the recommended config runs: the rest of the budget measures it"
+        return turn.known(Kind.REPLICATE, target, reason)
+    if not study.deployment.runs(good) and key(target) != key(good):
+        if study.deployment.running is not None and _last_change(turn) is Kind.SETTLE:
+            turn.settle(good, "a step on the way was not as good as last_good")
+        else:
+            return _rollback(turn, rails, "back to last_good, from where the way to the recommended config begins")
+        target = good
+    steps = limits.steps_between(space, rails.steps, good, target)
+    if rails.windows_to_promote * steps > turn.left:
+        turn.settle(good, "the budget no longer pays the way")
+        target = good
+    if study.deployment.runs(target):
+        return _walk(turn, rails)
+    step = target if key(target) == key(good) else limits.step_towards(space, rails.steps, good, target) or good
+    proposal = turn.advisor.predict(turn.study, step)
+    return _change(turn, rails, Kind.SETTLE, Proposal(step, "towards the recommended config", predicted=proposal))
+
+
+def _last_change(turn: Turn) -> Kind | None:
+    """Why the last change was handed out."""
+    return next((issued.kind for issued in reversed(turn.study.deployment.issued) if issued.change), None)
+
+
+# ---- the search -------------------------------------------------------------------------------------------------------
+
+
+def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
+    """A change proposed by the model inside what the guard permits; or another window, where nothing may move."""
+    study = turn.study
+    box = limits.box(study.config.space, rails.steps, _anchors(turn))
+    if box.empty or box.single:
+        return turn.known(Kind.REPLICATE, study.deployment.may_run, "no knob may move from here")
+    probe = not recover and probes_wanted(study.config, study.history, study.course) > 0
+    goal = Goal.RECOVER if recover else Goal.PROBE if probe else Goal.IMPROVE
+    number = study.course.probes + 1 if probe else len(study.deployment.issued) + 1
+    wait = limits.retry_after_s(rails.min_interval_s, study.deployment.changed_at, turn.now)
+    if wait > 0:
+        return turn.hold(f"the rate limit allows the next change in {wait:.3g} s", wait)
+    small = limits.scaled(study.config.space, rails.steps, study.guard.fraction)
+    request = Request(
+        goal=goal,
+        box=box,
+        number=number,
+        confidence=None if recover else _confidence(turn),
+        cautious=limits.box(study.config.space, small, [study.guard.last_good], within=box),
+        fraction=study.guard.fraction,
+    )
+    proposal = _judged(turn, rails, request, turn.sought(request))
+    kind = Kind.PROBE if probe else Kind.EXPLORE
+    if study.deployment.runs(proposal.params):
+        kind = Kind.REPLICATE
+    return turn.issue(kind, proposal)
+
+
+def _judged(turn: Turn, rails: Guardrails, request: Request, proposal: Proposal) -> Proposal:
+    """The proposal if it is legal; else a point of the box that no model chose. The guard never clips."""
+    space = turn.study.config.space
+    try:
+        params = space.check(proposal.params)
+        refused = limits.broken(space, rails.steps, _anchors(turn), params)
+        if not refused and not space.contains(params, request.box):
+            refused = ["bounds"]
+    except ValueError:
+        refused = ["bounds"]
+    if not refused:
+        return proposal
+    turn.refusals += refused
+    here, why = turn.study.deployment.may_run, f"the guard refused a proposal ({', '.join(refused)})"
+    return random_step(turn.study.config, request, here, why)

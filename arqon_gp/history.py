@@ -1,0 +1,248 @@
+"""Everything that was measured: a fold over the results, and what the surrogate learns from it.
+
+Consecutive windows of one config in one regime are a stay; a stay is one row of the training set, so waiting costs the
+surrogate nothing. A regime is an additive level per outcome (in model space), fitted from what was measured in both.
+Notation: n stays, d knobs, m modelled outcomes. Public: History, Dataset, training_set, Levels, levels.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from arqon_gp.objectives import Goals
+from arqon_gp.records import Event, Label, Labelled, Observation, Params, Role, Scalar, Told
+from arqon_gp.space import Floats, Space
+
+Key = tuple[Scalar, ...]
+
+
+def key(params: Params) -> Key:
+    """A hashable name of a config; params are always in knob order."""
+    return tuple(params.values())
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """`rows` in order of arrival; `regimes` holds the first row of each regime."""
+
+    rows: tuple[Observation, ...] = ()
+    regimes: tuple[int, ...] = (0,)
+    spent: int = 0
+    spent_cost: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def regime(self) -> int:
+        """Number of the current regime, from 0."""
+        return len(self.regimes) - 1
+
+    def regime_of(self, index: int) -> int:
+        """Number of the regime a row belongs to."""
+        return bisect_right(self.regimes, index) - 1
+
+    def find(self, id: str, *, of_candidate: bool) -> Observation | None:
+        """The row of an identity: of a candidate's, or of the caller's own."""
+        for row in reversed(self.rows):
+            if row.id == id and (row.kind is not None) == of_candidate:
+                return row
+        return None
+
+    def windows(self, params: Params, since: int | None = None) -> list[tuple[int, Observation]]:
+        """Index and row of each window of a config from row `since` on (default: the current regime)."""
+        wanted, first = key(params), self.regimes[-1] if since is None else since
+        return [(i, row) for i, row in enumerate(self.rows[first:], first) if key(row.params) == wanted]
+
+    def current(self) -> Iterator[tuple[int, Observation]]:
+        """Index and row of everything in the current regime."""
+        return enumerate(self.rows[self.regimes[-1] :], self.regimes[-1])
+
+    def apply(self, event: Event) -> History:
+        """The history after one more event."""
+        match event:
+            case Told(observations):
+                return self._tell(observations)
+            case Labelled(label=Label.DRIFT, since=int(since)):
+                return replace(self, regimes=(*self.regimes, since))
+        return self
+
+    def _tell(self, observations: tuple[Observation, ...]) -> History:
+        fresh = tuple(row for row in observations if row.role is not Role.CORRECTION)
+        rows = (*self.rows, *fresh)
+        for row in observations:
+            if row.role is Role.CORRECTION:
+                rows = tuple(_corrected(old, row) for old in rows)
+        return replace(
+            self,
+            rows=rows,
+            spent=self.spent + sum(row.spends for row in fresh),
+            spent_cost=self.spent_cost + sum(row.cost for row in fresh if row.spends),
+        )
+
+
+def _corrected(old: Observation, by: Observation) -> Observation:
+    if old.id != by.id or (old.kind is None) != (by.kind is None):
+        return old
+    return replace(old, values=by.values, failed=by.failed, sem=by.sem)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The stays as rows, in model space and at the level of the current regime.
+
+    X (n, d) in the unit cube; Y (n, m) mean of the windows, NaN where none has the outcome; count (n, m) windows;
+    floor (n, m) known variance of Y (given standard errors, uncertain levels); within_ss, within_dof, within_floor (m,)
+    what the windows of the stays tell of the window variance: sum of squares, degrees of freedom, known part of it;
+    failed, tried (n,) windows that failed, and all.
+    """
+
+    params: tuple[Params, ...]
+    X: Floats
+    Y: Floats
+    count: Floats
+    floor: Floats
+    within_ss: Floats
+    within_dof: Floats
+    within_floor: Floats
+    failed: Floats
+    tried: Floats
+
+    def without(self, params: Params) -> Dataset:
+        """The dataset as if this config had never been measured."""
+        gone = key(params)
+        keep = np.array([key(p) != gone for p in self.params], dtype=bool)
+        return replace(
+            self,
+            params=tuple(p for p in self.params if key(p) != gone),
+            X=self.X[keep],
+            Y=self.Y[keep],
+            count=self.count[keep],
+            floor=self.floor[keep],
+            failed=self.failed[keep],
+            tried=self.tried[keep],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What to add to a row of each regime to bring it to the current level: shift and its variance, (regimes, m)."""
+
+    shift: Floats
+    variance: Floats
+
+
+def model_values(row: Observation, goals: Goals) -> Floats:
+    """The m modelled outcomes of one row in model space, NaN where missing."""
+    return np.array([goals.to_model(name, row.values.get(name)) for name in goals.modelled])
+
+
+def known_variance(row: Observation, goals: Goals) -> Floats:
+    """Variance of one row that is known from its standard errors, in model space (delta method on log outcomes)."""
+    floor = []
+    for name in goals.modelled:
+        sem, value = row.sem.get(name, 0.0), row.values.get(name)
+        floor.append((sem / value) ** 2 if name in goals.logs and value else sem**2)
+    return np.array(floor)
+
+
+def levels(history: History, goals: Goals) -> Levels:
+    """Shift of each regime, chained from one regime to the next by the configs measured in both.
+
+    With config means a_c, b_c over n_c, k_c windows the shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c + 1/k_c),
+    its variance s^2 / sum w_c with the pooled variance s^2 of windows around their config mean.
+    """
+    m = len(goals.modelled)
+    shift, variance = np.zeros((history.regime + 1, m)), np.zeros((history.regime + 1, m))
+    if history.regime == 0:
+        return Levels(shift, variance)
+    means = [_config_means(history, goals, r) for r in range(history.regime + 1)]
+    spread = _pooled_variance(history, goals)
+    for r in range(history.regime - 1, -1, -1):
+        for j in range(m):
+            step, total = _step_between(means[r], means[r + 1], j)
+            shift[r, j] = shift[r + 1, j] + step
+            variance[r, j] = variance[r + 1, j] + (spread[j] / total if total > 0 else 100.0 * spread[j])
+    return Levels(shift, variance)
+
+
+Means = dict[Key, tuple[Floats, Floats]]
+
+
+def _config_means(history: History, goals: Goals, regime: int) -> Means:
+    """Mean and number of windows (m,) of each config in one regime."""
+    groups: dict[Key, list[Floats]] = {}
+    for i, row in enumerate(history.rows):
+        if history.regime_of(i) == regime:
+            groups.setdefault(key(row.params), []).append(model_values(row, goals))
+    return {name: _mean_count(np.array(group)) for name, group in groups.items()}
+
+
+def _mean_count(values: Floats) -> tuple[Floats, Floats]:
+    """Column means and counts of (k, m) values, NaN left out."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0).astype(float)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1.0), np.nan), count
+
+
+def _pooled_variance(history: History, goals: Goals) -> Floats:
+    """Variance (m,) of windows around the mean of their config in their regime; at least one degree of freedom."""
+    ss, dof = np.zeros(len(goals.modelled)), np.zeros(len(goals.modelled))
+    groups: dict[tuple[int, Key], list[Floats]] = {}
+    for i, row in enumerate(history.rows):
+        groups.setdefault((history.regime_of(i), key(row.params)), []).append(model_values(row, goals))
+    for group in groups.values():
+        mean, count = _mean_count(np.array(group))
+        ss += np.nansum((np.array(group) - mean) ** 2, axis=0)
+        dof += np.maximum(count - 1.0, 0.0)
+    return np.asarray(ss / np.maximum(dof, 1.0))
+
+
+def _step_between(old: Means, new: Means, j: int) -> tuple[float, float]:
+    step, total = 0.0, 0.0
+    for name, (mean, count) in old.items():
+        if name in new and count[j] > 0 and new[name][1][j] > 0:
+            weight = 1.0 / (1.0 / count[j] + 1.0 / new[name][1][j])
+            step += weight * (new[name][0][j] - mean[j])
+            total += weight
+    return (step / total if total > 0 else 0.0), total
+
+
+def training_set(history: History, space: Space, goals: Goals) -> Dataset:
+    """The stays of the history as the surrogate's rows."""
+    level = levels(history, goals)
+    stays = _stays(history)
+    n, m = len(stays), len(goals.modelled)
+    Y, count, floor = np.full((n, m), np.nan), np.zeros((n, m)), np.zeros((n, m))
+    ss, dof, given, failed, tried = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(n), np.zeros(n)
+    for i, (regime, rows) in enumerate(stays):
+        values = np.array([model_values(row, goals) for row in rows])
+        mean, count[i] = _mean_count(values)
+        known = np.isfinite(values)
+        ss += np.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
+        dof += np.maximum(count[i] - 1.0, 0.0)
+        Y[i] = mean + level.shift[regime]
+        told = np.where(known, np.array([known_variance(row, goals) for row in rows]), 0.0).sum(axis=0)
+        floor[i] = told / np.maximum(count[i], 1.0) ** 2 + level.variance[regime]
+        given += told
+        failed[i], tried[i] = sum(row.failed for row in rows), len(rows)
+    params = tuple(rows[0].params for _, rows in stays)
+    X = np.array([space.encode(p) for p in params]).reshape(n, len(space.knobs))
+    return Dataset(params, X, Y, count, floor, ss, dof, given / np.maximum(count.sum(axis=0), 1.0), failed, tried)
+
+
+def _stays(history: History) -> list[tuple[int, list[Observation]]]:
+    """Regime and rows of each maximal run of one config."""
+    stays: list[tuple[int, list[Observation]]] = []
+    for i, row in enumerate(history.rows):
+        regime = history.regime_of(i)
+        if stays and stays[-1][0] == regime and key(stays[-1][1][-1].params) == key(row.params):
+            stays[-1][1].append(row)
+        else:
+            stays.append((regime, [row]))
+    return stays

@@ -1,0 +1,176 @@
+"""Where one may go: pure geometry of max_delta, and the rate of changes.
+
+A move is legal when every knob stays within its step limit of every anchor: what was last reported, each candidate that
+may run since, and last_good. `box` is built so that float arithmetic agrees: for any value v of it |v - anchor| <= delta.
+Public: box, scaled, broken, legal, steps_between, step_towards, retry_after_s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from arqon_gp.config import Absolute, MayChange, Ratio, StepLimit
+from arqon_gp.records import Params, Scalar
+from arqon_gp.space import (
+    GRID_TOLERANCE,
+    Box,
+    Categorical,
+    Domain,
+    Integer,
+    Interval,
+    Knob,
+    Options,
+    Real,
+    Space,
+    Steps,
+    nearest,
+    whole_domain,
+)
+
+StepLimits = Sequence[StepLimit]
+
+
+def box(space: Space, steps: StepLimits, anchors: Iterable[Params], within: Box | None = None) -> Box:
+    """The points of the bounds (or of a box) within one step of every anchor; `.empty` when there is none."""
+    domains = list((within or space.whole).domains)
+    for anchor in anchors:
+        for i, (knob, step) in enumerate(zip(space, steps, strict=True)):
+            domains[i] = _within(knob, step, anchor[knob.name], domains[i])
+    return Box(tuple(domains))
+
+
+def scaled(space: Space, steps: StepLimits, fraction: float) -> tuple[StepLimit, ...]:
+    """A fraction of each step limit, but never less than one grid step; a free knob gets that fraction of its range."""
+    return tuple(_scaled(knob, step, fraction) for knob, step in zip(space, steps, strict=True))
+
+
+def _scaled(knob: Knob, step: StepLimit, fraction: float) -> StepLimit:
+    match step, knob:
+        case Absolute(delta), (Real() | Integer()) if delta > 0:
+            return Absolute(max(fraction * delta, float(knob.step or 0.0)))
+        case Ratio(factor, floor), _:
+            return Ratio(factor**fraction, floor)
+        case None, (Real() | Integer()) if knob.log:
+            return Ratio((knob.high / knob.low) ** fraction, float(knob.step or 0.0))
+        case None, (Real() | Integer()):
+            return Absolute(max(fraction * (knob.high - knob.low), float(knob.step or 0.0)))
+    return step
+
+
+def broken(space: Space, steps: StepLimits, anchors: Iterable[Params], params: Params) -> list[str]:
+    """Names of the knobs whose step limit a move to `params` would break."""
+    names = {}
+    for anchor in anchors:
+        for knob, step in zip(space, steps, strict=True):
+            if not _permits(knob, step, anchor[knob.name], params[knob.name]):
+                names[knob.name] = True
+    return list(names)
+
+
+def legal(space: Space, steps: StepLimits, here: Params, there: Params) -> bool:
+    """Whether one step may lead from one config to the other (and so back)."""
+    return not broken(space, steps, [here], there)
+
+
+def steps_between(space: Space, steps: StepLimits, here: Params, there: Params) -> float:
+    """How many legal steps lead from one config to the other; inf when none do."""
+    count, at = 0, here
+    while not legal(space, steps, at, there):
+        further = step_towards(space, steps, at, there)
+        if further is None or count > 10_000:
+            return math.inf
+        at, count = further, count + 1
+    return count + (not space.same(at, there))
+
+
+def step_towards(space: Space, steps: StepLimits, here: Params, there: Params) -> Params | None:
+    """The config one legal step from `here` that is nearest to `there` in every knob; None when nothing can move.
+
+    On a grid knob the step ends on the grid, except that it may end at `there` itself or stay at `here`.
+    """
+    moved = {
+        knob.name: _knob_towards(knob, step, here[knob.name], there[knob.name])
+        for knob, step in zip(space, steps, strict=True)
+    }
+    return None if space.same(moved, here) else moved
+
+
+def retry_after_s(min_interval_s: float, changed_at: float | None, now: float) -> float:
+    """Seconds until the rate limit allows the next change; 0 when it may come now."""
+    if changed_at is None or min_interval_s <= 0:
+        return 0.0
+    return max(0.0, changed_at + min_interval_s - now)
+
+
+def _reach(knob: Real | Integer, step: Absolute | Ratio, value: float) -> tuple[float, float]:
+    """Lowest and highest value one step from `value`, such that the check below holds in float arithmetic too."""
+    match step:
+        case Absolute(delta):
+            low, high = value - delta, value + delta
+        case Ratio(factor, floor):
+            if value <= 0:
+                return value, value  # no ratio leads away from zero
+            low, high = min(value / factor, value - floor), max(value * factor, value + floor)
+    while low < value and not _permits(knob, step, value, low):
+        low = math.nextafter(low, value)
+    while high > value and not _permits(knob, step, value, high):
+        high = math.nextafter(high, value)
+    return low, high
+
+
+def _within(knob: Knob, step: StepLimit, anchor: Scalar, domain: Domain) -> Domain:
+    match knob, step, domain:
+        case _, None, _:
+            return domain
+        case Categorical(), MayChange(allowed), Options(choices):
+            return domain if allowed else Options(tuple(c for c in choices if c == anchor))
+        case (Real() | Integer()), (Absolute() | Ratio()), Interval(a, b):
+            low, high = _reach(knob, step, float(anchor))
+            return Interval(max(a, low), min(b, high))
+        case (Real() | Integer()), Absolute(delta=0.0), Steps():
+            pinned = float(anchor)  # on the grid or off it: a frozen knob stays what it is
+            return Interval(max(pinned, knob.low), min(pinned, knob.high))
+        case (Real() | Integer()), (Absolute() | Ratio()), Steps(first, last):
+            low, high = _reach(knob, step, float(anchor))
+            grid = float(knob.step or 1.0)
+            return Steps(
+                max(first, math.ceil((low - knob.low) / grid - GRID_TOLERANCE)),
+                min(last, math.floor((high - knob.low) / grid + GRID_TOLERANCE)),
+            )
+    raise TypeError(f"step limit {step} does not fit knob {knob}")
+
+
+def _permits(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> bool:
+    match step:
+        case None:
+            return True
+        case MayChange(allowed):
+            return allowed or here == there
+        case Absolute(delta):
+            slack = 0.0 if isinstance(knob, Categorical) else GRID_TOLERANCE * float(knob.step or 0.0)  # grid noise
+            return abs(float(there) - float(here)) <= delta + slack
+        case Ratio(factor, floor):
+            a, b = sorted((float(here), float(there)))
+            return b - a <= floor or (a > 0 and b <= a * factor * (1 + GRID_TOLERANCE))
+
+
+def _knob_towards(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> Scalar:
+    if _permits(knob, step, here, there):
+        return there
+    if isinstance(knob, Categorical) or not isinstance(step, Absolute | Ratio):
+        return here
+    low, high = _reach(knob, step, float(here))
+    target = min(max(float(there), low), high)
+    domain = whole_domain(knob)
+    if isinstance(domain, Interval):
+        return target
+    grid = float(knob.step or 1.0)
+    k = (target - knob.low) / grid
+    k = math.floor(k + GRID_TOLERANCE) if float(there) > float(here) else math.ceil(k - GRID_TOLERANCE)
+    if isinstance(knob, Integer):
+        value: Scalar = knob.low + k * knob.step
+    else:
+        value = nearest(knob, knob.low + k * grid, Steps(k, k))
+    towards = (float(value) - float(here)) * (float(there) - float(here)) > 0
+    return value if towards and _permits(knob, step, here, value) else here

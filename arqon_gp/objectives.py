@@ -1,0 +1,145 @@
+"""What is good: directions, limits, the utility of a window, and which configs no other dominates.
+
+Outcomes are in raw units unless "model space" is said: there a log outcome is its natural logarithm.
+Shapes: Y (..., m) raw outcomes in the order of the objectives; m objectives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from arqon_gp.space import Floats
+
+AUGMENTATION = 0.05  # rho of the augmented Chebyshev scalarisation (Knowles 2006, ParEGO, eq. 2)
+BASELINE_NOISE_STDS = 2.0  # a baseline smaller than this many window stds says nothing about scale
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The smallest difference that matters: `amount` in raw (or utility) units, or as a `share` of the baseline."""
+
+    amount: float | None = None
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One outcome to be maximised (sign +1) or minimised (sign -1); `log`: modelled in log space."""
+
+    name: str
+    sign: int
+    weight: float | None = None
+    log: bool = False
+    threshold: float | None = None
+    min_effect: Effect | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An outcome that must stay at or below (`side` +1) or at or above (-1) a bound, raw units.
+
+    The bound is `value`, or `value` times the baseline when `relative`.
+    """
+
+    outcome: str
+    side: int
+    value: float
+    relative: bool
+    confidence: float
+    log: bool = False
+
+    def bound(self, baseline: Mapping[str, float]) -> float | None:
+        """The bound in raw units; None while the baseline it refers to is not measured."""
+        if not self.relative:
+            return self.value
+        return self.value * baseline[self.outcome] if self.outcome in baseline else None
+
+    def text(self) -> str:
+        """As the operator wrote it: `p99_latency_ms <= 1.1*baseline`."""
+        return f"{self.outcome} {'<=' if self.side > 0 else '>='} {self.value:g}{'*baseline' if self.relative else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Utility:
+    """One number per config, larger is better.
+
+    With `centre` None the weighted sum of signed outcomes; else the augmented Chebyshev value
+    min_j z_j + 0.05 sum_j z_j of z_j = sign_j (y_j - centre_j) / scale_j, scaled so that 0.01 is 1 % of the scale.
+    """
+
+    signs: tuple[int, ...]
+    weights: tuple[float, ...]
+    centre: tuple[float, ...] | None = None
+
+    def __call__(self, Y: Floats) -> Floats:
+        """(..., m) raw outcomes -> (...) utilities; NaN where an outcome is NaN."""
+        if self.centre is None:
+            return np.asarray(Y @ self.coefficients)
+        Z = (Y - np.asarray(self.centre)) * self.coefficients
+        return np.asarray(Z.min(axis=-1) + AUGMENTATION * Z.sum(axis=-1))
+
+    @property
+    def coefficients(self) -> Floats:
+        """Signed weight of each objective; 1 / scale for the Chebyshev value."""
+        return np.asarray(self.signs, dtype=float) * np.asarray(self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Goals:
+    """The objectives and outcome limits of a study."""
+
+    objectives: tuple[Objective, ...]
+    limits: tuple[Limit, ...] = ()
+
+    @property
+    def pareto(self) -> bool:
+        """Several objectives without weights: the front is explored."""
+        return len(self.objectives) > 1 and self.objectives[0].weight is None
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """Names of the outcomes that get a surrogate: objectives first, then outcomes that are only limited."""
+        names = dict.fromkeys(o.name for o in self.objectives)
+        return tuple(names | dict.fromkeys(limit.outcome for limit in self.limits))
+
+    @property
+    def logs(self) -> frozenset[str]:
+        """Outcomes modelled in log space."""
+        return frozenset(o.name for o in self.objectives if o.log) | {x.outcome for x in self.limits if x.log}
+
+    def to_model(self, name: str, value: float | None) -> float:
+        """One raw outcome in model space; NaN when missing, or not positive for a log outcome."""
+        if value is None:
+            return math.nan
+        if name not in self.logs:
+            return value
+        return math.log(value) if value > 0 else math.nan
+
+    def complete(self, values: Mapping[str, float | None]) -> bool:
+        """Whether a window has every objective and every limited outcome."""
+        return all(math.isfinite(self.to_model(name, values.get(name))) for name in self.modelled)
+
+    def outcomes(self, values: Mapping[str, float | None]) -> Floats:
+        """The objectives of one window as a row of m raw outcomes, NaN where missing."""
+        row = [values.get(o.name) for o in self.objectives]
+        return np.array([np.nan if y is None else y for y in row])
+
+    def utility(self, centre: Mapping[str, float], scales: Mapping[str, float]) -> Utility:
+        """The utility in use; centre and (positive) scale of each objective serve the default utility only."""
+        signs = tuple(o.sign for o in self.objectives)
+        if not self.pareto:
+            return Utility(signs, tuple(1.0 if o.weight is None else o.weight for o in self.objectives))
+        weights = tuple(1.0 / scales[o.name] for o in self.objectives)
+        return Utility(signs, weights, tuple(centre[o.name] for o in self.objectives))
+
+
+def nondominated(Y: Floats) -> npt.NDArray[np.bool_]:
+    """(n, m) maximised outcomes -> (n,) mask of the rows that no other row dominates."""
+    at_least = (Y[:, None, :] <= Y[None, :, :]).all(axis=-1)
+    better = (Y[:, None, :] < Y[None, :, :]).any(axis=-1)
+    return np.asarray(~(at_least & better).any(axis=1))

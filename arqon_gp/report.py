@@ -1,0 +1,223 @@
+"""A study in plain words and numbers: status, why a candidate, the recommendation, the history as a table. Changes nothing.
+
+Public: status, explain, recommend, history, best_value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from arqon_gp import course, limits
+from arqon_gp.advice import Advisor
+from arqon_gp.comparison import Yardstick, yardstick
+from arqon_gp.errors import RequestError
+from arqon_gp.records import Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
+from arqon_gp.space import Interval, values
+from arqon_gp.study import Study, replay
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def phase(study: Study) -> str:
+    """Where the study is: start, probe, search, settle, watching, label, safe mode, paused or finished."""
+    guard, state = study.guard, study.course
+    if state.finished:
+        return "finished"
+    if guard.paused:
+        return "paused"
+    if guard.safe_mode is not None:
+        return "safe mode"
+    if guard.suspicion is not None:
+        return "label"
+    if state.target is not None:
+        return "watching" if state.endless and study.deployment.runs(state.target) else "settle"
+    last = study.deployment.issued[-1].kind if study.deployment.issued else Kind.START
+    return last.value if last in (Kind.START, Kind.PROBE) else "search"
+
+
+def status(study: Study, now: float, *, device: str, fallbacks: dict[str, int]) -> dict[str, Any]:
+    """The study as plain data; moments in unix seconds, infinities as None."""
+    config, deployment = study.config, study.deployment
+    yard = _yard(study)
+    left = course.windows_left(config, study.history)
+    return {
+        "study": config.name,
+        "phase": phase(study),
+        "deployed": deployment.deployed,
+        "in_doubt": [deployment.issued[n - 1].params for n in deployment.doubt],
+        "pending": [str(n) for n in deployment.pending],
+        "last_good": {"params": study.guard.last_good, "confirmed": study.guard.trusted} if config.guardrails else None,
+        "guard": _guard(study, now) if config.guardrails else None,
+        "utility": _utility(study, yard),
+        "baseline": study.baseline,
+        "limits": [limit.text() for limit in config.goals.limits],
+        "budget": {
+            "budget": config.budget,
+            "budget_cost": config.budget_cost,
+            "spent": study.history.spent,
+            "spent_cost": study.history.spent_cost,
+            "left": left if math.isfinite(left) else None,
+        },
+        "model": _model(study, yard, device, fallbacks),
+        "history_len": len(study.history),
+        "regime": study.history.regime,
+        "target": study.course.target,
+    }
+
+
+def _guard(study: Study, now: float) -> dict[str, Any]:
+    guard, rails = study.guard, study.config.guardrails
+    assert rails is not None
+    safe, suspicion = guard.safe_mode, guard.suspicion
+    wait = limits.retry_after_s(rails.min_interval_s, study.deployment.changed_at, now)
+    return {
+        "paused": guard.paused,
+        "rollback_ordered": guard.ordered,
+        "out_of_bounds": guard.suspended,
+        "safe_mode": None if safe is None else {"reason": safe.reason, "until": safe.until},
+        "suspicion": None if suspicion is None else {"params": suspicion.params, "reason": suspicion.reason},
+        "regressions_last_hour": sum(t > now - 3600.0 for t in guard.regressions),
+        "rollbacks_last_hour": sum(t > now - 3600.0 for t in guard.rollbacks),
+        "next_change_in_s": wait,
+        "step_box": step_box(study),
+        "confirmed": [params for params, _ in guard.confirmed],
+    }
+
+
+def step_box(study: Study) -> dict[str, Any]:
+    """What each knob may become in the next step: {"min", "max"} or a list of choices."""
+    config, guard = study.config, study.guard
+    if config.guardrails is None:
+        box = config.space.whole
+    else:
+        anchors = study.deployment.anchors + ([] if guard.suspended else [guard.last_good])
+        box = limits.box(config.space, config.guardrails.steps, anchors)
+    shown: dict[str, Any] = {}
+    for knob, domain in zip(config.space, box.domains, strict=True):
+        if isinstance(domain, Interval):
+            shown[knob.name] = {"min": domain.low, "max": domain.high}
+        else:
+            options = values(knob, domain) or []
+            numbers = hasattr(knob, "low") and bool(options)
+            shown[knob.name] = {"min": options[0], "max": options[-1]} if numbers else list(options)
+    return shown
+
+
+def _utility(study: Study, yard: Yardstick) -> dict[str, Any]:
+    goals, used = study.config.goals, yard.utility
+    shown = {
+        "kind": "augmented Chebyshev" if used.centre is not None else "weighted sum",
+        "weights": {o.name: o.sign * w for o, w in zip(goals.objectives, used.weights, strict=True)},
+        "min_effect": yard.min_effect if len(study.history) else None,
+    }
+    if used.centre is not None:
+        shown["centre"] = dict(zip([o.name for o in goals.objectives], used.centre, strict=True))
+    return shown
+
+
+def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]) -> dict[str, Any]:
+    return {
+        "outcomes": list(study.config.goals.modelled),
+        "device": device,
+        "hyperparameters": study.hyperparameters,
+        "window_std": {name: noise.std for name, noise in yard.noise.items()} if len(study.history) else {},
+        "outlier_share": {name: noise.outliers for name, noise in yard.noise.items()} if len(study.history) else {},
+        "fallbacks": fallbacks,
+    }
+
+
+def _yard(study: Study) -> Yardstick:
+    return yardstick(study.history, study.config, study.baseline)
+
+
+def explain(config: Any, events: Iterable[Event], id: str) -> dict[str, Any]:
+    """Why a candidate was handed out, from the journal up to it, and what became of it; RequestError for an unknown id."""
+    known = list(events)
+    at = next((i for i, event in enumerate(known) if isinstance(event, Issued) and event.id == id), None)
+    if at is None:
+        raise RequestError(f"id {id!r}: no such candidate in this study")
+    issued, before, after = known[at], replay(config, known[:at]), replay(config, known)
+    assert isinstance(issued, Issued)
+    last = max((i for i in range(at) if isinstance(known[i], Issued)), default=-1)
+    found = [e for e in known[last + 1 : at] if isinstance(e, Promoted | Suspected | Labelled)]
+    answer = after.history.find(id, of_candidate=True)
+    return {
+        "id": issued.id,
+        "kind": issued.kind.value,
+        "reason": issued.reason,
+        "params": issued.params,
+        "issued_at": issued.at,
+        "change": issued.change,
+        "deployed": before.deployment.deployed,
+        "last_good": before.guard.last_good if config.guardrails else None,
+        "step_box": step_box(before),
+        "predicted": {n: asdict(p) for n, p in issued.predicted.items()} if issued.predicted else None,
+        "expected_improvement": issued.improvement,
+        "p_limits": issued.p_limits,
+        "fallback": issued.fallback,
+        "findings": [f"{type(event).__name__.lower()}: {event.reason}" for event in found],
+        "pending": id in [str(n) for n in after.deployment.pending],
+        "result": None if answer is None else {"values": answer.values, "failed": answer.failed, "params": answer.params},
+    }
+
+
+def recommend(study: Study, advisor: Advisor) -> Recommendation:
+    """The config to run: the target from the end on; under guardrails the best confirmed; else the best of the whole space."""
+    config, state = study.config, study.course
+    if state.target is not None and not state.told_after:
+        params = state.target
+    elif not len(study.history):
+        params = study.deployment.deployed
+    elif config.guardrails is not None:
+        confirmed = [p for p, _ in study.guard.confirmed]
+        params = advisor.best(study, _yard(study), confirmed) if confirmed else study.guard.last_good
+    else:
+        params = advisor.best(study, _yard(study), ())
+    described = advisor.describe(study, params) if len(study.history) else None
+    windows = sum(config.space.same(row.params, params) for row in study.history.rows)
+    return Recommendation(dict(params), described[0] if described else None, windows, described[1] if described else None)
+
+
+def best_value(study: Study) -> float | None:
+    """The mean utility of last_good in this regime; without guardrails the best seen (the raw value if it is the only outcome)."""
+    if not len(study.history):
+        return None
+    yard, goals = _yard(study), study.config.goals
+    if study.config.guardrails:
+        rows = yard.windows.rows(study.guard.last_good, study.history.regimes[-1])
+        seen = yard.windows.value[rows, 0]
+        seen = seen[np.isfinite(seen)]
+        best = float(seen.mean()) if len(seen) else None
+    else:
+        seen = yard.windows.value[np.isfinite(yard.windows.value[:, 0]), 0]
+        best = float(seen.max()) if len(seen) else None
+    plain = [o.name for o in goals.objectives] == ["value"]
+    return -best if plain and best is not None else best
+
+
+def history(study: Study) -> pandas.DataFrame:
+    """One row a result, in order of arrival: what it was, the knobs, the outcomes."""
+    import pandas
+
+    rows = []
+    outcomes = list(dict.fromkeys([*study.config.goals.modelled, *(n for r in study.history.rows for n in r.values)]))
+    for i, row in enumerate(study.history.rows):
+        shown: dict[str, Any] = {
+            "id": row.id,
+            "eval_id": row.eval_id,
+            "kind": row.kind.value if row.kind else None,
+            "role": row.role.value,
+            "status": "failed" if row.failed else "ok",
+            "time": row.time,
+            "cost": row.cost,
+            "regime": study.history.regime_of(i),
+        }
+        rows.append(shown | row.params | {name: row.values.get(name) for name in outcomes})
+    columns = ["id", "eval_id", "kind", "role", "status", "time", "cost", "regime", *study.config.space.names, *outcomes]
+    return pandas.DataFrame(rows, columns=columns)

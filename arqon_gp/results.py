@@ -1,0 +1,161 @@
+"""The results a caller gives to seed() or tell(): JSON text or a list of rows in, checked rows out.
+
+A row: {"params", "value" and/or "values", "cost"?, "id"?, "eval_id"?, "sem"? | "n"?, "std"?, "status"?, "time"?, "history"?}.
+Bare NaN and Infinity parse. Public: Row, parse.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from arqon_gp.config import Config
+from arqon_gp.errors import ResultError
+from arqon_gp.records import Params
+
+KEYS = ("params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history")
+LATER = ("context", "control")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One checked row. A failure has no values; `sem` are standard errors by outcome, raw units."""
+
+    params: Params
+    values: dict[str, float | None]
+    failed: bool
+    cost: float = 1.0
+    id: str | None = None
+    eval_id: int | str | None = None
+    sem: dict[str, float] = field(default_factory=dict)
+    time: float | None = None
+    history: bool = False
+
+
+def parse(results: str | Sequence[Mapping[str, Any]], config: Config, prefix: str) -> list[Row]:
+    """The rows of a batch; ResultError (its text begins with `prefix`) names the row, what was found and what to do."""
+    try:
+        if isinstance(results, str | bytes):
+            results = json.loads(results)
+        if isinstance(results, Mapping) or not isinstance(results, Sequence):
+            raise ValueError(f"expected a list of results, found {type(results).__name__}")
+        return [_row(i, row, config) for i, row in enumerate(results)]
+    except ValueError as error:
+        raise ResultError(f"{prefix}: {error}") from error
+
+
+def _row(i: int, row: object, config: Config) -> Row:
+    try:
+        if not isinstance(row, Mapping):
+            raise ValueError(f"expected an object, found {type(row).__name__}")
+        for key in row:
+            if key in LATER:
+                raise ValueError(f"{key} is not supported yet; remove it")
+            if key not in KEYS:
+                raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
+        if not isinstance(row.get("params"), Mapping):
+            raise ValueError(f"params: expected an object of knob values, found {row.get('params')!r:.60}")
+        params = config.space.check(row["params"])
+        values, failed = _values(row, config)
+        return Row(
+            params=params,
+            values={} if failed else values,
+            failed=failed,
+            cost=_number("cost", row.get("cost", 1.0), low=0.0),
+            id=_identity(row.get("id")),
+            eval_id=_label(row.get("eval_id")),
+            sem=_sem(row, config),
+            time=None if row.get("time") is None else _number("time", row["time"]),
+            history=_flag(row.get("history", False)),
+        )
+    except ValueError as error:
+        raise ValueError(f"row {i}: {error}") from error
+
+
+def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | None], bool]:
+    status = row.get("status", "ok")
+    if status not in ("ok", "failed"):
+        raise ValueError(f'status: expected "ok" or "failed", found {status!r}')
+    if not any(key in row for key in ("value", "values", "status")):
+        raise ValueError("value is missing; give value or values, null if it was not measured, or status: failed")
+    given = row.get("values") or {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"values: expected an object of outcomes, found {given!r:.60}")
+    given = dict(given)
+    if "value" in row:
+        if [o.name for o in config.goals.objectives] != ["value"]:
+            names = ", ".join(o.name for o in config.goals.objectives)
+            raise ValueError(f"value: this study has objectives; give values: {{{names}}}")
+        given["value"] = row["value"]
+    values: dict[str, float | None] = {}
+    failed = status == "failed"
+    for name, value in given.items():
+        number = math.nan if value is None else _real(name, value)
+        failed = failed or math.isinf(number)
+        values[str(name)] = None if math.isnan(number) else number
+    return values, failed
+
+
+def _sem(row: Mapping[str, Any], config: Config) -> dict[str, float]:
+    """Standard errors by outcome: `sem`, or std / sqrt(n); 0 and n = 1 mean unknown."""
+    if row.get("sem") is not None and ("n" in row or "std" in row):
+        raise ValueError("give sem, or n and std, not both")
+    if ("n" in row) != ("std" in row):
+        raise ValueError("n and std go together")
+    if row.get("sem") is not None:
+        return {name: sem for name, sem in _per_outcome("sem", row["sem"], config).items() if sem > 0}
+    if row.get("std") is None or row.get("n") is None:
+        return {}
+    counts = _per_outcome("n", row["n"], config)
+    stds = _per_outcome("std", row["std"], config)
+    return {name: std / math.sqrt(counts[name]) for name, std in stds.items() if counts.get(name, 1) > 1 and std > 0}
+
+
+def _per_outcome(key: str, value: object, config: Config) -> dict[str, float]:
+    if isinstance(value, Mapping):
+        return {str(name): _number(f"{key}.{name}", number, low=0.0) for name, number in value.items()}
+    number = _number(key, value, low=0.0)
+    names = [o.name for o in config.goals.objectives] if key != "n" else list(config.goals.modelled)
+    if key != "n" and len(names) > 1:
+        raise ValueError(f"{key}: with several objectives give one by name: {{{', '.join(names)}}}")
+    return dict.fromkeys(names, number)
+
+
+def _real(name: str, value: object) -> float:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{name}: expected a number or null, found {value!r:.60}")
+    return float(value)
+
+
+def _number(name: str, value: object, low: float = -math.inf) -> float:
+    number = _real(name, value)
+    if not math.isfinite(number) or number < low:
+        raise ValueError(f"{name}: expected a finite number{f' >= {low:g}' if low > -math.inf else ''}, found {value!r}")
+    return number
+
+
+def _identity(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"id: expected the id of a candidate, found {value!r:.60}")
+    return str(value)
+
+
+def _label(value: object) -> int | str | None:
+    if value is None or (isinstance(value, int | str) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"eval_id: expected a number or a text, found {value!r:.60}")
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"history: expected true or false, found {value!r:.60}")
+    return value

@@ -1,0 +1,309 @@
+"""ArqonSolver: the one stateful class. It holds the lock, the clock, the journal and the observers; decisions are pure.
+
+Every call is: read the study, decide, append the events to the journal, and only then believe them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import RLock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from prometheus_client import CollectorRegistry
+
+from arqon_gp import report
+from arqon_gp.advice import Advisor
+from arqon_gp.config import Config, differences, parse
+from arqon_gp.decision import Decision, decide, decide_batch
+from arqon_gp.deployment import resolve
+from arqon_gp.errors import ClosedError, ConfigMismatch, RateLimited, RequestError
+from arqon_gp.journal import Journal, open_journal
+from arqon_gp.metrics import Metrics
+from arqon_gp.records import (
+    Cancelled,
+    Candidate,
+    Closed,
+    Event,
+    Kind,
+    Opened,
+    Paused,
+    Recommendation,
+    Resumed,
+    RollbackOrdered,
+    Told,
+)
+from arqon_gp.results import parse as parse_results
+from arqon_gp.study import Study, replay
+
+if TYPE_CHECKING:
+    import pandas
+
+    from arqon_gp.propose import ModelAdvisor
+
+log = logging.getLogger("arqon_gp")
+MOST_WAITS = 3  # sleeps of one ask under on_rate_limit "wait": a clock that stands still must not hang the caller
+
+Results = str | Sequence[Mapping[str, Any]]
+
+
+class ArqonSolver:
+    """Tunes one system: `ask_one()` for the next config, `seed()` with what was measured.
+
+    config: JSON text, dict or Config. journal: "sqlite:///path" (survives kill -9 and power loss), a Journal, or None (in
+    memory). registry: a prometheus_client registry (default: the global one). clock: a callable giving unix seconds; the
+    solver never lets it run backwards. device: "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    Raises ConfigError for a bad config, ConfigMismatch if the journal's study was created with another one, StudyHeld if
+    another solver writes it. Every method but close() raises ClosedError once closed. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        config: str | Mapping[str, Any] | Config,
+        *,
+        journal: str | Journal | None = None,
+        registry: CollectorRegistry | None = None,
+        clock: Callable[[], float] | None = None,
+        device: str = "auto",
+    ) -> None:
+        self._lock = RLock()
+        self._clock = clock or time.time
+        self._device = device
+        self._model: ModelAdvisor | None = None
+        self._closed = False
+        checked = parse(config)
+        self._journal = open_journal(journal)
+        try:
+            self._journal.append(checked.name, 0, ())  # become the writer before reading
+            self._study = self._reopened(checked)
+            self._commit([Opened(json.loads(checked.canonical), self._now())])
+        except BaseException:
+            self._journal.close()
+            raise
+        self._metrics = Metrics(self._study, registry)
+
+    def _reopened(self, config: Config) -> Study:
+        events = list(self._journal.read(config.name, 0))
+        if events and isinstance(events[0], Opened) and events[0].config != json.loads(config.canonical):
+            changed = differences(json.dumps(events[0].config), config.canonical)
+            raise ConfigMismatch(
+                f"study {config.name!r} was created with another config ({changed}); give the same one, or another name: "
+                "changing a running study (reconfigure) is not supported yet"
+            )
+        return replay(config, events)
+
+    # ---- the loop ----
+
+    def ask_one(self) -> Candidate | None:
+        """The config to run next, or None, and None means only: finished, and the recommended config runs.
+
+        Without an answer to the last candidate it is the same one again. RateLimited under `on_rate_limit: "raise"`.
+        """
+        rails = self._study.config.guardrails
+        how = rails.on_rate_limit if rails else "hold"
+        for last in [False] * MOST_WAITS + [True]:
+            with self._open():
+                began = time.perf_counter()
+                decision = decide(self._study, self._now(), self._advisor)
+                candidate = decision.candidates[0] if decision.candidates else None
+                wait = candidate.retry_after_s if candidate is not None and candidate.kind is Kind.HOLD else None
+                if wait is None or how == "hold" or (how == "wait" and last):
+                    self._accept(decision, began)
+                    return candidate
+                if how == "raise":
+                    raise RateLimited(wait)
+            time.sleep(wait)
+        raise AssertionError("unreachable: the last round returns")
+
+    def ask(self, q: int | None = None) -> list[Candidate] | None:
+        """A batch, or None when finished.
+
+        Without q: the open batch again, else the initial points at once, else one candidate (always one under guardrails).
+        With q: so many new candidates for parallel evaluation, those pending accounted for; fewer, or none at all, where
+        the rest of the budget is pending already. RequestError for q > 1 under guardrails: one live system runs one config.
+        """
+        if q is not None and (isinstance(q, bool) or not isinstance(q, int) or q < 1):
+            raise RequestError(f"q: expected a whole number >= 1, found {q!r}")
+        if self._study.config.guardrails is not None:
+            if q is not None and q > 1:
+                raise RequestError(f"q = {q} under guardrails: one live system runs one config; ask for one at a time")
+            one = self.ask_one()
+            return None if one is None else [one]
+        with self._open():
+            began = time.perf_counter()
+            decision = decide_batch(self._study, self._now(), self._advisor, q)
+            self._accept(decision, began)
+            return None if decision.study.course.finished else list(decision.candidates)
+
+    def seed(self, results: Results) -> None:
+        """Take a batch of results, JSON text or a list of rows: all of it, durably, or none.
+
+        ResultError ("Invalid seed data: ...") names the row, what was found and what to do.
+        """
+        self._tell(results, "Invalid seed data")
+
+    def tell(self, results: Results) -> None:
+        """The same as seed(); its errors begin with "Invalid results"."""
+        self._tell(results, "Invalid results")
+
+    def _tell(self, results: Results, prefix: str) -> None:
+        with self._open():
+            study = self._study
+            rows = parse_results(results, study.config, prefix)
+            safe = study.guard.safe_mode is not None
+            observations = resolve(rows, study.deployment, study.history, safe_mode=safe, prefix=prefix)
+            now = self._now()
+            if observations:
+                self._commit([Told(tuple(observations), now)])
+            repeats = len(rows) - len(observations)
+            self._observe(lambda: self._metrics.told(self._study, observations, now, repeats))
+
+    # ---- questions ----
+
+    def recommend(self) -> Recommendation:
+        """The config to run, its predicted outcomes free of noise with 95 % intervals, and how often it was measured."""
+        with self._open():
+            return report.recommend(self._study, self._advisor)
+
+    def status(self) -> dict[str, Any]:
+        """The state of the study as plain data (it goes through json.dumps)."""
+        with self._open():
+            model = self._model
+            device, fallbacks = (model.device, dict(model.fallbacks)) if model else ("none", {})
+            return report.status(self._study, self._now(), device=device, fallbacks=fallbacks)
+
+    def explain(self, id: str) -> dict[str, Any]:
+        """Why this candidate, and what became of it, as plain data; RequestError for an unknown id."""
+        with self._open():
+            return report.explain(self._study.config, self._journal.read(self._study.config.name, 0), str(id))
+
+    def history(self) -> pandas.DataFrame:
+        """Every result, one row each, in order of arrival."""
+        with self._open():
+            return report.history(self._study)
+
+    def get_history_len(self) -> int:
+        """Number of results."""
+        with self._open():
+            return len(self._study.history)
+
+    # ---- the operator ----
+
+    def cancel(self, id: str, applied: bool | None = None) -> None:
+        """Withdraw a candidate that has no result. `applied`: whether it runs; None if that is not known.
+
+        RequestError when no unanswered candidate has this id.
+        """
+        with self._open():
+            deployment = self._study.deployment
+            open_ids = [str(n) for n in dict.fromkeys([*deployment.pending, *deployment.doubt])]
+            if str(id) not in open_ids:
+                raise RequestError(f"id {id!r} is no unanswered candidate; these are: {', '.join(open_ids) or 'none'}")
+            self._commit([Cancelled(str(id), applied, self._now())])
+
+    def rollback(self) -> None:
+        """Order last_good back: the next candidate is the rollback, and supersedes what is pending.
+
+        RequestError without guardrails: there is no last_good then.
+        """
+        with self._open():
+            if self._study.config.guardrails is None:
+                raise RequestError("rollback: without guardrails there is no last_good to go back to")
+            self._commit([RollbackOrdered(self._now())])
+
+    def pause(self) -> None:
+        """Hold what runs, whatever was ordered, until resume(); results still count."""
+        with self._open():
+            self._commit([Paused(self._now())])
+
+    def resume(self) -> None:
+        """End a pause, and safe mode."""
+        with self._open():
+            self._commit([Resumed(self._now())])
+
+    def close(self) -> None:
+        """Give the journal back and remove this study's metrics; the running system is left as it is. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._commit([Closed(self._now())])
+            self._closed = True
+            self._journal.close()
+            self._metrics.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # ---- inside ----
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"study {self._study.config.name!r}: this solver was closed; open a new one")
+            yield
+
+    def _now(self) -> float:
+        """The clock, never earlier than any moment already written down."""
+        now, latest = float(self._clock()), self._study.at if hasattr(self, "_study") else 0.0
+        return max(now, latest) if math.isfinite(now) else latest
+
+    @property
+    def _advisor(self) -> Advisor:
+        return cast(Advisor, _Lazy(self))
+
+    def _commit(self, events: Sequence[Event]) -> None:
+        """Append first, believe afterwards."""
+        study = self._study
+        for event in events:
+            study = study.apply(event)
+        self._journal.append(study.config.name, self._study.length, events)
+        self._study = study
+
+    def _accept(self, decision: Decision, began: float) -> None:
+        if decision.events:
+            self._journal.append(decision.study.config.name, self._study.length, decision.events)
+        self._study = decision.study
+        self._observe(lambda: self._show(decision, time.perf_counter() - began))
+
+    def _show(self, decision: Decision, seconds: float) -> None:
+        model, c = self._model, decision.comparison
+        self._metrics.asked(decision.study, decision.events, decision.refusals, seconds)
+        self._metrics.measured(
+            best=report.best_value(decision.study),
+            hypervolume=model.hypervolume(decision.study) if model else None,
+            left=decision.left,
+            drift=max(c.sunk, c.risen) if c else 0.0,
+            device=model.device if model else "none",
+            fallbacks=model.fallbacks if model else {},
+        )
+
+    def _observe(self, show: Callable[[], None]) -> None:
+        """Observers may neither break nor change a decision."""
+        try:
+            show()
+        except Exception:
+            log.exception("an observer failed; the study is not touched")
+
+
+class _Lazy:
+    """The model's advice, with torch imported when it is first needed."""
+
+    def __init__(self, solver: ArqonSolver) -> None:
+        self._solver = solver
+
+    def __getattr__(self, name: str) -> Any:
+        if self._solver._model is None:
+            from arqon_gp.propose import ModelAdvisor
+
+            self._solver._model = ModelAdvisor(self._solver._device)
+        return getattr(self._solver._model, name)

@@ -1,0 +1,286 @@
+"""The knobs, and the way between their native values and the unit cube.
+
+A knob is a Real, an Integer or a Categorical; a `Box` is the part of the space one may go to: one domain a knob.
+Encoding: numbers to [0, 1] linearly or by their logarithm, the k-th of n choices to k / (n - 1). Values out of bounds
+encode outside [0, 1]; a log knob at or below zero encodes like its lower bound, because it has no logarithm.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from arqon_gp.records import Params, Scalar
+
+Floats = npt.NDArray[np.float64]
+GRID_TOLERANCE = 1e-9  # of one grid step, or of the range
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A float between `low` and `high`, on the grid `low + k step` if a step is given."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number between `low` and `high` in steps of `step`."""
+
+    name: str
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Categorical:
+    """One of `choices`, without order; a bool is Categorical((False, True))."""
+
+    name: str
+    choices: tuple[Scalar, ...]
+
+
+Number = Real | Integer
+Knob = Real | Integer | Categorical
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """All floats from `low` to `high`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The grid points number `first` to `last` (inclusive) of a knob."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The choices one may take, in the knob's order."""
+
+    choices: tuple[Scalar, ...]
+
+
+Domain = Interval | Steps | Options
+
+
+def grid_value(knob: Number, index: int) -> float | int:
+    """Grid point number `index` of a knob with a step."""
+    match knob:
+        case Integer():
+            return knob.low + index * knob.step
+        case Real():
+            return float(f"{knob.low + index * (knob.step or 0.0):.12g}")  # 0.1 + 0.2 is 0.3 to the reader
+
+
+def grid_size(knob: Number) -> int:
+    """How many grid points a knob with a step has."""
+    return math.floor((knob.high - knob.low) / (knob.step or 1.0) + GRID_TOLERANCE) + 1
+
+
+def unit(knob: Knob, value: Scalar) -> float:
+    """One native value in the unit cube."""
+    match knob:
+        case Categorical():
+            return knob.choices.index(value) / max(len(knob.choices) - 1, 1)
+        case Real() | Integer():
+            number = float(value)
+            if not knob.log:
+                return (number - knob.low) / (knob.high - knob.low)
+            number = number if number > 0 else float(knob.low)
+            return math.log(number / knob.low) / math.log(knob.high / knob.low)
+
+
+def from_unit(knob: Number, u: float) -> float:
+    """The native value of a unit coordinate, before any grid."""
+    if knob.log:
+        return float(knob.low * math.exp(u * math.log(knob.high / knob.low)))
+    return float(knob.low + u * (knob.high - knob.low))
+
+
+def whole_domain(knob: Knob) -> Domain:
+    """Everything the bounds allow."""
+    match knob:
+        case Categorical():
+            return Options(knob.choices)
+        case Real(step=None):
+            return Interval(knob.low, knob.high)
+        case Real() | Integer():
+            return Steps(0, grid_size(knob) - 1)
+
+
+def nearest(knob: Knob, value: float, domain: Domain) -> Scalar:
+    """The value of a numeric domain nearest to `value`; a tie goes down."""
+    match domain, knob:
+        case Interval(low, high), _:
+            inside = min(max(value, low), high)
+            return int(inside) if isinstance(knob, Integer) and float(inside).is_integer() else inside
+        case Steps(first, last), (Real() | Integer()):
+            index = math.ceil((value - knob.low) / (knob.step or 1.0) - 0.5)
+            return grid_value(knob, min(max(index, first), last))
+    raise TypeError(f"{knob.name} is not a number")
+
+
+def holds(knob: Knob, value: Scalar, domain: Domain) -> bool:
+    """Whether the domain holds the value (a grid domain only its grid points)."""
+    match domain, knob:
+        case Options(choices), _:
+            return value in choices
+        case Interval(low, high), _:
+            return low <= float(value) <= high
+        case Steps(first, last), (Real() | Integer()):
+            k = (float(value) - knob.low) / (knob.step or 1.0)
+            return abs(k - round(k)) <= GRID_TOLERANCE * max(1.0, abs(k)) and first <= round(k) <= last
+    return False
+
+
+def values(knob: Knob, domain: Domain) -> Sequence[Scalar] | None:
+    """All values of a domain that has finitely many, in order; None for an interval."""
+    match domain, knob:
+        case Options(choices), _:
+            return choices
+        case Steps(first, last), (Real() | Integer()):
+            return [grid_value(knob, k) for k in range(first, last + 1)]
+    return None
+
+
+def same(knob: Knob, a: Scalar, b: Scalar) -> bool:
+    """Equal up to float noise, 1e-9 of the range: 12 is 12.0, and 0.1 + 0.2 is 0.3."""
+    if isinstance(knob, Categorical):
+        return a == b
+    return abs(float(a) - float(b)) <= GRID_TOLERANCE * (knob.high - knob.low)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One domain a knob, in the order of the space's knobs."""
+
+    domains: tuple[Domain, ...]
+
+    @property
+    def single(self) -> bool:
+        """Whether the box holds one point only."""
+        return all(_size_is_one(domain) for domain in self.domains)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the box holds no point."""
+        return any(_is_empty(domain) for domain in self.domains)
+
+
+def _size_is_one(domain: Domain) -> bool:
+    match domain:
+        case Interval(low, high):
+            return low == high
+        case Steps(first, last):
+            return first == last
+        case Options(choices):
+            return len(choices) == 1
+
+
+def _is_empty(domain: Domain) -> bool:
+    match domain:
+        case Interval(low, high):
+            return low > high
+        case Steps(first, last):
+            return first > last
+        case Options(choices):
+            return not choices
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The knobs in the order of the config's bounds."""
+
+    knobs: tuple[Knob, ...]
+
+    def __iter__(self) -> Iterator[Knob]:
+        return iter(self.knobs)
+
+    @property
+    def names(self) -> list[str]:
+        """Knob names in order."""
+        return [knob.name for knob in self.knobs]
+
+    @property
+    def whole(self) -> Box:
+        """Everything the bounds allow."""
+        return Box(tuple(whole_domain(knob) for knob in self.knobs))
+
+    def encode(self, params: Params) -> Floats:
+        """One config as a row of d unit coordinates."""
+        return np.array([unit(knob, params[knob.name]) for knob in self.knobs])
+
+    def decode(self, x: Sequence[float] | Floats, box: Box) -> Params:
+        """The config of the box nearest to a row of d unit coordinates."""
+        return {
+            knob.name: _decode_one(knob, float(u), domain)
+            for knob, u, domain in zip(self.knobs, x, box.domains, strict=True)
+        }
+
+    def contains(self, params: Params, box: Box) -> bool:
+        """Whether every value lies in its domain."""
+        return all(holds(knob, params[knob.name], domain) for knob, domain in zip(self.knobs, box.domains, strict=True))
+
+    def in_bounds(self, params: Params) -> bool:
+        """Within min and max, on the grid or off it."""
+        return all(
+            isinstance(knob, Categorical) or knob.low <= float(params[knob.name]) <= knob.high for knob in self.knobs
+        )
+
+    def same(self, a: Params, b: Params) -> bool:
+        """Whether two configs are one, up to float noise and grid rounding."""
+        return all(same(knob, a[knob.name], b[knob.name]) for knob in self.knobs)
+
+    def check(self, params: Mapping[str, object]) -> Params:
+        """The params as native values in knob order; ValueError names an unknown or missing knob or a bad value."""
+        for name in params:
+            if name not in self.names:
+                raise ValueError(f"unknown knob {name!r}; the knobs are {', '.join(self.names)}")
+        missing = [name for name in self.names if name not in params]
+        if missing:
+            raise ValueError(f"knob {missing[0]!r} is missing; give a value for each of {', '.join(self.names)}")
+        return {knob.name: check_value(knob, params[knob.name]) for knob in self.knobs}
+
+
+def check_value(knob: Knob, value: object) -> Scalar:
+    """A native value as the knob holds it: off-grid and out-of-bounds numbers are kept as they are."""
+    value = value.item() if isinstance(value, np.generic) else value
+    match knob:
+        case Categorical():
+            for choice in knob.choices:
+                if choice == value and isinstance(value, bool | numbers.Real | str):
+                    return choice
+            raise ValueError(f"{knob.name}: {value!r} is no choice; the choices are {list(knob.choices)}")
+        case Real() | Integer():
+            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+                raise ValueError(f"{knob.name}: {value!r} is not a finite number")
+            number = float(value)
+            return int(number) if isinstance(knob, Integer) and number.is_integer() else number
+
+
+def _decode_one(knob: Knob, u: float, domain: Domain) -> Scalar:
+    match knob:
+        case Categorical():
+            options = domain.choices if isinstance(domain, Options) else knob.choices
+            return min(options, key=lambda choice: abs(unit(knob, choice) - u))
+        case Real() | Integer():
+            value = nearest(knob, from_unit(knob, min(max(u, -1.0), 2.0)), domain)
+            return value

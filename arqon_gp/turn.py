@@ -1,0 +1,118 @@
+"""One ask as it unfolds: the study grows by every event emitted, until a candidate is handed out. Public: Turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from arqon_gp import course
+from arqon_gp.advice import Advisor, Goal, Proposal, Request, initial_point
+from arqon_gp.comparison import Comparison, Yardstick, yardstick
+from arqon_gp.records import Baselined, Candidate, Event, Expired, Finished, Issued, Kind, Params, Prediction, Settling
+from arqon_gp.study import Study
+
+
+class Turn:
+    """`now` in unix seconds; `events` in order; `refusals`: names of the limits that refused a proposal."""
+
+    def __init__(self, study: Study, now: float, advisor: Advisor) -> None:
+        self.study, self.now, self.advisor = study, now, advisor
+        self.events: list[Event] = []
+        self.refusals: list[str] = []
+        self.comparison: Comparison | None = None
+        self._yard: Yardstick | None = None
+        self._expire()
+
+    def emit(self, event: Event) -> None:
+        """One more event."""
+        before = self.study
+        self.study = before.apply(event)
+        self.events.append(event)
+        if self.study.history is not before.history or self.study.course.baseline is not before.course.baseline:
+            self._yard = None
+
+    @property
+    def yard(self) -> Yardstick:
+        """The yardstick of the present history."""
+        if self._yard is None:
+            self._yard = yardstick(self.study.history, self.study.config, self.study.baseline)
+        return self._yard
+
+    @property
+    def left(self) -> float:
+        """Results the budget still pays, beyond those waited for."""
+        return course.windows_left(self.study.config, self.study.history) - len(self.study.deployment.pending)
+
+    def issue(self, kind: Kind, proposal: Proposal, retry_after_s: float | None = None) -> Candidate:
+        """Hand out a candidate."""
+        d = self.study.deployment
+        gain = proposal.improvement
+        event = Issued(
+            id=d.next_id(kind),
+            order=d.order + 1,
+            kind=kind,
+            params=dict(proposal.params),
+            reason=proposal.reason,
+            at=self.now,
+            change=not d.runs(proposal.params),
+            predicted=proposal.predicted,
+            improvement=gain,
+            negligible=gain is not None and gain < self.yard.min_effect,
+            fraction=proposal.fraction,
+            p_limits=proposal.p_limits,
+            fallback=proposal.fallback,
+            retry_after_s=retry_after_s,
+        )
+        self.emit(event)
+        return event.candidate()
+
+    def known(self, kind: Kind, params: Params, reason: str) -> Candidate:
+        """Hand out a config that was not sought by the model: it only predicts."""
+        return self.issue(kind, Proposal(params, reason, predicted=self._predicted(params)))
+
+    def sought(self, request: Request) -> Proposal:
+        """The proposal for a request; an initial point that no limit constrains needs no model."""
+        if request.goal is Goal.PROBE and request.confidence is None:
+            proposal = initial_point(self.study.config, request)
+            return replace(proposal, predicted=self._predicted(proposal.params))
+        return self.advisor.propose(self.study, self.yard, request)
+
+    def hold(self, reason: str, retry_after_s: float | None = None) -> Candidate:
+        """What runs now, or the latest config that may run."""
+        params = self.study.deployment.may_run
+        return self.issue(Kind.HOLD, Proposal(params, reason, predicted=self._predicted(params)), retry_after_s)
+
+    def again(self, number: int) -> Candidate:
+        """A pending candidate as it was handed out."""
+        return self.study.deployment.issued[number - 1].candidate()
+
+    def refit(self) -> None:
+        """Bring the surrogate up to date with what was told since; its hyperparameters are an event."""
+        if self.study.fitted != self.study.version and (event := self.advisor.refit(self.study)) is not None:
+            self.emit(event)
+
+    def measure_start(self) -> Candidate | None:
+        """A start candidate while what runs is not measured; then the baseline, once."""
+        study = self.study
+        if course.start_wanted(study.config, study.course, study.history, study.deployment):
+            return self.known(Kind.START, study.deployment.may_run, "what runs now is measured first")
+        if study.course.baseline is None and study.course.starts:
+            self.emit(Baselined(course.baseline(study.config, study.history, study.deployment), self.now))
+        return None
+
+    def settle(self, target: Params, reason: str) -> None:
+        """Fix the config the study ends at."""
+        self.emit(Settling(dict(target), reason, self.now))
+
+    def finish(self) -> None:
+        """Say, once, that the study is at its end."""
+        if not self.study.course.finished:
+            self.emit(Finished(dict(self.study.course.target or self.study.deployment.deployed), self.now))
+
+    def _predicted(self, params: Params) -> dict[str, Prediction] | None:
+        return self.advisor.predict(self.study, params) if self.study.hyperparameters else None
+
+    def _expire(self) -> None:
+        ttl = self.study.config.pending_ttl_s
+        for number in self.study.deployment.pending:
+            if ttl is not None and self.now >= self.study.deployment.issued[number - 1].at + ttl:
+                self.emit(Expired(str(number), self.now))

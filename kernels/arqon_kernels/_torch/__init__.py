@@ -1,0 +1,1 @@
+"""Differentiable torch references: the formula as written, for tests, GPUs and autograd."""
