@@ -1,9 +1,9 @@
 """What a measurement at x is worth, and the x of a box where it is worth most: BoTorch's functions and optimizers.
 
-One utility: qLogNEI, the log of the noisy expected improvement (Ament et al. 2023). Several unweighted objectives: qLogNEHVI,
-the same of the hypervolume (Daulton et al. 2021). Limits enter as outcome constraints, failures as one more of them.
-Shapes: Z (..., m) samples of the standardised outcomes; X (..., q, d) in the unit cube.
-Public: Frame, frame, build, recovery, posterior_mean, maximize.
+One utility: qLogNEI, the log of the noisy expected improvement (Ament et al. 2023). Several unweighted objectives:
+qLogNEHVI, the same of the hypervolume (Daulton et al. 2021). Limits enter as outcome constraints, failures as one more
+of them. Shapes: Z (..., m) samples of the standardised outcomes; X (..., q, d) in the unit cube. Public: Frame, frame,
+build, recovery, posterior_mean, maximize.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from botorch.acquisition import AcquisitionFunction, GenericMCObjective, qLogNoisyExpectedImprovement
-from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
 from botorch.optim.optimize_mixed import optimize_acqf_mixed_alternating
 from botorch.sampling import SobolQMCNormalSampler
 from botorch.utils.transforms import t_batch_mode_transform
@@ -66,14 +66,19 @@ class Frame:
 def frame(surrogate: Surrogate, goals: Goals, utility: Utility, X: Floats) -> Frame:
     """The frame whose utility is standardised by what the surrogate expects at the measured points X (n, d)."""
     gps = surrogate.outcomes
-    tensor = [torch.tensor(x, device=surrogate.device) for x in zip(*((gp.rows.shift, gp.rows.scale, gp.name in goals.logs) for gp in gps), strict=True)]
+    tensor = [
+        torch.tensor(x, device=surrogate.device)
+        for x in zip(*((gp.rows.shift, gp.rows.scale, gp.name in goals.logs) for gp in gps), strict=True)
+    ]
     shift, scale, logs = tensor[0].to(DTYPE), tensor[1].to(DTYPE), tensor[2].bool()
     bare = Frame(shift, scale, logs, utility, len(goals.objectives), 0.0, 1.0)
     means = np.column_stack([(gp.predict(X)[0] - gp.rows.shift) / gp.rows.scale for gp in gps])
     seen = bare.score(torch.as_tensor(means, dtype=DTYPE, device=surrogate.device))
     noise = np.column_stack([np.full(len(X), np.sqrt(gp.noise) / gp.rows.scale) for gp in gps])
     shaken = bare.score(torch.as_tensor(means + noise, dtype=DTYPE, device=surrogate.device))
-    spread = max(float(seen.std(unbiased=False)), float((shaken - seen).abs().mean()), 1e-9 * abs(float(seen.mean())), 1e-12)
+    spread = max(
+        float(seen.std(unbiased=False)), float((shaken - seen).abs().mean()), 1e-9 * abs(float(seen.mean())), 1e-12
+    )
     return Frame(shift, scale, logs, utility, len(goals.objectives), float(seen.mean()), spread)
 
 
@@ -99,7 +104,9 @@ def build(
     reference: Sequence[float] | None,
     rng_seed: int,
 ) -> AcquisitionFunction:
-    """qLogNEI of the utility, or with `signs` and `reference` (raw units) qLogNEHVI of the objectives, at measured X (n, d)."""
+    """qLogNEI of the utility, or with `signs` and `reference` (raw units) qLogNEHVI of the objectives, at measured X
+    (n, d).
+    """
     device = surrogate.device
     common = {
         "model": surrogate.botorch_model(),
@@ -126,7 +133,7 @@ class _Analytic(AcquisitionFunction):  # type: ignore[misc]  # botorch ships no 
         super().__init__(surrogate.botorch_model())
         self._value = value
 
-    @t_batch_mode_transform(expected_q=1)
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]  # botorch ships no types
     def forward(self, X: Tensor) -> Tensor:
         """(b, 1, d) -> (b,)"""
         posterior = self.model.posterior(X)
@@ -139,7 +146,9 @@ def recovery(surrogate: Surrogate, bounds: Sequence[tuple[str, int, float]]) -> 
     return _Analytic(surrogate, lambda mean, std: _log_p(limits, mean, std))
 
 
-def posterior_mean(surrogate: Surrogate, shape: Frame, bounds: Sequence[tuple[str, int, float]], confidence: float) -> AcquisitionFunction:
+def posterior_mean(
+    surrogate: Surrogate, shape: Frame, bounds: Sequence[tuple[str, int, float]], confidence: float
+) -> AcquisitionFunction:
     """The standardised utility of the posterior mean, falling off where P(all limits hold) is below the confidence."""
     limits = constraints(surrogate, bounds)
 

@@ -32,9 +32,9 @@ class Goal(Enum):
 class Request:
     """Where to look for the next config.
 
-    `box` is what the guard permits. `number` is the candidate's, which seeds its random stream. `pending`: configs handed out
-    and not answered. `confidence`: the least P(all limits hold); None without guardrails or limits. If no point of the box
-    reaches it, `cautious` is the box of a cautious step, `fraction` of max_delta wide.
+    `box` is what the guard permits. `number` is the candidate's, which seeds its random stream. `pending`: configs
+    handed out and not answered. `confidence`: the least P(all limits hold); None without guardrails or limits. If no
+    point of the box reaches it, `cautious` is the box of a cautious step, `fraction` of max_delta wide.
     """
 
     goal: Goal
@@ -98,5 +98,3 @@ class Advisor(Protocol):
 
     def describe(self, study: Study, params: Params) -> tuple[dict[str, Prediction], float] | None:
         """The outcomes at a config, free of noise, and P(all limits hold); None without a model."""
-
-

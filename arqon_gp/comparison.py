@@ -1,7 +1,7 @@
 """What the measured windows say about what runs, last_good, and the best confirmed config. No torch.
 
-The surrogate enters as a prior only: what it expects of a config from all the others. How far it is mistrusted shrinks with
-the number of configs measured. Series: the utility (raw utility units) and each modelled outcome (model space).
+The surrogate enters as a prior only: what it expects of a config from all the others. How far it is mistrusted shrinks
+with the number of configs measured. Series: the utility (raw utility units) and each modelled outcome (model space).
 Public: UTILITY, Expectation, Windows, Yardstick, yardstick, Question, Comparison, compare.
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from arqon_gp.config import Config
-from arqon_gp.evidence import Evidence, Noise, interval, p_below, p_beyond, window_noise
+from arqon_gp.evidence import Evidence, Integers, Noise, interval, p_below, p_beyond, window_noise
 from arqon_gp.history import History, Key, key, known_variance, model_values
 from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Limit, Utility
 from arqon_gp.records import Params
@@ -23,6 +23,8 @@ from arqon_gp.space import Floats
 
 UTILITY = "utility"
 ENOUGH_DOF = 8  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
+LATEST_WINDOWS = 40
+LOUDER = 1.5  # how much larger the variance of the latest windows must be to count instead
 MISTRUST_STDS = 3.0  # prior scale of a level around the surrogate's word, in window stds, before it has proved itself
 MISTRUST_CONFIGS = 5.0  # after J configs it is MISTRUST_STDS sqrt(5 / (5 + J))
 LEAST_MISTRUST_STDS = 0.5
@@ -58,25 +60,33 @@ class Windows:
         """Those rows that have every series."""
         return [i for i in rows if np.isfinite(self.value[i]).all()]
 
-    def noise(self, j: int) -> Noise:
-        """Noise of a series: from the current regime if it tells enough, else from all."""
-        known = self.known[np.isfinite(self.value[:, j]), j]
-        mean_known = float(known.mean()) if len(known) else 0.0
-        for first in (self.regimes[-1], 0):
-            found = window_noise(self._groups(j, first), mean_known)
-            if found is not None and (found.dof >= ENOUGH_DOF or first == 0):
-                return found
-        seen = self.value[np.isfinite(self.value[:, j]), j]
-        spread = float(np.var(seen)) if len(seen) > 1 else (0.1 * float(seen[0])) ** 2 if len(seen) else 1.0
-        return Noise(spread, 1.0)
+    @property
+    def groups(self) -> Integers:
+        """(n,) a number for each config in each regime."""
+        numbers: dict[tuple[int, Key], int] = {}
+        regime = np.searchsorted(self.regimes, np.arange(len(self.keys)), side="right")
+        return np.array(
+            [numbers.setdefault(pair, len(numbers)) for pair in zip(regime, self.keys, strict=True)], dtype=int
+        )
 
-    def _groups(self, j: int, first: int) -> list[Floats]:
-        groups: dict[tuple[int, Key], list[float]] = {}
-        bounds = self.regimes
-        for i in range(first, len(self.keys)):
-            regime = sum(start <= i for start in bounds)
-            groups.setdefault((regime, self.keys[i]), []).append(float(self.value[i, j]))
-        return [np.array(g) for g in groups.values()]
+    def noise(self, j: int) -> Noise:
+        """Noise of a series: from the current regime if it tells enough, else from all; from the latest windows if
+        louder.
+        """
+        group, value, known = self.groups, self.value[:, j], self.known[:, j]
+        seen = np.isfinite(value)
+        mean_known = float(known[seen].mean()) if seen.any() else 0.0
+        for first in (self.regimes[-1], 0):
+            found = window_noise(value[first:], group[first:], mean_known)
+            if found is not None and (found.dof >= ENOUGH_DOF or first == 0):
+                last = max(first, len(value) - LATEST_WINDOWS)
+                latest = window_noise(value[last:], group[last:], mean_known)
+                louder = latest is not None and latest.dof >= ENOUGH_DOF and latest.variance > LOUDER * found.variance
+                return latest if latest is not None and louder else found
+        spread = (
+            float(np.var(value[seen])) if seen.sum() > 1 else (0.1 * float(value[seen][0])) ** 2 if seen.any() else 1.0
+        )
+        return Noise(spread, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,9 @@ def yardstick(history: History, config: Config, baseline: Mapping[str, float]) -
     utility = goals.utility(*_default_frame(config, baseline, sizes, raw))
     with_utility = np.column_stack([utility(raw), model])
     known_utility = _utility_variance(utility, raw, known, config)
-    windows = Windows((UTILITY, *goals.modelled), with_utility, np.column_stack([known_utility, known]), keys, failed, history.regimes)
+    windows = Windows(
+        (UTILITY, *goals.modelled), with_utility, np.column_stack([known_utility, known]), keys, failed, history.regimes
+    )
     noise[UTILITY] = windows.noise(0)
     return Yardstick(utility, windows, noise, _margins(config, baseline, sizes, utility, noise[UTILITY]))
 
@@ -182,7 +194,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How one config stands: complete and failed windows in this regime, P(worse than last_good), P(all limits hold)."""
+    """How one config stands: complete and failed windows, P(worse than last_good), P(all limits hold)."""
 
     windows: int = 0
     failures: int = 0
@@ -192,10 +204,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Probabilities. `running`, `good`, `suspect`: their standings; `worse_than_best`: what runs against the best confirmed.
+    """Probabilities. `running`, `good`, `suspect`: their standings; `worse_than_best`: what runs against the best
+    confirmed.
 
-    `breach`: P(a limit is truly broken) by the last window of what runs alone, and which limit.
-    `sunk`, `risen`: last_good is below, above its former level by more than min_effect, from its windows since `since`.
+    `breach`: P(a limit is truly broken) by the last window of what runs alone, and which limit. `sunk`, `risen`:
+    last_good is below, above its former level by more than min_effect, from its windows since `since`.
     """
 
     running: Standing
@@ -212,11 +225,17 @@ class Comparison:
 class _Judge:
     """One question against one yardstick; `first` is where the current regime begins."""
 
-    def __init__(self, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation) -> None:
+    def __init__(
+        self, last_good: Params, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation
+    ) -> None:
         self.yard, self.config, self.baseline, self.expect = yard, config, baseline, expect
         self.windows, self.first = yard.windows, yard.windows.regimes[-1]
+        good = self.windows.rows(last_good, self.first)
+        self.since_good = good[0] if good else self.first  # older windows of others saw another time
         configs = len(set(self.windows.keys[self.first :]))
-        self.mistrust = max(MISTRUST_STDS * math.sqrt(MISTRUST_CONFIGS / (MISTRUST_CONFIGS + configs)), LEAST_MISTRUST_STDS)
+        self.mistrust = max(
+            MISTRUST_STDS * math.sqrt(MISTRUST_CONFIGS / (MISTRUST_CONFIGS + configs)), LEAST_MISTRUST_STDS
+        )
 
     def evidence(self, params: Params, name: str, first: int | None = None, last: int | None = None) -> Evidence:
         """The windows of a config in a series, with the surrogate's word as prior."""
@@ -236,15 +255,15 @@ class _Judge:
         signs = {o.name: o.sign for o in self.config.goals.objectives}
         worst = 0.0
         for name, margin in self.yard.margins.items():
-            ours, theirs = self.evidence(a, name), self.evidence(b, name)
+            ours, theirs = self.evidence(a, name, self.since_good), self.evidence(b, name)
             if signs.get(name, 1) < 0:
                 ours, theirs = theirs, ours
             worst = max(worst, p_below(ours, theirs, margin, self.yard.noise[name]))
         return worst
 
     def standing(self, params: Params, last_good: Params) -> Standing:
-        """How a config stands in this regime."""
-        rows = self.windows.rows(params, self.first)
+        """How a config stands, by its windows since last_good was first measured in this regime."""
+        rows = self.windows.rows(params, self.since_good)
         failures = sum(self.windows.failed[i] for i in rows)
         complete = len(self.windows.complete(rows))
         worse = 0.0 if key(params) == key(last_good) or not complete else self.worse(params, last_good)
@@ -256,7 +275,9 @@ class _Judge:
         for limit in self.config.goals.limits:
             bound = self._bound(limit)
             if bound is not None:
-                beyond = p_beyond(self.evidence(params, limit.outcome), bound, self.yard.noise[limit.outcome])
+                beyond = p_beyond(
+                    self.evidence(params, limit.outcome, self.since_good), bound, self.yard.noise[limit.outcome]
+                )
                 p *= 1.0 - beyond if limit.side > 0 else beyond
         return p
 
@@ -277,7 +298,7 @@ class _Judge:
             return 1.0 if distance > 0 else 0.0
         noise = self.yard.noise[name]
         std = math.sqrt(noise.variance + known)
-        return float(stats.t.cdf(distance / std, noise.dof)) if std > 0 else float(distance > 0)
+        return float(special.stdtr(noise.dof, distance / std)) if std > 0 else float(distance > 0)
 
     def _bound(self, limit: Limit) -> float | None:
         bound = limit.bound(self.baseline)
@@ -299,7 +320,7 @@ def compare(
     question: Question, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation
 ) -> Comparison:
     """The answers to a question; cheap ones where nothing runs for sure or nothing is suspected."""
-    judge = _Judge(yard, config, baseline, expect)
+    judge = _Judge(question.last_good, yard, config, baseline, expect)
     good = judge.standing(question.last_good, question.last_good)
     running = Standing() if question.running is None else judge.standing(question.running, question.last_good)
     suspect = Standing() if question.suspect is None else judge.standing(question.suspect, question.last_good)

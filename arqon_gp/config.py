@@ -117,7 +117,9 @@ class _Section(BaseModel):
                 raise PydanticCustomError("later", "{key}", {"key": key})
             if key not in cls.model_fields:
                 allowed = ", ".join(cls.model_fields)
-                raise PydanticCustomError("unknown", "unknown key '{key}'; allowed: {allowed}", {"key": key, "allowed": allowed})
+                raise PydanticCustomError(
+                    "unknown", "unknown key '{key}'; allowed: {allowed}", {"key": key, "allowed": allowed}
+                )
         return given
 
 
@@ -314,7 +316,12 @@ def _closest(error: ValidationError) -> Any:
 
 
 def _is_union_tag(part: str) -> bool:
-    return part.startswith(("_", "function-", "constrained-", "list[", "dict[")) or part in {"float", "int", "str", "bool"}
+    return part.startswith(("_", "function-", "constrained-", "list[", "dict[")) or part in {
+        "float",
+        "int",
+        "str",
+        "bool",
+    }
 
 
 def _build(model: _ConfigModel) -> Config:
@@ -526,7 +533,9 @@ def _amount(knob: Knob, amount: float, at: str) -> StepLimit:
         return MayChange(amount == 1)
     grid = _grid_step(knob)
     if 0 < amount < grid:
-        raise ConfigError(f"{at}: {amount:g} is below one grid step of {knob.name} ({grid:g}); give that, or 0 to freeze it")
+        raise ConfigError(
+            f"{at}: {amount:g} is below one grid step of {knob.name} ({grid:g}); give that, or 0 to freeze it"
+        )
     return Absolute(amount)
 
 

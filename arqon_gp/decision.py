@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from arqon_gp import free, guarded
 from arqon_gp.advice import Advisor
-from arqon_gp.comparison import Comparison
+from arqon_gp.comparison import Comparison, Yardstick
 from arqon_gp.records import Candidate, Event
 from arqon_gp.study import Study
 from arqon_gp.turn import Turn
@@ -17,8 +17,9 @@ from arqon_gp.turn import Turn
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`refusals`: names of the limits that refused a proposal. `left`: results the budget still pays. `comparison`: what
-    the guard went by, None where it was not asked."""
+    """`refusals`: names of the limits that refused a proposal. `left`: results the budget still pays. `comparison`:
+    what the guard went by, None where it was not asked; `yard`: how windows are judged now.
+    """
 
     events: tuple[Event, ...]
     study: Study
@@ -26,12 +27,14 @@ class Decision:
     refusals: tuple[str, ...]
     left: float
     comparison: Comparison | None
+    yard: Yardstick
 
 
 def decide(study: Study, now: float, advisor: Advisor) -> Decision:
     """The answer to ask_one(): one candidate, or none when the study is finished."""
     turn = Turn(study, now, advisor)
     rails = study.config.guardrails
+    candidate: Candidate | None
     if study.guard.paused:
         candidate = turn.hold("paused by the operator")
     elif rails is not None:
@@ -50,4 +53,6 @@ def decide_batch(study: Study, now: float, advisor: Advisor, q: int | None) -> D
 
 
 def _decision(turn: Turn, candidates: list[Candidate]) -> Decision:
-    return Decision(tuple(turn.events), turn.study, tuple(candidates), tuple(turn.refusals), turn.left, turn.comparison)
+    return Decision(
+        tuple(turn.events), turn.study, tuple(candidates), tuple(turn.refusals), turn.left, turn.comparison, turn.yard
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from arqon_gp.config import Config
 from arqon_gp.errors import ResultError
 from arqon_gp.history import History
 from arqon_gp.records import Cancelled, Event, Expired, Issued, Kind, Observation, Params, Role, Told
@@ -167,95 +166,100 @@ def resolve(
     ResultError when a row names no candidate, or under guardrails when several rows fit none.
     """
     batch = _Batch(deployment, history, safe_mode)
-    rest = [row for row in rows if not batch.take_identified(row, prefix)]
-    rest = [row for row in rest if not batch.take_matching(row)]
+    rest = [(i, row) for i, row in enumerate(rows) if not batch.take_identified(i, row, prefix)]
+    rest = [(i, row) for i, row in rest if not batch.take_matching(i, row)]
     if len(rest) == 1 and len(batch.open) == 1:
-        batch.answer(rest.pop(), deployment.issued[batch.open[0] - 1])
+        batch.answer(*rest.pop(), deployment.issued[batch.open[0] - 1])
     if deployment.single and len(rest) > 1:
         raise ResultError(
             f"{prefix}: {len(rest)} rows without id fit no pending candidate; give each its candidate's id, "
             'or "history": true if it was measured before'
         )
-    for row in rest:
-        batch.take_unasked(row)
-    order = {id(row): i for i, row in enumerate(rows)}
-    return [observation for row, observation in sorted(batch.taken, key=lambda pair: order[id(pair[0])])]
+    for i, row in rest:
+        batch.take_unasked(i, row)
+    return [batch.taken[i] for i in sorted(batch.taken)]
 
 
 class _Batch:
-    """The rows of one batch as they are given their meaning."""
+    """The rows of one batch as they are given their meaning; `taken` maps their numbers to observations.
+
+    `open`: numbers of candidates still unanswered; `running`: what runs, as far as the rows so far tell, or None.
+    """
 
     def __init__(self, deployment: Deployment, history: History, safe_mode: bool) -> None:
         self.deployment, self.history, self.safe_mode = deployment, history, safe_mode
         self.open = list(deployment.pending)
         self.hold = deployment.open_hold
-        self.taken: list[tuple[Row, Observation]] = []
+        self.running = None if deployment.pending else deployment.running
+        self.taken: dict[int, Observation] = {}
 
-    def take_identified(self, row: Row, prefix: str) -> bool:
+    def take_identified(self, i: int, row: Row, prefix: str) -> bool:
         """Rows with an id, rows before the first ask, and rows measured before the latest candidate."""
+        latest = self.deployment.latest
         issued = self.deployment.find(row.id) if row.id is not None else None
         if issued is not None:
-            self._known(row, issued) or self.answer(row, issued)
+            if not self._known(i, row, issued):
+                self.answer(i, row, issued)
             return True
-        latest = self.deployment.latest
-        old = row.history or (row.time is not None and latest is not None and row.time < latest.at and row.id is None)
-        if row.id is not None and not (row.history or latest is None):
+        if row.id is not None and latest is not None and not row.history:
             raise ResultError(
-                f"{prefix}: id {row.id!r} is no candidate of this study; leave it out, or add \"history\": true"
+                f'{prefix}: id {row.id!r} is no candidate of this study; leave it out, or add "history": true'
             )
-        if not old and latest is not None:
+        old = row.history or (row.time is not None and latest is not None and row.time < latest.at)
+        if latest is not None and not old:
             return False
-        if row.id is None or not self._known(row, None):
-            self._take(row, Role.HISTORY if old else Role.WARM, None, spends=False)
+        if not self._known(i, row, None):
+            self._take(i, row, Role.HISTORY if old else Role.WARM, None, spends=False)
         return True
 
-    def take_matching(self, row: Row) -> bool:
+    def take_matching(self, i: int, row: Row) -> bool:
         """Rows without id that equal a pending candidate, else the open hold, else what runs."""
         same = self.deployment.space.same
-        for number in self.open:
-            issued = self.deployment.issued[number - 1]
+        candidates = [self.deployment.issued[n - 1] for n in self.open] + ([self.hold] if self.hold else [])
+        for issued in candidates:
             if same(row.params, issued.params):
-                self.answer(row, issued)
+                self.answer(i, row, issued)
                 return True
-        if self.hold and same(row.params, self.hold.params):
-            self.answer(row, self.hold)
-            return True
-        if not self.deployment.pending and self.deployment.runs(row.params):
-            self._take(row, Role.WINDOW, None, spends=True)
+        if self.running is not None and same(row.params, self.running):
+            self._take(i, row, Role.WINDOW, None, spends=True)
             return True
         return False
 
-    def take_unasked(self, row: Row) -> None:
-        """A manual change, or, with candidates still pending, data about none of them."""
-        self._take(row, Role.EXTRA if self.deployment.pending else Role.WINDOW, None, spends=True)
+    def take_unasked(self, i: int, row: Row) -> None:
+        """A manual change, or, with several candidates pending, data about none of them."""
+        several = bool(self.deployment.pending) and not self.deployment.single
+        self._take(i, row, Role.EXTRA if several else Role.WINDOW, None, spends=True)
 
-    def answer(self, row: Row, issued: Issued) -> None:
+    def answer(self, i: int, row: Row, issued: Issued) -> None:
         """The row is the result of this candidate or hold."""
-        if issued.kind is Kind.HOLD:
-            spends = self.safe_mode
-            newer = len(self.deployment.issued) > int(issued.id.partition("h")[0])
+        is_hold = issued.kind is Kind.HOLD
+        number = int(issued.id.partition("h")[0])
+        if is_hold:
             self.hold = None
         else:
-            spends = issued.kind is not Kind.ROLLBACK
-            newer = len(self.deployment.issued) > int(issued.id)
-            self.open = [n for n in self.open if str(n) != issued.id]
-        late = newer or self.deployment.spoken >= issued.order
-        self._take(row, Role.LATE if late else Role.WINDOW, issued, spends=spends)
+            self.open = [n for n in self.open if n != number]
+        late = len(self.deployment.issued) > number or self.deployment.spoken >= issued.order
+        free = issued.kind is Kind.ROLLBACK or (is_hold and not self.safe_mode)
+        self._take(i, row, Role.LATE if late else Role.WINDOW, issued, spends=not free)
+        if not late:
+            self.running = row.params
 
-    def _known(self, row: Row, issued: Issued | None) -> bool:
-        """Same id again: same values are nothing new, others a correction."""
+    def _known(self, i: int, row: Row, issued: Issued | None) -> bool:
+        """Whether the id was reported before: same values are nothing new, others a correction."""
         id = issued.id if issued else row.id
-        earlier = next((o for _, o in reversed(self.taken) if o.id == id and (o.kind is not None) == bool(issued)), None)
-        old = earlier or self.history.find(id or "", of_candidate=issued is not None)
+        if id is None:
+            return False
+        here = (o for o in self.taken.values() if o.id == id and (o.kind is not None) == (issued is not None))
+        old = next(here, None) or self.history.find(id, of_candidate=issued is not None)
         if old is None:
             return False
         if (old.values, old.failed, old.sem) != (row.values, row.failed, row.sem):
-            self._take(row, Role.CORRECTION, issued, spends=False)
+            self._take(i, row, Role.CORRECTION, issued, spends=False)
         return True
 
-    def _take(self, row: Row, role: Role, issued: Issued | None, *, spends: bool) -> None:
+    def _take(self, i: int, row: Row, role: Role, issued: Issued | None, *, spends: bool) -> None:
         as_issued = issued is not None and self.deployment.space.same(row.params, issued.params)
-        observation = Observation(
+        self.taken[i] = Observation(
             params=dict(issued.params) if issued and as_issued else row.params,
             values=row.values,
             role=role,
@@ -268,4 +272,3 @@ class _Batch:
             sem=row.sem,
             time=row.time,
         )
-        self.taken.append((row, observation))

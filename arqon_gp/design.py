@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from arqon_gp.config import Config, parse
 from arqon_gp.errors import RequestError
-from arqon_gp.records import Params
-from arqon_gp.space import Box, Floats, Interval, Knob, Scalar, Space, from_unit, unit, values
+from arqon_gp.records import Params, Scalar
+from arqon_gp.space import Box, Floats, Interval, Knob, Space, from_unit, unit, values
 
 
 def sobol(d: int, n: int, rng_seed: int, stream: int = 0) -> Floats:
     """The first n points (n, d) of a scrambled Sobol sequence in the unit cube (Owen 1995, as scipy scrambles)."""
+    from scipy.stats import qmc  # half a second that an import of the package does not have to pay
+
     rng = np.random.default_rng([rng_seed, stream])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # balance at n not a power of 2 is not needed here
@@ -46,8 +47,8 @@ def _spread_one(knob: Knob, domain: Any, u: float) -> Scalar:
 class ArqonProbe:
     """Low-discrepancy points by index, for sharding without coordination (arqonhpo's API; the numbers are our own).
 
-    `ArqonProbe(config, seed=...).sample_at(i)`: scrambled Halton points; index i needs no earlier one. `seed` defaults to
-    the config's. ConfigError for a bad config, RequestError for a negative index or count.
+    `ArqonProbe(config, seed=...).sample_at(i)`: scrambled Halton points; index i needs no earlier one. `seed` defaults
+    to the config's. ConfigError for a bad config, RequestError for a negative index or count.
     """
 
     def __init__(self, config: str | Mapping[str, Any] | Config, seed: int | None = None) -> None:
@@ -67,6 +68,8 @@ class ArqonProbe:
                 raise RequestError(f"{name}: expected >= 0, found {number}")
         if count == 0:
             return []
+        from scipy.stats import qmc
+
         space = self._config.space
         halton = qmc.Halton(len(space.knobs), scramble=True, rng=np.random.default_rng(self._rng_seed))
         halton.num_generated = start  # fast_forward() would compute every point before it

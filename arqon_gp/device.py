@@ -48,8 +48,8 @@ def on_device(device: torch.device, run: Callable[[torch.device], T]) -> tuple[T
 def deterministic(rng_seed: int) -> Iterator[None]:
     """One thread and fixed random streams inside; the caller's threads and streams are as before afterwards.
 
-    The thread count is part of the result: sums are taken in another order on two threads. The libraries' numerical notes
-    (jitter, line searches) are silenced: what counts is checked where it is used.
+    The thread count is part of the result: sums are taken in another order on two threads. The libraries' numerical
+    notes (jitter, line searches) are silenced: what counts is checked where it is used.
     """
     threads, state = torch.get_num_threads(), random.getstate()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []

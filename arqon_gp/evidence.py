@@ -1,22 +1,24 @@
 """Which of two configs is better, and is a level still what it was: robust statistics of single windows. No torch.
 
-The level of a config is the true, noise-free value of a series (the utility, or one outcome in model space). Its windows
-are normal around it with a variance learned from repeated windows, but each is an outlier with a learned probability of at
-least 2 %: then its standard deviation is OUTLIER_SPREAD times as large (Box and Tiao 1968, "A Bayesian approach to some
-outlier problems"). The prior of a level is a Student t around what the surrogate expects there from the other configs: heavy
-tails, because a model that is sure of itself may be wrong. Posteriors are sums over a grid: no approximation to trust.
-Public: Noise, window_noise, Evidence, p_below, p_beyond, interval.
+The level of a config is the true, noise-free value of a series (the utility, or one outcome in model space). Its
+windows are normal around it with a variance learned from repeated windows, but each is an outlier with a learned
+probability of at least 2 %: then its standard deviation is OUTLIER_SPREAD times as large (Box and Tiao 1968, "A
+Bayesian approach to some outlier problems"). The prior of a level is a Student t around what the surrogate expects
+there from the other configs: heavy tails, because a model that is sure of itself may be wrong. Posteriors are sums over
+a grid: no approximation to trust. Public: Noise, window_noise, Evidence, p_below, p_beyond, interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+import numpy.typing as npt
+from scipy import special
 
 from arqon_gp.space import Floats
+
+Integers = npt.NDArray[np.int64]
 
 LEAST_OUTLIER_SHARE = 0.02
 OUTLIER_SPREAD = 8.0
@@ -44,31 +46,34 @@ class Noise:
     def nodes(self) -> Floats:
         """Equally likely window variances: quantiles of the scaled inverse chi-square posterior."""
         levels = (np.arange(NODES) + 0.5) / NODES
-        return np.asarray(self.variance * self.dof / stats.chi2.isf(levels, self.dof))
+        return np.asarray(self.variance * self.dof / (2.0 * special.gammainccinv(0.5 * self.dof, levels)))
 
 
-def window_noise(groups: Sequence[Floats], known: float = 0.0) -> Noise | None:
-    """The noise of windows in groups that share a level each; None without two windows in one group.
+def window_noise(value: Floats, group: Integers, known: float = 0.0) -> Noise | None:
+    """The noise of windows (n,) in groups (n,) that share a level each; None without two windows in one group.
 
     EM for the scale mixture, levels and variance in turn; `known` is the mean variance given by standard errors.
     """
-    groups = [kept for kept in (g[np.isfinite(g)] for g in groups) if len(kept)]
-    windows, dof = sum(len(g) for g in groups), sum(len(g) - 1 for g in groups)
+    finite = np.isfinite(value)
+    y, (_, of) = value[finite], np.unique(group[finite], return_inverse=True)
+    count = np.bincount(of)
+    dof = len(y) - len(count)
     if dof < 1:
         return None
-    share = LEAST_OUTLIER_SHARE
-    levels = [float(np.median(g)) for g in groups]
-    variance = sum(float(((g - c) ** 2).sum()) for g, c in zip(groups, levels, strict=True)) / dof
+    share, weight = LEAST_OUTLIER_SHARE, np.ones(len(y))
+    order = np.lexsort((y, of))
+    first = np.concatenate([[0], np.cumsum(count)[:-1]])
+    level = 0.5 * (y[order][first + (count - 1) // 2] + y[order][first + count // 2])  # the medians
+    variance = float(((y - level[of]) ** 2).sum()) / dof
     for _ in range(EM_STEPS):
         if variance <= 0.0:
             break
-        outlying = [_outlier_probability(g - c, variance, share) for g, c in zip(groups, levels, strict=True)]
-        weights = [1.0 - p + p / OUTLIER_SPREAD**2 for p in outlying]
-        levels = [float((w * g).sum() / w.sum()) for w, g in zip(weights, groups, strict=True)]
-        squares = sum(float((w * (g - c) ** 2).sum()) for w, g, c in zip(weights, groups, levels, strict=True))
-        variance = squares / dof
-        expected = LEAST_OUTLIER_SHARE * SHARE_PRIOR_WINDOWS + sum(float(p.sum()) for p in outlying)
-        share = max(LEAST_OUTLIER_SHARE, expected / (SHARE_PRIOR_WINDOWS + windows))
+        outlying = _outlier_probability(y - level[of], variance, share)
+        weight = 1.0 - outlying + outlying / OUTLIER_SPREAD**2
+        level = np.bincount(of, weight * y) / np.bincount(of, weight)
+        variance = float((weight * (y - level[of]) ** 2).sum()) / dof
+        expected = LEAST_OUTLIER_SHARE * SHARE_PRIOR_WINDOWS + float(outlying.sum())
+        share = max(LEAST_OUTLIER_SHARE, expected / (SHARE_PRIOR_WINDOWS + len(y)))
     return Noise(max(variance - known, 0.0), float(dof), share)
 
 
@@ -129,7 +134,7 @@ def _posterior(e: Evidence, variance: float, share: float) -> tuple[Floats, Floa
     std = np.sqrt(variance)
     scale = max(e.scale, 1e-12)
     t = _grid(e, std, scale)
-    log_p = stats.t.logpdf((t - e.centre) / scale, PRIOR_DOF) - np.log(scale)
+    log_p = -0.5 * (PRIOR_DOF + 1.0) * np.log1p(((t - e.centre) / scale) ** 2 / PRIOR_DOF)
     if len(e.windows):
         v = (variance + e.known)[:, None]
         r2 = (e.windows[:, None] - t[None, :]) ** 2 / v

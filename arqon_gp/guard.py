@@ -1,8 +1,9 @@
-"""What is good: last_good, suspicion and its label, drift at last_good, safe mode. A fold, and two pure functions over it.
+"""What is good: last_good, suspicion and its label, drift at last_good, safe mode. A fold, and two pure functions over
+it.
 
-`finding` turns probabilities into at most one event (promotion, suspicion, label, safe mode), so that no fold ever computes
-a probability again; `verdict` says what the next candidate has to be. Public: Guard, Suspicion, finding, verdict and the
-verdicts Rollback, Replicate, Hold, Search.
+`finding` turns probabilities into at most one event (promotion, suspicion, label, safe mode), so that no fold ever
+computes a probability again; `verdict` says what the next candidate has to be. Public: Guard, Suspicion, finding,
+verdict and the verdicts Rollback, Replicate, Hold, Search.
 """
 
 from __future__ import annotations
@@ -291,7 +292,9 @@ def _at_last_good(case: Case, now: float) -> Event | None:
     if not case.at_last_good or guard.suspicion is not None or guard.suspended:
         return None
     rows = case.history.windows(guard.last_good)
-    enough = c.good.windows >= case.rails.windows_to_promote or len(rows) >= LABEL_WINDOWS * case.rails.windows_to_promote
+    enough = (
+        c.good.windows >= case.rails.windows_to_promote or len(rows) >= LABEL_WINDOWS * case.rails.windows_to_promote
+    )
     if not guard.trusted and enough:
         return Promoted(guard.last_good, now, f"measured {c.good.windows} times as what runs")
     moved = max(c.sunk, c.risen)
@@ -382,7 +385,9 @@ def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:
     if running.windows < case.rails.windows_to_promote and worse < INNOCENT:
         return Replicate(f"it may be good (P worse {worse:.2f}): measured again to confirm it")
     if running.windows < DOUBT_WINDOWS and worse < PROMISING:
-        return Replicate(f"not yet confirmed (P worse {worse:.2f}, than the best {case.comparison.worse_than_best:.2f})")
+        return Replicate(
+            f"not yet confirmed (P worse {worse:.2f}, than the best {case.comparison.worse_than_best:.2f})"
+        )
     return None
 
 

@@ -150,7 +150,8 @@ def _end(turn: Turn, rails: Guardrails) -> Candidate | None:
 
 
 def _ending(turn: Turn, rails: Guardrails) -> bool:
-    """Whether the study settles: the budget pays the way to the recommended config and no more, or nothing is left to gain.
+    """Whether the study settles: the budget pays the way to the recommended config and no more, or nothing is left to
+    gain.
 
     Fixes the target when that begins.
     """
@@ -164,7 +165,9 @@ def _ending(turn: Turn, rails: Guardrails) -> bool:
     target, steps = _target(turn, rails)
     if not quiet and turn.left - 1 >= max(1.0, rails.windows_to_promote * steps):
         return False
-    turn.settle(target, f"{QUIET_ASKS} asks promised less than min_effect" if quiet else "the budget pays the way there")
+    turn.settle(
+        target, f"{QUIET_ASKS} asks promised less than min_effect" if quiet else "the budget pays the way there"
+    )
     return True
 
 
@@ -195,7 +198,9 @@ def _walk(turn: Turn, rails: Guardrails) -> Candidate | None:
     study = turn.study
     good, space, target = study.guard.last_good, study.config.space, study.course.target or study.guard.last_good
     if study.deployment.runs(target):
-        reason = "watching" if study.course.endless else "the recommended config runs: the rest of the budget measures it"
+        reason = (
+            "watching" if study.course.endless else "the recommended config runs: the rest of the budget measures it"
+        )
         return turn.known(Kind.REPLICATE, target, reason)
     if not study.deployment.runs(good) and key(target) != key(good):
         if study.deployment.running is not None and _last_change(turn) is Kind.SETTLE:

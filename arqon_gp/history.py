@@ -153,8 +153,8 @@ def known_variance(row: Observation, goals: Goals) -> Floats:
 def levels(history: History, goals: Goals) -> Levels:
     """Shift of each regime, chained from one regime to the next by the configs measured in both.
 
-    With config means a_c, b_c over n_c, k_c windows the shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c + 1/k_c),
-    its variance s^2 / sum w_c with the pooled variance s^2 of windows around their config mean.
+    With config means a_c, b_c over n_c, k_c windows the shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c +
+    1/k_c), its variance s^2 / sum w_c with the pooled variance s^2 of windows around their config mean.
     """
     m = len(goals.modelled)
     shift, variance = np.zeros((history.regime + 1, m)), np.zeros((history.regime + 1, m))

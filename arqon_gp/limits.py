@@ -1,8 +1,8 @@
 """Where one may go: pure geometry of max_delta, and the rate of changes.
 
 A move is legal when every knob stays within its step limit of every anchor: what was last reported, each candidate that
-may run since, and last_good. `box` is built so that float arithmetic agrees: for any value v of it |v - anchor| <= delta.
-Public: box, scaled, broken, legal, steps_between, step_towards, retry_after_s.
+may run since, and last_good. `box` is built so that float arithmetic agrees: for any value v of it |v - anchor| <=
+delta. Public: box, scaled, broken, legal, steps_between, step_towards, retry_after_s.
 """
 
 from __future__ import annotations
@@ -125,13 +125,13 @@ def _within(knob: Knob, step: StepLimit, anchor: Scalar, domain: Domain) -> Doma
             return domain
         case Categorical(), MayChange(allowed), Options(choices):
             return domain if allowed else Options(tuple(c for c in choices if c == anchor))
-        case (Real() | Integer()), (Absolute() | Ratio()), Interval(a, b):
+        case ((Real() | Integer()), (Absolute() | Ratio()), Interval(a, b)):
             low, high = _reach(knob, step, float(anchor))
             return Interval(max(a, low), min(b, high))
-        case (Real() | Integer()), Absolute(delta=0.0), Steps():
+        case ((Real() | Integer()), Absolute(delta=0.0), Steps()):
             pinned = float(anchor)  # on the grid or off it: a frozen knob stays what it is
             return Interval(max(pinned, knob.low), min(pinned, knob.high))
-        case (Real() | Integer()), (Absolute() | Ratio()), Steps(first, last):
+        case ((Real() | Integer()), (Absolute() | Ratio()), Steps(first, last)):
             low, high = _reach(knob, step, float(anchor))
             grid = float(knob.step or 1.0)
             return Steps(

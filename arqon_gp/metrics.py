@@ -1,6 +1,7 @@
 """Prometheus metrics of a study. Families are registered once a registry; closing a study removes only its own series.
 
-The seed's four names: arqon_history_len, arqon_ask_total, arqon_tell_total, arqon_eval_duration_seconds. Public: Metrics.
+The seed's four names: arqon_history_len, arqon_ask_total, arqon_tell_total, arqon_eval_duration_seconds. Public:
+Metrics.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class _Families:
         self.fallbacks = counter("arqon_fallbacks", "Fits and proposals that failed", "cause")
         self.safe_mode = gauge("arqon_safe_mode", "1 in safe mode")
         self.best_value = gauge("arqon_best_value", "Value (without objectives) or utility of the best, or last_good")
-        self.hypervolume = gauge("arqon_hypervolume", "Hypervolume of the observed front, several unweighted objectives")
+        self.hypervolume = gauge(
+            "arqon_hypervolume", "Hypervolume of the observed front, several unweighted objectives"
+        )
         self.budget_left = gauge("arqon_budget_left", "Results the budget still pays; +Inf without one")
         self.drift_score = gauge("arqon_drift_score", "P(last_good left its former level)")
         self.coverage = gauge("arqon_interval_coverage", "Share of outcomes inside their predicted 95 % interval")
@@ -84,13 +87,14 @@ class Metrics:
         self.follow(study)
 
     def _appear(self, study: Study) -> None:
-        for family, values in (
+        labelled: tuple[tuple[MetricWrapperBase, Iterable[str]], ...] = (
             (self._of.decisions, list(Kind)),
             (self._of.refusals, [*study.config.space.names, *REFUSALS]),
             (self._of.labels, list(Label)),
             (self._of.fallbacks, CAUSES),
             (self._of.device, ["none"]),
-        ):
+        )
+        for family, values in labelled:
             for value in values:
                 family.labels(self.study, value)
         for family in self._of.all():
@@ -136,7 +140,14 @@ class Metrics:
         self.follow(study)
 
     def measured(
-        self, *, best: float | None, hypervolume: float | None, left: float, drift: float, device: str, fallbacks: Mapping[str, int]
+        self,
+        *,
+        best: float | None,
+        hypervolume: float | None,
+        left: float,
+        drift: float,
+        device: str,
+        fallbacks: Mapping[str, int],
     ) -> None:
         """Figures that only a decision knows."""
         if best is not None:

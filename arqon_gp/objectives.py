@@ -79,14 +79,14 @@ class Utility:
     def __call__(self, Y: Floats) -> Floats:
         """(..., m) raw outcomes -> (...) utilities; NaN where an outcome is NaN."""
         if self.centre is None:
-            return np.asarray(Y @ self.coefficients)
+            return np.asarray(Y @ self.coefficients, dtype=float)
         Z = (Y - np.asarray(self.centre)) * self.coefficients
-        return np.asarray(Z.min(axis=-1) + AUGMENTATION * Z.sum(axis=-1))
+        return np.asarray(Z.min(axis=-1) + AUGMENTATION * Z.sum(axis=-1), dtype=float)
 
     @property
     def coefficients(self) -> Floats:
         """Signed weight of each objective; 1 / scale for the Chebyshev value."""
-        return np.asarray(self.signs, dtype=float) * np.asarray(self.weights)
+        return np.array([sign * weight for sign, weight in zip(self.signs, self.weights, strict=True)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,4 +142,4 @@ def nondominated(Y: Floats) -> npt.NDArray[np.bool_]:
     """(n, m) maximised outcomes -> (n,) mask of the rows that no other row dominates."""
     at_least = (Y[:, None, :] <= Y[None, :, :]).all(axis=-1)
     better = (Y[:, None, :] < Y[None, :, :]).any(axis=-1)
-    return np.asarray(~(at_least & better).any(axis=1))
+    return np.asarray(~np.any(at_least & better, axis=1), dtype=bool)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from botorch.acquisition import AcquisitionFunction
 from botorch.utils.multi_objective.hypervolume import Hypervolume
-from scipy import special, stats
+from scipy import special
 
 from arqon_gp import acquisition
 from arqon_gp.advice import Goal, Proposal, Request, random_step
@@ -64,9 +65,14 @@ class ModelAdvisor:
 
     def _fit(self, study: Study, *, known: bool) -> Surrogate:
         kept = self._fitted
-        if kept and kept[0].history is study.history and study.hyperparameters in (
-            kept[0].hyperparameters,  # fitted from the same warm start
-            kept[1].hyperparameters,  # and written down since
+        if (
+            kept
+            and kept[0].history is study.history
+            and study.hyperparameters
+            in (
+                kept[0].hyperparameters,  # fitted from the same warm start
+                kept[1].hyperparameters,  # and written down since
+            )
         ):
             return kept[1]
         config = study.config
@@ -108,7 +114,9 @@ class ModelAdvisor:
 
         return expect
 
-    def _utility_moments(self, study: Study, yard: Yardstick, series: dict[str, tuple[float, float]]) -> tuple[float, float]:
+    def _utility_moments(
+        self, study: Study, yard: Yardstick, series: dict[str, tuple[float, float]]
+    ) -> tuple[float, float]:
         goals = study.config.goals
         draws = _normals(len(goals.objectives))
         columns = [series[o.name][0] + series[o.name][1] * draws[:, j] for j, o in enumerate(goals.objectives)]
@@ -171,7 +179,9 @@ class ModelAdvisor:
             return space.decode(x, box)
 
         if request.goal is Goal.PROBE:
-            points = [spread(space, request.box, u) for u in sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed)]
+            points = [
+                spread(space, request.box, u) for u in sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed)
+            ]
             points = points[request.number - 1 :]
             safe = (p for p in points if self.p_limits(study, surrogate, p) >= (request.confidence or 0.0))
             chosen = next(safe, None)
@@ -186,10 +196,15 @@ class ModelAdvisor:
             return study.deployment.may_run, request.fraction
         return best_in(request.cautious), request.fraction
 
-    def _safe(self, study: Study, request: Request, surrogate: Surrogate, target: acquisition.AcquisitionFunction) -> Params | None:
+    def _safe(
+        self, study: Study, request: Request, surrogate: Surrogate, target: AcquisitionFunction
+    ) -> Params | None:
         """The point with the highest acquisition among screened ones that keep the limits."""
         space = study.config.space
-        points = [spread(space, request.box, u) for u in sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed, request.number)]
+        points = [
+            spread(space, request.box, u)
+            for u in sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed, request.number)
+        ]
         safe = [p for p in points if self.p_limits(study, surrogate, p) >= (request.confidence or 0.0)][:SAFE_SHORTLIST]
         if not safe:
             return None
@@ -199,7 +214,7 @@ class ModelAdvisor:
 
     def _acquisition(
         self, study: Study, yard: Yardstick, request: Request, surrogate: Surrogate, data: Dataset
-    ) -> acquisition.AcquisitionFunction:
+    ) -> AcquisitionFunction:
         goals, bounds = study.config.goals, _bounds(study)
         if request.goal is Goal.RECOVER and (bounds or FEASIBLE in surrogate):
             return acquisition.recovery(surrogate, bounds)
@@ -227,7 +242,9 @@ class ModelAdvisor:
         floor = (level - yard.min_effect - shape.centre) / shape.spread
         return lambda Z: floor - shape.score(Z)
 
-    def _proposal(self, study: Study, yard: Yardstick, request: Request, params: Params, fraction: float | None) -> Proposal:
+    def _proposal(
+        self, study: Study, yard: Yardstick, request: Request, params: Params, fraction: float | None
+    ) -> Proposal:
         found = self.surrogate(study)
         assert found is not None  # _propose raised otherwise
         p = self.p_limits(study, found[0], params)
@@ -273,7 +290,9 @@ class ModelAdvisor:
         return self.best(study, yard, list({key(p): p for p in found[1].params}.values()))
 
     def best(self, study: Study, yard: Yardstick, among: Sequence[Params]) -> Params:
-        """The best config by posterior mean of the utility among those that keep the limits; of the whole space if none given."""
+        """The best config by posterior mean of the utility among those that keep the limits; of the whole space if none
+        given.
+        """
         found = self.surrogate(study)
         if found is None:
             return among[0] if among else study.deployment.deployed
@@ -313,11 +332,15 @@ class ModelAdvisor:
             pair = mean + draws[:, 2 * j : 2 * j + 2] @ root.T
             here.append(pair[:, 0])
             there.append(pair[:, 1])
-        difference = yard.utility(_raw(np.column_stack(here), study)) - yard.utility(_raw(np.column_stack(there), study))
+        difference = yard.utility(_raw(np.column_stack(here), study)) - yard.utility(
+            _raw(np.column_stack(there), study)
+        )
         return float(np.maximum(difference, 0.0).mean())
 
     def hypervolume(self, study: Study) -> float | None:
-        """Hypervolume of the observed feasible front above the reference point; None unless the front is what is sought."""
+        """Hypervolume of the observed feasible front above the reference point; None unless the front is what is
+        sought.
+        """
         goals = study.config.goals
         if not goals.pareto or self._fitted is None:
             return None
@@ -343,7 +366,9 @@ def _bounds(study: Study) -> list[tuple[str, int, float]]:
 
 
 def _reference(study: Study, data: Dataset) -> list[float]:
-    """The reference point, raw units: thresholds; else the baseline worsened by 10 %; else just below the observed front."""
+    """The reference point, raw units: thresholds; else the baseline worsened by 10 %; else just below the observed
+    front.
+    """
     goals, reference = study.config.goals, []
     Y = _raw(data.Y[:, : len(goals.objectives)], study)
     for j, o in enumerate(goals.objectives):
@@ -373,4 +398,4 @@ def _stream(rng_seed: int, number: int) -> int:
 def _normals(columns: int) -> Floats:
     """Fixed quasi-random standard normal draws (NORMALS, columns)."""
     u = sobol(columns, NORMALS, rng_seed=0)
-    return np.asarray(stats.norm.ppf(np.clip(u, 1e-9, 1 - 1e-9)))
+    return np.asarray(special.ndtri(np.clip(u, 1e-9, 1 - 1e-9)))

@@ -69,9 +69,11 @@ class Candidate(dict[str, Scalar]):
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The config to run. `outcomes`: predicted, free of noise, with 95 % intervals, raw units; None before there is a model.
+    """The config to run. `outcomes`: predicted, free of noise, with 95 % intervals, raw units; None before there is a
+    model.
 
-    `windows`: how often it was measured. `p_limits`: P(all limits hold); 1 without limits, None before there is a model.
+    `windows`: how often it was measured. `p_limits`: P(all limits hold); 1 without limits, None before there is a
+    model.
     """
 
     params: Params

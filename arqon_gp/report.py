@@ -1,4 +1,5 @@
-"""A study in plain words and numbers: status, why a candidate, the recommendation, the history as a table. Changes nothing.
+"""A study in plain words and numbers: status, why a candidate, the recommendation, the history as a table. Changes
+nothing.
 
 Public: status, explain, recommend, history, best_value.
 """
@@ -163,12 +164,16 @@ def explain(config: Any, events: Iterable[Event], id: str) -> dict[str, Any]:
         "fallback": issued.fallback,
         "findings": [f"{type(event).__name__.lower()}: {event.reason}" for event in found],
         "pending": id in [str(n) for n in after.deployment.pending],
-        "result": None if answer is None else {"values": answer.values, "failed": answer.failed, "params": answer.params},
+        "result": None
+        if answer is None
+        else {"values": answer.values, "failed": answer.failed, "params": answer.params},
     }
 
 
 def recommend(study: Study, advisor: Advisor) -> Recommendation:
-    """The config to run: the target from the end on; under guardrails the best confirmed; else the best of the whole space."""
+    """The config to run: the target from the end on; under guardrails the best confirmed; else the best of the whole
+    space.
+    """
     config, state = study.config, study.course
     if state.target is not None and not state.told_after:
         params = state.target
@@ -181,14 +186,18 @@ def recommend(study: Study, advisor: Advisor) -> Recommendation:
         params = advisor.best(study, _yard(study), ())
     described = advisor.describe(study, params) if len(study.history) else None
     windows = sum(config.space.same(row.params, params) for row in study.history.rows)
-    return Recommendation(dict(params), described[0] if described else None, windows, described[1] if described else None)
+    return Recommendation(
+        dict(params), described[0] if described else None, windows, described[1] if described else None
+    )
 
 
-def best_value(study: Study) -> float | None:
-    """The mean utility of last_good in this regime; without guardrails the best seen (the raw value if it is the only outcome)."""
+def best_value(study: Study, yard: Yardstick) -> float | None:
+    """The mean utility of last_good in this regime; without guardrails the best seen (the raw value if it is the only
+    outcome).
+    """
     if not len(study.history):
         return None
-    yard, goals = _yard(study), study.config.goals
+    goals = study.config.goals
     if study.config.guardrails:
         rows = yard.windows.rows(study.guard.last_good, study.history.regimes[-1])
         seen = yard.windows.value[rows, 0]
@@ -219,5 +228,16 @@ def history(study: Study) -> pandas.DataFrame:
             "regime": study.history.regime_of(i),
         }
         rows.append(shown | row.params | {name: row.values.get(name) for name in outcomes})
-    columns = ["id", "eval_id", "kind", "role", "status", "time", "cost", "regime", *study.config.space.names, *outcomes]
+    columns = [
+        "id",
+        "eval_id",
+        "kind",
+        "role",
+        "status",
+        "time",
+        "cost",
+        "regime",
+        *study.config.space.names,
+        *outcomes,
+    ]
     return pandas.DataFrame(rows, columns=columns)

@@ -1,7 +1,7 @@
 """The results a caller gives to seed() or tell(): JSON text or a list of rows in, checked rows out.
 
-A row: {"params", "value" and/or "values", "cost"?, "id"?, "eval_id"?, "sem"? | "n"?, "std"?, "status"?, "time"?, "history"?}.
-Bare NaN and Infinity parse. Public: Row, parse.
+A row: {"params", "value" and/or "values", "cost"?, "id"?, "eval_id"?, "sem"? | "n"?, "std"?, "status"?, "time"?,
+"history"?}. Bare NaN and Infinity parse. Public: Row, parse.
 """
 
 from __future__ import annotations
@@ -137,7 +137,9 @@ def _real(name: str, value: object) -> float:
 def _number(name: str, value: object, low: float = -math.inf) -> float:
     number = _real(name, value)
     if not math.isfinite(number) or number < low:
-        raise ValueError(f"{name}: expected a finite number{f' >= {low:g}' if low > -math.inf else ''}, found {value!r}")
+        raise ValueError(
+            f"{name}: expected a finite number{f' >= {low:g}' if low > -math.inf else ''}, found {value!r}"
+        )
     return number
 
 

@@ -55,12 +55,12 @@ Results = str | Sequence[Mapping[str, Any]]
 class ArqonSolver:
     """Tunes one system: `ask_one()` for the next config, `seed()` with what was measured.
 
-    config: JSON text, dict or Config. journal: "sqlite:///path" (survives kill -9 and power loss), a Journal, or None (in
-    memory). registry: a prometheus_client registry (default: the global one). clock: a callable giving unix seconds; the
-    solver never lets it run backwards. device: "auto" (CUDA where there is one), "cpu" or "cuda".
+    config: JSON text, dict or Config. journal: "sqlite:///path" (survives kill -9 and power loss), a Journal, or None
+    (in memory). registry: a prometheus_client registry (default: the global one). clock: a callable giving unix
+    seconds; the solver never lets it run backwards. device: "auto" (CUDA where there is one), "cpu" or "cuda".
 
-    Raises ConfigError for a bad config, ConfigMismatch if the journal's study was created with another one, StudyHeld if
-    another solver writes it. Every method but close() raises ClosedError once closed. Thread-safe.
+    Raises ConfigError for a bad config, ConfigMismatch if the journal's study was created with another one, StudyHeld
+    if another solver writes it. Every method but close() raises ClosedError once closed. Thread-safe.
     """
 
     def __init__(
@@ -124,9 +124,10 @@ class ArqonSolver:
     def ask(self, q: int | None = None) -> list[Candidate] | None:
         """A batch, or None when finished.
 
-        Without q: the open batch again, else the initial points at once, else one candidate (always one under guardrails).
-        With q: so many new candidates for parallel evaluation, those pending accounted for; fewer, or none at all, where
-        the rest of the budget is pending already. RequestError for q > 1 under guardrails: one live system runs one config.
+        Without q: the open batch again, else the initial points at once, else one candidate (always one under
+        guardrails). With q: so many new candidates for parallel evaluation, those pending accounted for; fewer, or none
+        at all, where the rest of the budget is pending already. RequestError for q > 1 under guardrails: one live
+        system runs one config.
         """
         if q is not None and (isinstance(q, bool) or not isinstance(q, int) or q < 1):
             raise RequestError(f"q: expected a whole number >= 1, found {q!r}")
@@ -240,7 +241,9 @@ class ArqonSolver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # ---- inside ----
@@ -279,7 +282,7 @@ class ArqonSolver:
         model, c = self._model, decision.comparison
         self._metrics.asked(decision.study, decision.events, decision.refusals, seconds)
         self._metrics.measured(
-            best=report.best_value(decision.study),
+            best=report.best_value(decision.study, decision.yard),
             hypervolume=model.hypervolume(decision.study) if model else None,
             left=decision.left,
             drift=max(c.sunk, c.risen) if c else 0.0,

@@ -19,7 +19,8 @@ Hyperparameters = dict[str, dict[str, list[float]]]
 class Study:
     """`length`: number of events so far; `at`: the latest moment any of them names, unix seconds.
 
-    `version` counts the events that change what a surrogate learns from; `fitted` is the version the hyperparameters are of.
+    `version` counts the events that change what a surrogate learns from; `fitted` is the version the hyperparameters
+    are of.
     """
 
     config: Config

@@ -1,12 +1,12 @@
 """One exact GP an outcome: fitted by BoTorch, predicting in NumPy.
 
-Prior: Matern-5/2 with a lengthscale a knob and the dimension-scaled lognormal prior of BoTorch 0.18 (Hvarfner et al. 2024),
-times exp(-distance) over categories; constant mean; noise variance with log noise ~ N(-3, 2^2), a density in log noise, so
-that noise is not explained away as signal. A row is the mean of `count` windows: its noise variance is
-noise / count + floor, and the scatter of the windows inside the rows enters the likelihood (the two together are the
-likelihood of the single windows). Fitted cold and from the last hyperparameters; the better density is kept.
-Notation: n rows, d knobs, m outcomes; Y standardised per outcome: (y - shift) / scale.
-Public: Settings, fit, Surrogate, OutcomeGP, FEASIBLE.
+Prior: Matern-5/2 with a lengthscale a knob and the dimension-scaled lognormal prior of BoTorch 0.18 (Hvarfner et al.
+2024), times exp(-distance) over categories; constant mean; noise variance with log noise ~ N(-3, 2^2), a density in log
+noise, so that noise is not explained away as signal. A row is the mean of `count` windows: its noise variance is noise
+/ count + floor, and the scatter of the windows inside the rows enters the likelihood (the two together are the
+likelihood of the single windows). Fitted cold and from the last hyperparameters; the better density is kept. Notation:
+n rows, d knobs, m outcomes; Y standardised per outcome: (y - shift) / scale. Public: Settings, fit, Surrogate,
+OutcomeGP, FEASIBLE.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from arqon_kernels import matern52
 from botorch.models import ModelListGP, SingleTaskGP
 from botorch.models.kernels.categorical import CategoricalKernel
 from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
@@ -37,6 +36,7 @@ from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, Key, key
 from arqon_gp.records import Params
 from arqon_gp.space import Categorical, Floats, Space
+from arqon_kernels import matern52
 
 FEASIBLE = "feasible"  # the outcome that says whether a window succeeds: 1 or 0, share of the windows of a row
 NOISE_RANGE = (1e-4, 10.0)  # of the standardised noise variance
@@ -130,7 +130,8 @@ class _RowNoise(Noise):  # type: ignore[misc]  # gpytorch ships no types
     @property
     def noise(self) -> Tensor:
         """Variance (1,) of a single window."""
-        return self.raw_noise
+        raw: Tensor = self.raw_noise
+        return raw
 
     def forward(self, *_: object, shape: torch.Size | None = None, **__: object) -> DiagLinearOperator:
         """The rows' noise where the shape is theirs, a single window's elsewhere."""
@@ -148,13 +149,15 @@ class _RowLikelihood(_GaussianLikelihoodBase):  # type: ignore[misc]  # gpytorch
     @property
     def noise(self) -> Tensor:
         """Variance (1,) of a single window."""
-        return self.noise_covar.noise
+        noise: Tensor = self.noise_covar.noise
+        return noise
 
 
 class _WindowLikelihood(ExactMarginalLogLikelihood):  # type: ignore[misc]  # gpytorch ships no types
     """Log posterior of the hyperparameters given the single windows: the rows, and the scatter inside them.
 
-    sum_i log N(y_i | window variance) = log N(means | variance / count) - dof/2 log variance - ss / (2 variance) + const.
+    sum_i log N(y_i | window variance) = log N(means | variance / count) - dof/2 log variance - ss / (2 variance) +
+    const.
     """
 
     def __init__(self, likelihood: _RowLikelihood, model: SingleTaskGP, rows: _Rows) -> None:
@@ -162,9 +165,9 @@ class _WindowLikelihood(ExactMarginalLogLikelihood):  # type: ignore[misc]  # gp
         self._rows = rows
 
     def _add_other_terms(self, res: Tensor, params: Sequence[object]) -> Tensor:
-        res = super()._add_other_terms(res, params)
-        variance = self.likelihood.noise.squeeze() + self._rows.within_floor
-        return res - 0.5 * self._rows.dof * variance.log() - 0.5 * self._rows.ss / variance
+        total: Tensor = super()._add_other_terms(res, params)
+        variance: Tensor = self.likelihood.noise.squeeze() + self._rows.within_floor
+        return total - 0.5 * self._rows.dof * variance.log() - 0.5 * self._rows.ss / variance
 
 
 def _kernel(settings: Settings) -> Kernel:
@@ -174,7 +177,9 @@ def _kernel(settings: Settings) -> Kernel:
         parts.append(get_covar_module_with_dim_scaled_prior(len(numeric), use_rbf_kernel=False, active_dims=numeric))
     if categorical:
         kernel = CategoricalKernel(
-            ard_num_dims=len(categorical), active_dims=categorical, lengthscale_constraint=GreaterThan(1e-2, transform=None, initial_value=1.0)
+            ard_num_dims=len(categorical),
+            active_dims=categorical,
+            lengthscale_constraint=GreaterThan(1e-2, transform=None, initial_value=1.0),
         )
         kernel.register_prior("lengthscale_prior", LogNormalPrior(0.0, 1.0), lambda m: m.lengthscale)
         parts.append(kernel)
@@ -220,7 +225,9 @@ def _write(model: SingleTaskGP, settings: Settings, h: Hyperparameters) -> None:
     model.mean_module.constant.data.fill_(h["mean"][0])
 
 
-def _fit_outcome(rows: _Rows, settings: Settings, device: torch.device, warm: Hyperparameters | None, *, learned: bool) -> Hyperparameters:
+def _fit_outcome(
+    rows: _Rows, settings: Settings, device: torch.device, warm: Hyperparameters | None, *, learned: bool
+) -> Hyperparameters:
     """The better of a cold and a warm fit by log posterior density."""
     best: tuple[float, Hyperparameters] | None = None
     for start in (None, warm) if warm else (None,):
@@ -276,22 +283,22 @@ class OutcomeGP:
         """Mean and variance (q,) of the noise-free outcome at X (q, d), model space."""
         k = _covariance(X, self.rows.X, self.hyperparameters, self.settings)
         mean = self.hyperparameters["mean"][0] + k @ self.alpha
-        variance = np.maximum(1.0 - np.einsum("qn,nm,qm->q", k, self.K_inverse, k), 1e-10)
+        variance = np.maximum(1.0 - ((k @ self.K_inverse) * k).sum(axis=-1), 1e-10)
         return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * variance
 
     def without(self, params: Params, x: Floats) -> tuple[float, float]:
         """Mean and variance at x (d,), the encoded params, as if this config had not been measured.
 
-        With I its rows: mean y_I - [K^-1]_II^-1 alpha_I, covariance [K^-1]_II^-1 (Rasmussen and Williams 2006, eq. 5.12,
-        for a block), less the noise of the row.
+        With I its rows: mean y_I - [K^-1]_II^-1 alpha_I, covariance [K^-1]_II^-1 (Rasmussen and Williams 2006, eq.
+        5.12, for a block), less the noise of the row.
         """
         rows = [i for i, k in enumerate(self.rows.keys) if k == key(params)]
         if not rows:
-            mean, variance = self.predict(x[None, :])
-            return float(mean[0]), float(variance[0])
+            means, variances = self.predict(x[None, :])
+            return float(means[0]), float(variances[0])
         block = np.linalg.inv(self.K_inverse[np.ix_(rows, rows)])
         y = self.rows.y[rows[0]] - block[0] @ self.alpha[rows]
-        noise = self.hyperparameters["noise"][0] * self.rows.share[rows[0]] + self.rows.floor[rows[0]]
+        noise = float(self.hyperparameters["noise"][0] * self.rows.share[rows[0]] + self.rows.floor[rows[0]])
         variance = max(float(block[0, 0]) - noise, 1e-10)
         return float(self.rows.shift + self.rows.scale * y), float(self.rows.scale**2 * variance)
 
@@ -350,4 +357,6 @@ def fit(data: Dataset, settings: Settings, device: torch.device, warm: dict[str,
 
 def restore(data: Dataset, settings: Settings, device: torch.device, known: dict[str, Hyperparameters]) -> Surrogate:
     """The surrogate of these rows for hyperparameters that are known already."""
-    return Surrogate(tuple(OutcomeGP.of(n, _rows(data, settings, n), h, settings) for n, h in known.items()), settings, device)
+    return Surrogate(
+        tuple(OutcomeGP.of(n, _rows(data, settings, n), h, settings) for n, h in known.items()), settings, device
+    )

@@ -1,7 +1,8 @@
 """The journal: an append-only list of events a study, behind a port of two methods.
 
-`append` is atomic: all of the events or none, and only if the journal is as long as the caller believes. The first append
-makes the caller the writer of that study; another writer is refused by StudyHeld. Public: Journal, MemoryJournal, open_journal.
+`append` is atomic: all of the events or none, and only if the journal is as long as the caller believes. The first
+append makes the caller the writer of that study; another writer is refused by StudyHeld. Public: Journal,
+MemoryJournal, open_journal.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class MemoryJournal:
         """Add events behind the first `after` ones."""
         known = self._events.setdefault(study, [])
         if events and len(known) != after:
-            raise JournalError(f"study {study!r} has {len(known)} events, not {after}: another solver has written to it")
+            raise JournalError(
+                f"study {study!r} has {len(known)} events, not {after}: another solver has written to it"
+            )
         known.extend(events)
 
     def read(self, study: str, after: int) -> Iterator[Event]:

@@ -1,7 +1,7 @@
 """The journal in one SQLite file: WAL and synchronous=FULL, so that what was appended survives kill -9 and power loss.
 
-A study has one writer at a time: the holder of an operating-system lock on `<file>.<study>.lock`, which the system gives
-back when the process dies, however it dies. Who holds it stands in the table `writers`.
+A study has one writer at a time: the holder of an operating-system lock on `<file>.<study>.lock`, which the system
+gives back when the process dies, however it dies. Who holds it stands in the table `writers`.
 """
 
 from __future__ import annotations
@@ -52,9 +52,13 @@ class SqliteJournal:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                (known,) = self._db.execute("SELECT coalesce(max(number), 0) FROM events WHERE study = ?", (study,)).fetchone()
+                (known,) = self._db.execute(
+                    "SELECT coalesce(max(number), 0) FROM events WHERE study = ?", (study,)
+                ).fetchone()
                 if known != after:
-                    raise JournalError(f"study {study!r} has {known} events, not {after}: another solver has written to it")
+                    raise JournalError(
+                        f"study {study!r} has {known} events, not {after}: another solver has written to it"
+                    )
                 self._db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
                 self._db.execute("COMMIT")
             except BaseException:

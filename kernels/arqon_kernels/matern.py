@@ -43,9 +43,7 @@ def matern52_vjp(A: Floats, B: Floats, lengthscale: Floats, G: Floats) -> tuple[
 def _checked(A: Any, B: Any, lengthscale: Any) -> tuple[Floats, Floats, Floats]:
     A, B, lengthscale = (np.ascontiguousarray(x, dtype=np.float64) for x in (A, B, lengthscale))
     if A.ndim != 2 or B.ndim != 2 or lengthscale.shape != (A.shape[1],) or B.shape[1] != A.shape[1]:
-        raise ValueError(
-            f"expected shapes (n, d), (m, d), (d,); found {A.shape}, {B.shape}, {lengthscale.shape}"
-        )
+        raise ValueError(f"expected shapes (n, d), (m, d), (d,); found {A.shape}, {B.shape}, {lengthscale.shape}")
     if not (lengthscale > 0).all():
         raise ValueError(f"lengthscale: expected positive numbers, found {lengthscale}")
     return A, B, lengthscale
