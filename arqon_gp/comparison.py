@@ -1,7 +1,7 @@
 """What the measured windows say about what runs, last_good, and the best confirmed config. No torch.
 
-The surrogate enters as a prior only: what it expects of a config from all the others. How far it is mistrusted shrinks
-with the number of configs measured. Series: the utility (raw utility units) and each modelled outcome (model space).
+The surrogate enters as a prior only: by how much it expects a config to differ from last_good, not knowing its windows. How
+far it is mistrusted shrinks with the number of configs measured, as far as they were alike. Series: the utility (raw utility units) and each modelled outcome (model space).
 Public: UTILITY, Expectation, Windows, Yardstick, yardstick, Question, Comparison, compare.
 """
 
@@ -22,18 +22,19 @@ from arqon_gp.records import Params
 from arqon_gp.space import Floats
 
 UTILITY = "utility"
+NORMAL_MAD = 1.4826  # std of a normal distribution over its median absolute deviation
 ENOUGH_DOF = 8  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
-LATEST_WINDOWS = 40
-LOUDER = 1.5  # how much larger the variance of the latest windows must be to count instead
-MISTRUST_STDS = 3.0  # prior scale of a level around the surrogate's word, in window stds, before it has proved itself
-MISTRUST_CONFIGS = 5.0  # after J configs it is MISTRUST_STDS sqrt(5 / (5 + J))
-LEAST_MISTRUST_STDS = 0.5
-DRIFT_STDS = 1.0  # prior scale of a change of level: most of the time there is none
-FLAT_STDS = 30.0  # prior scale of a level nothing is known about
+LATEST_WINDOWS = 20
+LOUDER = 2.0  # how much larger the variance of the latest windows must be to count instead
+MISTRUST_STDS = 4.0  # prior scale of a level around the surrogate's word, in window stds, before anything is known
+MISTRUST_CONFIGS = 1.0  # ... which weighs like this many configs against the spread the measured ones have shown
+LEAST_MISTRUST_STDS = 0.25
+FLAT_STDS = 30.0  # prior scale of the level of the first config of a regime
+DRIFT_STDS = 0.5  # prior scale of a change of level: most of the time there is none
 FEW_WINDOWS = 3  # a study with fewer windows has no noise to judge a breach by: the raw value counts
 
-# what the surrogate expects at a config from all others: series -> (mean, std); None without a surrogate
-Expectation = Callable[[Params], Mapping[str, tuple[float, float]] | None]
+# what the surrogate expects of a config, not knowing its windows, less another one: series -> (mean, std) of the difference
+Expectation = Callable[[Params, Params], Mapping[str, tuple[float, float]] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,22 @@ class Windows:
             [numbers.setdefault(pair, len(numbers)) for pair in zip(regime, self.keys, strict=True)], dtype=int
         )
 
+    def spread(self, j: int, noise: Noise) -> tuple[float, int]:
+        """Half the variance of steps from one stay's level to the next beyond what noise explains, and how many steps.
+
+        Steps, and their median size: one jump of the whole level, as drift makes it, says nothing about configs.
+        """
+        seen = np.flatnonzero(np.isfinite(self.value[:, j]))
+        y, group = self.value[seen, j], self.groups[seen]
+        stays = np.split(y, np.flatnonzero(np.diff(group)) + 1)
+        if len(stays) < 2:
+            return 0.0, 0
+        steps = np.diff([np.median(stay) for stay in stays])
+        weight = np.array([1.0 / len(stay) for stay in stays])
+        expected = noise.variance * float(np.median(weight[1:] + weight[:-1]))
+        size = NORMAL_MAD * float(np.median(np.abs(steps)))
+        return max(size**2 - expected, 0.0) / 2.0, len(steps)
+
     def noise(self, j: int) -> Noise:
         """Noise of a series: from the current regime if it tells enough, else from all; from the latest windows if
         louder.
@@ -91,14 +108,16 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """How windows are judged: the utility in use, the windows, the noise of each series, and the margins that matter.
+    """How windows are judged: the utility in use, the windows, and of each series its noise and the margins that matter.
 
-    `margins`: for the utility and each objective with its own min_effect, in the units of the series.
+    `mistrust`: how far a level may be from what the surrogate says, a std. `margins`: for the utility and each objective
+    with its own min_effect. All in the units of the series.
     """
 
     utility: Utility
     windows: Windows
     noise: Mapping[str, Noise]
+    mistrust: Mapping[str, float]
     margins: Mapping[str, float]
 
     @property
@@ -124,7 +143,14 @@ def yardstick(history: History, config: Config, baseline: Mapping[str, float]) -
         (UTILITY, *goals.modelled), with_utility, np.column_stack([known_utility, known]), keys, failed, history.regimes
     )
     noise[UTILITY] = windows.noise(0)
-    return Yardstick(utility, windows, noise, _margins(config, baseline, sizes, utility, noise[UTILITY]))
+    mistrust = {name: _mistrust(windows, windows.column(name), noise[name]) for name in windows.names}
+    return Yardstick(utility, windows, noise, mistrust, _margins(config, baseline, sizes, utility, noise[UTILITY]))
+
+
+def _mistrust(windows: Windows, j: int, noise: Noise) -> float:
+    spread, dof = windows.spread(j, noise)
+    variance = (MISTRUST_CONFIGS * MISTRUST_STDS**2 * noise.variance + dof * spread) / (MISTRUST_CONFIGS + dof)
+    return max(math.sqrt(variance), LEAST_MISTRUST_STDS * noise.std)
 
 
 def _sizes(config: Config, baseline: Mapping[str, float], noise: Mapping[str, Noise], raw: Floats) -> dict[str, float]:
@@ -194,11 +220,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How one config stands: complete and failed windows, P(worse than last_good), P(all limits hold)."""
+    """How one config stands: its complete windows, P(all limits hold), and against last_good P(worse by more than
+    min_effect) and P(better at all)."""
 
     windows: int = 0
-    failures: int = 0
     worse: float = 0.0
+    better: float = 0.0
     holds: float = 1.0
 
 
@@ -222,33 +249,54 @@ class Comparison:
     new_windows: int = 0
 
 
+def _flat(value: Floats, known: Floats, noise: Noise) -> Evidence:
+    """The windows alone speak."""
+    return Evidence(value, known, float(np.median(value)) if len(value) else 0.0, FLAT_STDS * noise.std)
+
+
 class _Judge:
     """One question against one yardstick; `first` is where the current regime begins."""
 
     def __init__(
-        self, last_good: Params, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation
+        self, question: Question, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation
     ) -> None:
         self.yard, self.config, self.baseline, self.expect = yard, config, baseline, expect
         self.windows, self.first = yard.windows, yard.windows.regimes[-1]
-        good = self.windows.rows(last_good, self.first)
+        self.last_good = question.last_good
+        self.before_good = next((p for p in reversed(question.confirmed) if key(p) != key(self.last_good)), None)
+        good = self.windows.rows(self.last_good, self.first)
         self.since_good = good[0] if good else self.first  # older windows of others saw another time
-        configs = len(set(self.windows.keys[self.first :]))
-        self.mistrust = max(
-            MISTRUST_STDS * math.sqrt(MISTRUST_CONFIGS / (MISTRUST_CONFIGS + configs)), LEAST_MISTRUST_STDS
-        )
+        before = self.windows.rows(self.before_good, self.first) if self.before_good else []
+        self.since_before = before[0] if before else self.first
 
-    def evidence(self, params: Params, name: str, first: int | None = None, last: int | None = None) -> Evidence:
-        """The windows of a config in a series, with the surrogate's word as prior."""
-        j, std = self.windows.column(name), self.yard.noise[name].std
+    def evidence(self, params: Params, name: str, first: int | None = None) -> Evidence:
+        """The windows of a config in a series, from row `first` on (default: all of the regime), and its prior.
+
+        Every config starts from last_good and what the surrogate says of the difference; last_good itself from everything
+        else measured since the config before it was: the best of several looks better than it is.
+        """
+        j, noise = self.windows.column(name), self.yard.noise[name]
+        value, known = self._windows(params, name, first)
+        if key(params) == key(self.last_good):
+            others = [
+                i for i in range(self.since_before, len(self.windows.keys)) if self.windows.keys[i] != key(params)
+            ]
+            seen = self.windows.value[others, j]
+            seen = seen[np.isfinite(seen)]
+            if self.before_good is None or not len(seen):
+                return _flat(value, known, noise)
+            return Evidence(value, known, float(np.median(seen)), self.yard.mistrust[name])
+        good = self.evidence(self.last_good, name)
+        if not len(good.windows):
+            return _flat(value, known, noise)
+        mean, std = (self.expect(params, self.last_good) or {}).get(name, (0.0, 0.0))
+        return Evidence(value, known, interval(good, noise)[0] + mean, math.hypot(std, self.yard.mistrust[name]))
+
+    def _windows(self, params: Params, name: str, first: int | None, last: int | None = None) -> tuple[Floats, Floats]:
+        j = self.windows.column(name)
         rows = self.windows.rows(params, self.first if first is None else first, last)
         rows = [i for i in rows if np.isfinite(self.windows.value[i, j])]
-        value, known = self.windows.value[rows, j], self.windows.known[rows, j]
-        word = (self.expect(params) or {}).get(name)
-        if word is None:
-            seen = self.windows.value[self.first :, j]
-            seen = seen[np.isfinite(seen)]
-            word = (float(np.median(seen)) if len(seen) else 0.0, FLAT_STDS * std)
-        return Evidence(value, known, word[0], math.hypot(word[1], self.mistrust * std))
+        return self.windows.value[rows, j], self.windows.known[rows, j]
 
     def worse(self, a: Params, b: Params) -> float:
         """P(a worse than b): on the utility or on an objective with a min_effect of its own, whichever is likelier."""
@@ -264,10 +312,12 @@ class _Judge:
     def standing(self, params: Params, last_good: Params) -> Standing:
         """How a config stands, by its windows since last_good was first measured in this regime."""
         rows = self.windows.rows(params, self.since_good)
-        failures = sum(self.windows.failed[i] for i in rows)
         complete = len(self.windows.complete(rows))
-        worse = 0.0 if key(params) == key(last_good) or not complete else self.worse(params, last_good)
-        return Standing(complete, failures, worse, self.holds(params, rows))
+        if key(params) == key(last_good) or not complete:
+            return Standing(complete, holds=self.holds(params, rows))
+        ours, theirs = self.evidence(params, UTILITY, self.since_good), self.evidence(last_good, UTILITY)
+        better = p_below(theirs, ours, 0.0, self.yard.noise[UTILITY])
+        return Standing(complete, self.worse(params, last_good), better, self.holds(params, rows))
 
     def holds(self, params: Params, rows: Sequence[int]) -> float:
         """P(all limits hold): product over limits, times the share of windows that did not fail."""
@@ -310,9 +360,10 @@ class _Judge:
         if not new or not self.windows.complete(self.windows.rows(last_good, self.first, since)):
             return 0.0, 0.0, len(new)
         noise, margin = self.yard.noise[UTILITY], self.yard.min_effect
-        former = self.evidence(last_good, UTILITY, self.first, since)
-        now = self.evidence(last_good, UTILITY, since)
-        now = Evidence(now.windows, now.known, former.middle, DRIFT_STDS * noise.std)
+        ever = self.evidence(last_good, UTILITY)
+        former = Evidence(*self._windows(last_good, UTILITY, self.first, since), ever.centre, ever.scale)
+        level = interval(former, noise)[0]
+        now = Evidence(*self._windows(last_good, UTILITY, since), level, DRIFT_STDS * noise.std)
         return p_below(now, former, margin, noise), p_below(former, now, margin, noise), len(new)
 
 
@@ -320,7 +371,7 @@ def compare(
     question: Question, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation
 ) -> Comparison:
     """The answers to a question; cheap ones where nothing runs for sure or nothing is suspected."""
-    judge = _Judge(question.last_good, yard, config, baseline, expect)
+    judge = _Judge(question, yard, config, baseline, expect)
     good = judge.standing(question.last_good, question.last_good)
     running = Standing() if question.running is None else judge.standing(question.running, question.last_good)
     suspect = Standing() if question.suspect is None else judge.standing(question.suspect, question.last_good)

@@ -34,8 +34,10 @@ def decide(study: Study, now: float, advisor: Advisor) -> Decision:
     """The answer to ask_one(): one candidate, or none when the study is finished."""
     turn = Turn(study, now, advisor)
     rails = study.config.guardrails
-    candidate: Candidate | None
-    if study.guard.paused:
+    candidate: Candidate | None = None
+    if study.course.finished and not study.guard.ordered:
+        pass
+    elif study.guard.paused:
         candidate = turn.hold("paused by the operator")
     elif rails is not None:
         candidate = guarded.next_candidate(turn, rails)

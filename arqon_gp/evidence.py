@@ -25,6 +25,8 @@ OUTLIER_SPREAD = 8.0
 SHARE_PRIOR_WINDOWS = 50.0  # the prior share of 2 % weighs like this many windows
 PRIOR_DOF = 3.0  # of the Student t prior of a level
 EM_STEPS = 25
+PRIOR_RELATIVE_STD = 0.02  # what a window std is before it is measured, as a share of the level ...
+PRIOR_NOISE_DOF = 2.0  # ... worth so many degrees of freedom: three windows that happen to agree prove little
 FEW_WINDOWS = 6
 NODES = 7  # quadrature nodes of the unknown window variance
 GRID = 161  # points of each of the two grids laid over a level
@@ -74,7 +76,10 @@ def window_noise(value: Floats, group: Integers, known: float = 0.0) -> Noise | 
         variance = float((weight * (y - level[of]) ** 2).sum()) / dof
         expected = LEAST_OUTLIER_SHARE * SHARE_PRIOR_WINDOWS + float(outlying.sum())
         share = max(LEAST_OUTLIER_SHARE, expected / (SHARE_PRIOR_WINDOWS + len(y)))
-    return Noise(max(variance - known, 0.0), float(dof), share)
+    prior = (PRIOR_RELATIVE_STD * float(np.median(np.abs(y)))) ** 2
+    total = PRIOR_NOISE_DOF + dof
+    variance = (PRIOR_NOISE_DOF * prior + dof * max(variance - known, 0.0)) / total
+    return Noise(variance + 1e-300, total, share)
 
 
 def _outlier_probability(residual: Floats, variance: float, share: float) -> Floats:

@@ -44,9 +44,9 @@ DRIFT = 0.80  # P(last_good sank) that makes a suspicion drift
 DRIFT_UNASKED = 0.98  # P(last_good moved), from two windows running, without a suspicion
 INNOCENT = 0.50  # P(suspect worse) below which the alarm was false
 LABEL_WINDOWS = 3
-DOUBT = 0.65  # P(worse) from which a config is measured again before the search moves on
+DOUBT = 0.75  # P(worse) from which a config is measured again before the search moves on
 DOUBT_WINDOWS = 4
-PROMISING = 0.35  # P(worse) up to which a config is measured once more to be promoted
+PROMISING = 0.60  # P(better) from which a config is measured again to be promoted
 MOST_WINDOWS = 5
 BROKEN = 0.50  # P(all limits hold) below which a config counts as breaking a limit
 CLEARLY = 0.10  # difference in P(all limits hold) that decides before the utility does
@@ -96,8 +96,7 @@ class Guard:
                 state = replace(self, trusted=bool(values))
                 return replace(state, confirmed=((self.last_good, history.regime),)) if values else state
             case Promoted(params):
-                known = tuple(c for c in self.confirmed if key(c[0]) != key(params))
-                return replace(self, last_good=params, trusted=True, confirmed=(*known, (params, history.regime)))
+                return replace(self, last_good=params, trusted=True, confirmed=_confirm(self, params, history.regime))
             case Suspected():
                 return self._suspect(event, len(history))
             case Labelled():
@@ -150,7 +149,7 @@ class Guard:
                 recent = tuple(t for t in self.regressions if t > event.at - HOUR_S)
                 return replace(state, regressions=(*recent, event.at))
             case Label.DRIFT:
-                return replace(state, confirmed=((self.last_good, history.regime),) if self.trusted else ())
+                return replace(state, confirmed=_confirm(self, self.last_good, history.regime))
         return state
 
     def question(self, deployment: Deployment, history: History) -> Question:
@@ -166,6 +165,11 @@ class Guard:
         rows = [i for i, row in history.current() if row.role is Role.WINDOW][-2:]
         both = len(rows) == 2 and all(key(history.rows[i].params) == key(self.last_good) for i in rows)
         return rows[0] if both and deployment.runs(self.last_good) else None
+
+
+def _confirm(guard: Guard, params: Params, regime: int) -> tuple[tuple[Params, int], ...]:
+    """The confirmed configs with this one last, in this regime."""
+    return (*(c for c in guard.confirmed if key(c[0]) != key(params)), (params, regime))
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,16 +382,13 @@ def verdict(case: Case) -> Verdict:
 def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:
     """Another window of what runs, if it may convict it or confirm it."""
     worse = _worse(running, case.comparison.good)
-    if attempts >= MOST_WINDOWS:
+    if attempts >= max(MOST_WINDOWS, case.rails.windows_to_promote):
         return None
     if worse >= DOUBT and running.windows < DOUBT_WINDOWS:
         return Replicate(f"it may be worse than last_good (P {worse:.2f}): one window alone does not convict")
-    if running.windows < case.rails.windows_to_promote and worse < INNOCENT:
-        return Replicate(f"it may be good (P worse {worse:.2f}): measured again to confirm it")
-    if running.windows < DOUBT_WINDOWS and worse < PROMISING:
-        return Replicate(
-            f"not yet confirmed (P worse {worse:.2f}, than the best {case.comparison.worse_than_best:.2f})"
-        )
+    most = max(DOUBT_WINDOWS, case.rails.windows_to_promote)
+    if running.windows < most and (running.better >= PROMISING or case.settling):
+        return Replicate(f"it may be better than last_good (P {running.better:.2f}): measured again to confirm it")
     return None
 
 

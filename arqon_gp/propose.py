@@ -7,7 +7,8 @@ Public: ModelAdvisor.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -97,22 +98,35 @@ class ModelAdvisor:
     # ---- expect ----
 
     def expectation(self, study: Study, yard: Yardstick) -> Expectation:
-        """What the surrogate expects at a config from all others: series -> (mean, std)."""
+        """By how much a config, its own windows unknown, is expected to differ from another: series -> (mean, std)."""
         found = self.surrogate(study)
-        if found is None or len({key(p) for p in found[1].params}) < 2:
-            return lambda params: None
+        if found is None:
+            return lambda params, other: None
         surrogate, space = found[0], study.config.space
         known: dict[object, dict[str, tuple[float, float]]] = {}
 
-        def expect(params: Params) -> dict[str, tuple[float, float]]:
-            if key(params) not in known:
-                x = space.encode(params)
-                moments = {name: surrogate[name].without(params, x) for name in surrogate.settings.outcomes}
-                series = {name: (mean, float(np.sqrt(variance))) for name, (mean, variance) in moments.items()}
-                known[key(params)] = series | {UTILITY: self._utility_moments(study, yard, series)}
-            return known[key(params)]
+        def expect(params: Params, other: Params) -> dict[str, tuple[float, float]]:
+            pair = (key(params), key(other))
+            if pair not in known:
+                X = np.array([space.encode(params), space.encode(other)])
+                joint = {name: surrogate[name].without(params, X) for name in surrogate.settings.outcomes}
+                series = {name: _difference(mean, covariance) for name, (mean, covariance) in joint.items()}
+                known[pair] = series | {UTILITY: _moments(self._utility_difference(study, yard, joint))}
+            return known[pair]
 
         return expect
+
+    def _utility_difference(self, study: Study, yard: Yardstick, joint: Mapping[str, tuple[Floats, Floats]]) -> Floats:
+        """Draws of utility here less utility there, from the joint posterior of two points by outcome."""
+        objectives = study.config.goals.objectives
+        draws, here, there = _normals(2 * len(objectives)), [], []
+        for j, o in enumerate(objectives):
+            mean, covariance = joint[o.name]
+            root = np.linalg.cholesky(covariance + 1e-9 * np.trace(covariance) * np.eye(2))
+            pair = mean + draws[:, 2 * j : 2 * j + 2] @ root.T
+            here.append(pair[:, 0])
+            there.append(pair[:, 1])
+        return yard.utility(_raw(np.column_stack(here), study)) - yard.utility(_raw(np.column_stack(there), study))
 
     def _utility_moments(
         self, study: Study, yard: Yardstick, series: dict[str, tuple[float, float]]
@@ -196,9 +210,7 @@ class ModelAdvisor:
             return study.deployment.may_run, request.fraction
         return best_in(request.cautious), request.fraction
 
-    def _safe(
-        self, study: Study, request: Request, surrogate: Surrogate, target: AcquisitionFunction
-    ) -> Params | None:
+    def _safe(self, study: Study, request: Request, surrogate: Surrogate, target: AcquisitionFunction) -> Params | None:
         """The point with the highest acquisition among screened ones that keep the limits."""
         space = study.config.space
         points = [
@@ -323,19 +335,9 @@ class ModelAdvisor:
         """E[max(utility here - utility there, 0)] under the joint posterior, utility units."""
         found = self.surrogate(study)
         assert found is not None
-        goals, space = study.config.goals, study.config.space
-        X, draws = np.array([space.encode(params), space.encode(over)]), _normals(2 * len(goals.objectives))
-        here, there = [], []
-        for j, o in enumerate(goals.objectives):
-            mean, covariance = found[0][o.name].joint(X)
-            root = np.linalg.cholesky(covariance + 1e-10 * np.trace(covariance) * np.eye(2))
-            pair = mean + draws[:, 2 * j : 2 * j + 2] @ root.T
-            here.append(pair[:, 0])
-            there.append(pair[:, 1])
-        difference = yard.utility(_raw(np.column_stack(here), study)) - yard.utility(
-            _raw(np.column_stack(there), study)
-        )
-        return float(np.maximum(difference, 0.0).mean())
+        X = np.array([study.config.space.encode(params), study.config.space.encode(over)])
+        joint = {o.name: found[0][o.name].joint(X) for o in study.config.goals.objectives}
+        return float(np.maximum(self._utility_difference(study, yard, joint), 0.0).mean())
 
     def hypervolume(self, study: Study) -> float | None:
         """Hypervolume of the observed feasible front above the reference point; None unless the front is what is
@@ -353,6 +355,16 @@ class ModelAdvisor:
         front = Y[nondominated(Y * signs)] * signs
         reference = torch.tensor(_reference(study, data)) * torch.tensor(signs)
         return float(Hypervolume(reference).compute(torch.as_tensor(front)))
+
+
+def _difference(mean: Floats, covariance: Floats) -> tuple[float, float]:
+    """Mean and std of the first less the second of two correlated numbers."""
+    variance = float(covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1])
+    return float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0))
+
+
+def _moments(draws: Floats) -> tuple[float, float]:
+    return float(draws.mean()), float(draws.std())
 
 
 def _bounds(study: Study) -> list[tuple[str, int, float]]:

@@ -286,21 +286,25 @@ class OutcomeGP:
         variance = np.maximum(1.0 - ((k @ self.K_inverse) * k).sum(axis=-1), 1e-10)
         return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * variance
 
-    def without(self, params: Params, x: Floats) -> tuple[float, float]:
-        """Mean and variance at x (d,), the encoded params, as if this config had not been measured.
+    def without(self, params: Params, X: Floats) -> tuple[Floats, Floats]:
+        """Mean (q,) and covariance (q, q) at X (q, d), model space, as if this config had not been measured.
 
-        With I its rows: mean y_I - [K^-1]_II^-1 alpha_I, covariance [K^-1]_II^-1 (Rasmussen and Williams 2006, eq.
-        5.12, for a block), less the noise of the row.
+        With I its rows and J the others, K_JJ^-1 = [K^-1]_JJ - [K^-1]_JI [K^-1]_II^-1 [K^-1]_IJ (block inversion).
         """
-        rows = [i for i, k in enumerate(self.rows.keys) if k == key(params)]
-        if not rows:
-            means, variances = self.predict(x[None, :])
-            return float(means[0]), float(variances[0])
-        block = np.linalg.inv(self.K_inverse[np.ix_(rows, rows)])
-        y = self.rows.y[rows[0]] - block[0] @ self.alpha[rows]
-        noise = float(self.hyperparameters["noise"][0] * self.rows.share[rows[0]] + self.rows.floor[rows[0]])
-        variance = max(float(block[0, 0]) - noise, 1e-10)
-        return float(self.rows.shift + self.rows.scale * y), float(self.rows.scale**2 * variance)
+        own = np.array([k == key(params) for k in self.rows.keys])
+        if not own.any() or own.all():
+            return self.joint(X) if not own.any() else self._prior(X)
+        J, P = ~own, self.K_inverse
+        inverse = P[np.ix_(J, J)] - P[np.ix_(J, own)] @ np.linalg.solve(P[np.ix_(own, own)], P[np.ix_(own, J)])
+        k = _covariance(X, self.rows.X[J], self.hyperparameters, self.settings)
+        constant = self.hyperparameters["mean"][0]
+        mean = constant + k @ (inverse @ (self.rows.y[J] - constant))
+        covariance = _covariance(X, X, self.hyperparameters, self.settings) - k @ inverse @ k.T
+        return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * covariance
+
+    def _prior(self, X: Floats) -> tuple[Floats, Floats]:
+        mean = np.full(len(X), self.rows.shift + self.rows.scale * self.hyperparameters["mean"][0])
+        return mean, self.rows.scale**2 * _covariance(X, X, self.hyperparameters, self.settings)
 
     def botorch_model(self, device: torch.device) -> SingleTaskGP:
         """The same posterior, on the standardised scale, for gradients and for researchers."""
