@@ -173,7 +173,7 @@ def _log_p(limits: list[Constraint], mean: Tensor, std: Tensor) -> Tensor:
 
 
 def maximize(acquisition: AcquisitionFunction, space: Space, box: Box, device: torch.device) -> Floats:
-    """The point (d,) of the box, on its grids, where the acquisition is largest; call it inside device.deterministic."""
+    """The point (d,) of the box, on its grids, where the acquisition is largest; call it in device.deterministic."""
     low, high, fixed, grids, categories = [], [], {}, {}, {}
     for i, (knob, domain) in enumerate(zip(space, box.domains, strict=True)):
         options = values(knob, domain)

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--dir", type=Path, help="where database, journal and picture are kept; an unfinished run there goes on"
     )
-    demo.add_argument("--windows", type=int, default=46, help="results the study may spend (default %(default)s)")
+    demo.add_argument("--windows", type=int, default=40, help="results the study may spend (default %(default)s)")
     demo.add_argument("--window-s", type=float, default=1.0, help="seconds a window is observed (default %(default)s)")
     demo.add_argument(
         "--pairs", type=int, default=6, help="windows of each config in the last comparison (default %(default)s)"

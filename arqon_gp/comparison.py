@@ -1,15 +1,16 @@
 """What the measured windows say about what runs, last_good, and the best confirmed config. No torch.
 
-The surrogate enters as a prior only: by how much it expects a config to differ from last_good, not knowing its windows. How
-far it is mistrusted shrinks with the number of configs measured, as far as they were alike. Series: the utility (raw utility units) and each modelled outcome (model space).
-Public: UTILITY, Expectation, Windows, Yardstick, yardstick, Question, Comparison, compare.
+The surrogate enters as a prior only: by how much it expects a config to differ from last_good, not knowing its windows.
+How far it is mistrusted shrinks with the number of configs measured, as far as they were alike. Series: the utility
+(raw utility units) and each modelled outcome (model space). Public: UTILITY, Expectation, Windows, Yardstick,
+yardstick, Question, Comparison, compare.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import special
@@ -33,7 +34,7 @@ FLAT_STDS = 30.0  # prior scale of the level of the first config of a regime
 DRIFT_STDS = 0.5  # prior scale of a change of level: most of the time there is none
 FEW_WINDOWS = 3  # a study with fewer windows has no noise to judge a breach by: the raw value counts
 
-# what the surrogate expects of a config, not knowing its windows, less another one: series -> (mean, std) of the difference
+# expected of a config, not knowing its windows, less another one: series -> (mean, std) of the difference
 Expectation = Callable[[Params, Params], Mapping[str, tuple[float, float]] | None]
 
 
@@ -47,6 +48,14 @@ class Windows:
     keys: tuple[Key, ...]
     failed: tuple[bool, ...]
     regimes: tuple[int, ...]
+    groups: Integers = field(init=False)  # (n,) a number for each config in each regime
+
+    def __post_init__(self) -> None:
+        numbers: dict[tuple[int, Key], int] = {}
+        regime = np.searchsorted(self.regimes, np.arange(len(self.keys)), side="right")
+        pairs = zip(regime.tolist(), self.keys, strict=True)
+        groups = np.array([numbers.setdefault(pair, len(numbers)) for pair in pairs], dtype=int)
+        object.__setattr__(self, "groups", groups)
 
     def column(self, name: str) -> int:
         """Where a series stands."""
@@ -60,15 +69,6 @@ class Windows:
     def complete(self, rows: Sequence[int]) -> list[int]:
         """Those rows that have every series."""
         return [i for i in rows if np.isfinite(self.value[i]).all()]
-
-    @property
-    def groups(self) -> Integers:
-        """(n,) a number for each config in each regime."""
-        numbers: dict[tuple[int, Key], int] = {}
-        regime = np.searchsorted(self.regimes, np.arange(len(self.keys)), side="right")
-        return np.array(
-            [numbers.setdefault(pair, len(numbers)) for pair in zip(regime, self.keys, strict=True)], dtype=int
-        )
 
     def spread(self, j: int, noise: Noise) -> tuple[float, int]:
         """Half the variance of steps from one stay's level to the next beyond what noise explains, and how many steps.
@@ -108,10 +108,10 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """How windows are judged: the utility in use, the windows, and of each series its noise and the margins that matter.
+    """How windows are judged: the utility in use, the windows, and of each series its noise and margins.
 
-    `mistrust`: how far a level may be from what the surrogate says, a std. `margins`: for the utility and each objective
-    with its own min_effect. All in the units of the series.
+    `mistrust`: how far a level may be from what the surrogate says, a std. `margins`: for the utility and each
+    objective with its own min_effect. All in the units of the series.
     """
 
     utility: Utility
@@ -170,7 +170,7 @@ def _sizes(config: Config, baseline: Mapping[str, float], noise: Mapping[str, No
 def _default_frame(
     config: Config, baseline: Mapping[str, float], sizes: Mapping[str, float], raw: Floats
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Centre and scale of the default utility: the baseline; without guardrails the best value seen of each objective."""
+    """Centre and scale of the default utility: the baseline; without guardrails the best value of each objective."""
     centre = {}
     for j, o in enumerate(config.goals.objectives):
         seen = raw[np.isfinite(raw[:, j]), j]
@@ -268,13 +268,28 @@ class _Judge:
         self.since_good = good[0] if good else self.first  # older windows of others saw another time
         before = self.windows.rows(self.before_good, self.first) if self.before_good else []
         self.since_before = before[0] if before else self.first
+        self._known: dict[tuple[Key, str, int], Evidence] = {}
+        self._levels: dict[tuple[Key, str], float] = {}
+
+    def level(self, params: Params, name: str) -> float:
+        """Posterior mean of the level of a config in a series, from all its windows of the regime."""
+        at = (key(params), name)
+        if at not in self._levels:
+            self._levels[at] = interval(self.evidence(params, name), self.yard.noise[name])[0]
+        return self._levels[at]
 
     def evidence(self, params: Params, name: str, first: int | None = None) -> Evidence:
         """The windows of a config in a series, from row `first` on (default: all of the regime), and its prior.
 
-        Every config starts from last_good and what the surrogate says of the difference; last_good itself from everything
-        else measured since the config before it was: the best of several looks better than it is.
+        Every config starts from last_good and what the surrogate says of the difference; last_good itself from
+        everything else measured since the config before it was: the best of several looks better than it is.
         """
+        at = (key(params), name, self.first if first is None else first)
+        if at not in self._known:
+            self._known[at] = self._evidence(params, name, first)
+        return self._known[at]
+
+    def _evidence(self, params: Params, name: str, first: int | None) -> Evidence:
         j, noise = self.windows.column(name), self.yard.noise[name]
         value, known = self._windows(params, name, first)
         if key(params) == key(self.last_good):
@@ -290,7 +305,9 @@ class _Judge:
         if not len(good.windows):
             return _flat(value, known, noise)
         mean, std = (self.expect(params, self.last_good) or {}).get(name, (0.0, 0.0))
-        return Evidence(value, known, interval(good, noise)[0] + mean, math.hypot(std, self.yard.mistrust[name]))
+        return Evidence(
+            value, known, self.level(self.last_good, name) + mean, math.hypot(std, self.yard.mistrust[name])
+        )
 
     def _windows(self, params: Params, name: str, first: int | None, last: int | None = None) -> tuple[Floats, Floats]:
         j = self.windows.column(name)
@@ -387,6 +404,5 @@ def _against_best(judge: _Judge, question: Question, running: Standing) -> float
     others = [p for p in question.confirmed if question.running is None or key(p) != key(question.running)]
     if question.running is None or not running.windows or not others:
         return 0.0
-    noise = judge.yard.noise[UTILITY]
-    best = max(others, key=lambda p: interval(judge.evidence(p, UTILITY), noise)[0])
+    best = max(others, key=lambda p: judge.level(p, UTILITY))
     return running.worse if key(best) == key(question.last_good) else judge.worse(question.running, best)

@@ -30,9 +30,9 @@ class Decision:
     yard: Yardstick
 
 
-def decide(study: Study, now: float, advisor: Advisor) -> Decision:
+def decide(study: Study, now: float, advisor: Advisor, yard: Yardstick | None = None) -> Decision:
     """The answer to ask_one(): one candidate, or none when the study is finished."""
-    turn = Turn(study, now, advisor)
+    turn = Turn(study, now, advisor, yard)
     rails = study.config.guardrails
     candidate: Candidate | None = None
     if study.course.finished and not study.guard.ordered:
@@ -46,9 +46,9 @@ def decide(study: Study, now: float, advisor: Advisor) -> Decision:
     return _decision(turn, [candidate] if candidate is not None else [])
 
 
-def decide_batch(study: Study, now: float, advisor: Advisor, q: int | None) -> Decision:
+def decide_batch(study: Study, now: float, advisor: Advisor, q: int | None, yard: Yardstick | None = None) -> Decision:
     """The answer to ask() without guardrails: the open batch, or q new candidates."""
-    turn = Turn(study, now, advisor)
+    turn = Turn(study, now, advisor, yard)
     if study.guard.paused:
         return _decision(turn, [turn.hold("paused by the operator")])
     return _decision(turn, free.open_batch(turn) if q is None else free.new_batch(turn, q))

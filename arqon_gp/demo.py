@@ -113,11 +113,11 @@ def _tune(
     return 0
 
 
-# ---- the comparison at the end ----------------------------------------------------------------------------------------
+# ---- the comparison at the end ------------------------------------------------------------
 
 
 def compare(console: Console, system: SqliteSystem, study: Config, recommended: Params, settings: Settings) -> None:
-    """Start and recommended config measured again, side by side: neighbours and disk move the score more than knobs do."""
+    """Start and recommended config measured again, side by side: neighbours and disk move the score more than knobs."""
     if recommended == study.start:
         console.print("recommended: the start config; nothing better was found that is sure")
         return
@@ -137,12 +137,13 @@ def compare(console: Console, system: SqliteSystem, study: Config, recommended: 
         table.add_row(name, *_means(Y[0][:, j], Y[1][:, j]))
     table.add_row("utility", *_means(utility(Y[0]), utility(Y[1])), style="bold")
     console.print(table)
-    console.print(f"start {study.start}\nrecommended {_short(recommended)}")
+    console.print(f"start       {_short(study.start)}\nrecommended {_short(recommended)}")
 
 
 def _means(a: Floats, b: Floats) -> tuple[str, str, str]:
     mean, half = paired_interval(b - a)
-    return f"{a.mean():.4g}", f"{b.mean():.4g}", f"{mean:+.4g}  [{mean - half:+.4g}, {mean + half:+.4g}]"
+    low, high = _number(mean - half, "+"), _number(mean + half, "+")
+    return _number(float(a.mean())), _number(float(b.mean())), f"{_number(mean, '+')} [{low}, {high}]"
 
 
 def paired_interval(difference: Floats) -> tuple[float, float]:
@@ -153,7 +154,7 @@ def paired_interval(difference: Floats) -> tuple[float, float]:
     return float(difference.mean()), float(special.stdtrit(n - 1, 0.975) * difference.std(ddof=1) / math.sqrt(n))
 
 
-# ---- what is shown meanwhile ------------------------------------------------------------------------------------------
+# ---- what is shown meanwhile ------------------------------------------------------------
 
 
 class _Lines:
@@ -250,8 +251,10 @@ def _utility(study: Config, outcomes: dict[str, float]) -> float:
     return float(study.goals.utility({}, {})(row))
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _number(value: Any, sign: str = "") -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.3g}"
 
 
 def _short(params: Params) -> str:

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def resolve(device: str) -> torch.device:
-    """The torch device of "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1"; RequestError if it is not there."""
+    """The torch device of "auto" (CUDA where there is one), "cpu" or "cuda:1"; RequestError if it is not there."""
     if device == "auto":
         return torch.device("cuda") if torch.cuda.is_available() else CPU
     found = torch.device(device)

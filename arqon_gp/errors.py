@@ -10,7 +10,7 @@ ArqonError
 │   ├── StudyHeld                 another solver writes this study
 │   └── ConfigMismatch            the study was created with another config
 ├── ClosedError                   the solver was closed
-└── FitError                      a surrogate could not be fitted; the solver answers it by falling back inside the same box
+└── FitError                      no surrogate could be fitted; the solver falls back inside the same box
 """
 
 from __future__ import annotations

@@ -25,11 +25,14 @@ OUTLIER_SPREAD = 8.0
 SHARE_PRIOR_WINDOWS = 50.0  # the prior share of 2 % weighs like this many windows
 PRIOR_DOF = 3.0  # of the Student t prior of a level
 EM_STEPS = 25
+EM_TOLERANCE = 1e-9  # relative change of the variance
 PRIOR_RELATIVE_STD = 0.02  # what a window std is before it is measured, as a share of the level ...
 PRIOR_NOISE_DOF = 2.0  # ... worth so many degrees of freedom: three windows that happen to agree prove little
 FEW_WINDOWS = 6
 NODES = 7  # quadrature nodes of the unknown window variance
-GRID = 161  # points of each of the two grids laid over a level
+GRID = 161  # points of each of the grids laid over a level
+WIDE = np.sinh(np.linspace(-9.0, 9.0, GRID))  # in prior scales: dense at the centre, with tails
+NARROW = np.linspace(-8.0, 8.0, GRID)  # in standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,9 @@ def window_noise(value: Floats, group: Integers, known: float = 0.0) -> Noise | 
         outlying = _outlier_probability(y - level[of], variance, share)
         weight = 1.0 - outlying + outlying / OUTLIER_SPREAD**2
         level = np.bincount(of, weight * y) / np.bincount(of, weight)
-        variance = float((weight * (y - level[of]) ** 2).sum()) / dof
+        before, variance = variance, float((weight * (y - level[of]) ** 2).sum()) / dof
+        if abs(variance - before) <= EM_TOLERANCE * before:
+            break
         expected = LEAST_OUTLIER_SHARE * SHARE_PRIOR_WINDOWS + float(outlying.sum())
         share = max(LEAST_OUTLIER_SHARE, expected / (SHARE_PRIOR_WINDOWS + len(y)))
     prior = (PRIOR_RELATIVE_STD * float(np.median(np.abs(y)))) ** 2
@@ -152,11 +157,10 @@ def _posterior(e: Evidence, variance: float, share: float) -> tuple[Floats, Floa
 
 def _grid(e: Evidence, std: float, scale: float) -> Floats:
     """Points dense around the prior centre and around the windows, with tails as far as the prior has mass."""
-    wide = e.centre + scale * np.sinh(np.linspace(-9.0, 9.0, GRID))
+    wide = np.asarray(e.centre + scale * WIDE)
     if not len(e.windows):
-        return np.asarray(wide)
-    narrow = np.linspace(-8.0, 8.0, GRID)
-    parts = [wide, e.middle + std * narrow / np.sqrt(len(e.windows))]
+        return wide
+    parts = [wide, e.middle + std * NARROW / np.sqrt(len(e.windows))]
     if len(e.windows) <= FEW_WINDOWS:  # each window may be the one that tells the truth
-        parts += [w + std * narrow for w in e.windows]
+        parts += [w + std * NARROW for w in e.windows]
     return np.unique(np.concatenate(parts))

@@ -67,7 +67,7 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Moments are unix seconds. `trusted`: last_good is confirmed. `confirmed`: configs with the regime of promotion."""
+    """Moments in unix seconds. `trusted`: last_good is confirmed. `confirmed`: configs with the regime of promotion."""
 
     last_good: Params
     started: bool = False
@@ -367,8 +367,9 @@ def verdict(case: Case) -> Verdict:
     if here is None:
         return Search()
     attempts = _attempts(case.history, here)
-    if attempts and attempts < LABEL_WINDOWS and case.history.rows[-1].role is Role.WINDOW and not c.running.windows:
-        if not case.history.rows[-1].failed:
+    if 0 < attempts < LABEL_WINDOWS and not c.running.windows:
+        last = case.history.rows[-1]
+        if last.role is Role.WINDOW and not last.failed:
             return Replicate("no window of it is complete yet")
     if case.at_last_good:
         if not guard.trusted:

@@ -135,7 +135,7 @@ def _back_into_bounds(turn: Turn, rails: Guardrails) -> Candidate | None:
     return _change(turn, rails, Kind.EXPLORE, Proposal(step, "what runs is out of bounds: back towards them"))
 
 
-# ---- the end ----------------------------------------------------------------------------------------------------------
+# ---- the end ------------------------------------------------------------
 
 
 def _end(turn: Turn, rails: Guardrails) -> Candidate | None:
@@ -224,7 +224,7 @@ def _last_change(turn: Turn) -> Kind | None:
     return next((issued.kind for issued in reversed(turn.study.deployment.issued) if issued.change), None)
 
 
-# ---- the search -------------------------------------------------------------------------------------------------------
+# ---- the search ------------------------------------------------------------
 
 
 def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from arqon_gp.config import Config
-from arqon_gp.solver import ArqonSolver
 from arqon_gp.space import Categorical
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.axes import Axes
 
 COLOURS = {
@@ -23,7 +23,17 @@ COLOURS = {
 }
 
 
-def tuning(solver: ArqonSolver, config: Config, path: str | Path) -> Path:
+class Told(Protocol):
+    """What can tell its history and its reasons: an ArqonSolver."""
+
+    def history(self) -> pandas.DataFrame:
+        """Every result."""
+
+    def explain(self, id: str) -> dict[str, Any]:
+        """Why a candidate was handed out."""
+
+
+def tuning(solver: Told, config: Config, path: str | Path) -> Path:
     """A PNG: the utility of each window, coloured by kind, and each knob over time inside its step box.
 
     Needs matplotlib (the extra `demo`).

@@ -95,7 +95,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One row of results. `values` holds None for an outcome that was not measured; `sem` standard errors, raw units."""
+    """One row of results. `values` holds None for an outcome not measured; `sem` standard errors, raw units."""
 
     params: Params
     values: dict[str, float | None]

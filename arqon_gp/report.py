@@ -15,7 +15,7 @@ import numpy as np
 
 from arqon_gp import course, limits
 from arqon_gp.advice import Advisor
-from arqon_gp.comparison import Yardstick, yardstick
+from arqon_gp.comparison import Yardstick
 from arqon_gp.errors import RequestError
 from arqon_gp.records import Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
 from arqon_gp.space import Interval, values
@@ -42,10 +42,9 @@ def phase(study: Study) -> str:
     return last.value if last in (Kind.START, Kind.PROBE) else "search"
 
 
-def status(study: Study, now: float, *, device: str, fallbacks: dict[str, int]) -> dict[str, Any]:
+def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks: dict[str, int]) -> dict[str, Any]:
     """The study as plain data; moments in unix seconds, infinities as None."""
     config, deployment = study.config, study.deployment
-    yard = _yard(study)
     left = course.windows_left(config, study.history)
     return {
         "study": config.name,
@@ -133,12 +132,8 @@ def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]
     }
 
 
-def _yard(study: Study) -> Yardstick:
-    return yardstick(study.history, study.config, study.baseline)
-
-
 def explain(config: Any, events: Iterable[Event], id: str) -> dict[str, Any]:
-    """Why a candidate was handed out, from the journal up to it, and what became of it; RequestError for an unknown id."""
+    """Why a candidate was handed out, and what became of it, from the journal; RequestError for an unknown id."""
     known = list(events)
     at = next((i for i, event in enumerate(known) if isinstance(event, Issued) and event.id == id), None)
     if at is None:
@@ -170,7 +165,7 @@ def explain(config: Any, events: Iterable[Event], id: str) -> dict[str, Any]:
     }
 
 
-def recommend(study: Study, advisor: Advisor) -> Recommendation:
+def recommend(study: Study, yard: Yardstick, advisor: Advisor) -> Recommendation:
     """The config to run: the target from the end on; under guardrails the best confirmed; else the best of the whole
     space.
     """
@@ -181,9 +176,9 @@ def recommend(study: Study, advisor: Advisor) -> Recommendation:
         params = study.deployment.deployed
     elif config.guardrails is not None:
         confirmed = [p for p, _ in study.guard.confirmed]
-        params = advisor.best(study, _yard(study), confirmed) if confirmed else study.guard.last_good
+        params = advisor.best(study, yard, confirmed) if confirmed else study.guard.last_good
     else:
-        params = advisor.best(study, _yard(study), ())
+        params = advisor.best(study, yard, ())
     described = advisor.describe(study, params) if len(study.history) else None
     windows = sum(config.space.same(row.params, params) for row in study.history.rows)
     return Recommendation(

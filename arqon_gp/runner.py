@@ -34,8 +34,8 @@ def run(
 ) -> int:
     """Drive a system until ask_one() says None; the number of windows measured.
 
-    window_s: seconds observed a window. settle_s: seconds discarded after a change. running: what the system is known to run.
-    `show` is called before each window with what will run, and after it with the outcomes.
+    window_s: seconds observed a window. settle_s: seconds discarded after a change. running: what the system is known
+    to run. `show` is called before each window with what will run, and after it with the outcomes.
     """
     number = 0
     while (candidate := solver.ask_one()) is not None:

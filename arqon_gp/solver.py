@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from arqon_gp import report
 from arqon_gp.advice import Advisor
+from arqon_gp.comparison import Yardstick, yardstick
 from arqon_gp.config import Config, differences, parse
 from arqon_gp.decision import Decision, decide, decide_batch
 from arqon_gp.deployment import resolve
@@ -76,6 +77,7 @@ class ArqonSolver:
         self._clock = clock or time.time
         self._device = device
         self._model: ModelAdvisor | None = None
+        self._yard: tuple[Study, Yardstick] | None = None
         self._closed = False
         checked = parse(config)
         self._journal = open_journal(journal)
@@ -93,8 +95,8 @@ class ArqonSolver:
         if events and isinstance(events[0], Opened) and events[0].config != json.loads(config.canonical):
             changed = differences(json.dumps(events[0].config), config.canonical)
             raise ConfigMismatch(
-                f"study {config.name!r} was created with another config ({changed}); give the same one, or another name: "
-                "changing a running study (reconfigure) is not supported yet"
+                f"study {config.name!r} was created with another config ({changed}); give the same one, or another "
+                "name: changing a running study (reconfigure) is not supported yet"
             )
         return replay(config, events)
 
@@ -110,7 +112,7 @@ class ArqonSolver:
         for last in [False] * MOST_WAITS + [True]:
             with self._open():
                 began = time.perf_counter()
-                decision = decide(self._study, self._now(), self._advisor)
+                decision = decide(self._study, self._now(), self._advisor, self._yardstick())
                 candidate = decision.candidates[0] if decision.candidates else None
                 wait = candidate.retry_after_s if candidate is not None and candidate.kind is Kind.HOLD else None
                 if wait is None or how == "hold" or (how == "wait" and last):
@@ -138,7 +140,7 @@ class ArqonSolver:
             return None if one is None else [one]
         with self._open():
             began = time.perf_counter()
-            decision = decide_batch(self._study, self._now(), self._advisor, q)
+            decision = decide_batch(self._study, self._now(), self._advisor, q, self._yardstick())
             self._accept(decision, began)
             return None if decision.study.course.finished else list(decision.candidates)
 
@@ -168,16 +170,16 @@ class ArqonSolver:
     # ---- questions ----
 
     def recommend(self) -> Recommendation:
-        """The config to run, its predicted outcomes free of noise with 95 % intervals, and how often it was measured."""
+        """The config to run, its predicted noise-free outcomes with 95 % intervals, and how often it was measured."""
         with self._open():
-            return report.recommend(self._study, self._advisor)
+            return report.recommend(self._study, self._yardstick(), self._advisor)
 
     def status(self) -> dict[str, Any]:
         """The state of the study as plain data (it goes through json.dumps)."""
         with self._open():
             model = self._model
             device, fallbacks = (model.device, dict(model.fallbacks)) if model else ("none", {})
-            return report.status(self._study, self._now(), device=device, fallbacks=fallbacks)
+            return report.status(self._study, self._now(), self._yardstick(), device=device, fallbacks=fallbacks)
 
     def explain(self, id: str) -> dict[str, Any]:
         """Why this candidate, and what became of it, as plain data; RequestError for an unknown id."""
@@ -264,6 +266,16 @@ class ArqonSolver:
     def _advisor(self) -> Advisor:
         return cast(Advisor, _Lazy(self))
 
+    def _yardstick(self) -> Yardstick:
+        """How windows are judged, after the results so far."""
+        study = self._study
+        of, yard = self._yard or (None, None)
+        if of is None or of.history is not study.history or of.course.baseline is not study.course.baseline:
+            yard = yardstick(study.history, study.config, study.baseline)
+            self._yard = (study, yard)
+        assert yard is not None
+        return yard
+
     def _commit(self, events: Sequence[Event]) -> None:
         """Append first, believe afterwards."""
         study = self._study
@@ -276,6 +288,7 @@ class ArqonSolver:
         if decision.events:
             self._journal.append(decision.study.config.name, self._study.length, decision.events)
         self._study = decision.study
+        self._yard = (decision.study, decision.yard)
         self._observe(lambda: self._show(decision, time.perf_counter() - began))
 
     def _show(self, decision: Decision, seconds: float) -> None:

@@ -69,7 +69,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of one outcome: X (n, d), y (n,) standardised, what scales and adds to the noise of each, the scatter."""
+    """The rows of one outcome: X (n, d), y (n,) standardised, what scales and adds to their noise, the scatter."""
 
     X: Floats
     y: Floats
@@ -251,7 +251,7 @@ def _fit_outcome(
 
 @dataclass(frozen=True, slots=True)
 class OutcomeGP:
-    """The posterior of one outcome, in model space: K = k(X, X) + diag(noise share + floor), alpha = K^-1 (y - mean)."""
+    """Posterior of one outcome, in model space: K = k(X, X) + diag(noise share + floor), alpha = K^-1 (y - mean)."""
 
     name: str
     rows: _Rows

@@ -12,14 +12,17 @@ from arqon_gp.study import Study
 
 
 class Turn:
-    """`now` in unix seconds; `events` in order; `refusals`: names of the limits that refused a proposal."""
+    """`now` in unix seconds; `events` in order; `refusals`: names of the limits that refused a proposal.
 
-    def __init__(self, study: Study, now: float, advisor: Advisor) -> None:
+    `yard`: the yardstick of the study as it comes in, if that is known.
+    """
+
+    def __init__(self, study: Study, now: float, advisor: Advisor, yard: Yardstick | None = None) -> None:
         self.study, self.now, self.advisor = study, now, advisor
         self.events: list[Event] = []
         self.refusals: list[str] = []
         self.comparison: Comparison | None = None
-        self._yard: Yardstick | None = None
+        self._yard = yard
         self._expire()
 
     def emit(self, event: Event) -> None:

@@ -1,9 +1,9 @@
 """A real SQLite database under a mixed load, in a process of its own. Run as a module by systems/sqlite.py.
 
-`clients` threads each send one request after another to a pool of connections: mostly reads of an account's latest orders,
-else a write transaction. A request that waits too long for a connection, or finds the database locked, is an error.
-Commands are JSON lines on stdin, {"apply": params} or {"observe": seconds}; each is answered by one JSON line on stdout. The
-process ends with its stdin.
+`clients` threads each send one request after another to a pool of connections: mostly reads of an account's latest
+orders, else a write transaction. A request that waits too long for a connection, or finds the database locked, is an
+error. Commands are JSON lines on stdin, {"apply": params} or {"observe": seconds}; each is answered by one JSON line on
+stdout. The process ends with its stdin.
 """
 
 from __future__ import annotations

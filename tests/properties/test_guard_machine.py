@@ -1,8 +1,8 @@
 """The guard against everything that can happen: no broken limit, an answer to every ask, and never a dead end.
 
-The machine owns the true system: what really runs. A candidate may be applied or not, its result may be reported, lost, late
-or repeated, and an operator may change the system by hand. What is checked is physical: whatever really runs, applying the
-candidate never moves a knob further than the operator permitted.
+The machine owns the true system: what really runs. A candidate may be applied or not, its result may be reported, lost,
+late or repeated, and an operator may change the system by hand. What is checked is physical: whatever really runs,
+applying the candidate never moves a knob further than the operator permitted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BOUNDS: dict[str, Any] = {
     "idle_s": {"min": 30, "max": 600, "initial": 120},
     "cache_kb": {"type": "int", "min": 1, "max": 4096, "scale": "log", "initial": 64},
     "ratio": {"min": 0.0, "max": 1.0, "step": 0.05, "initial": 0.5},
-    "policy": {"type": "categorical", "choices": list(CHOICES)},
+    "policy": {"type": "categorical", "choices": list(CHOICES), "initial": CHOICES[0]},
     "fsync": {"type": "bool", "initial": True},
     "frozen": {"min": 0, "max": 1, "initial": 0.25},
 }
@@ -68,8 +68,8 @@ def in_bounds(params: dict[str, Any]) -> bool:
 class Adversary:
     """Proposes anything at all: legal points, any point of the space, NaN, off the grid, out of bounds, stale ones."""
 
-    def __init__(self) -> None:
-        self.random = random.Random(7)
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
         self.stale: dict[str, Any] | None = None
 
     def refit(self, study: Any) -> None:
@@ -115,7 +115,7 @@ class Adversary:
 
 
 class AdversarialSolver(ArqonSolver):
-    adversary = Adversary()
+    adversary: Adversary
 
     @property
     def _advisor(self) -> Any:
@@ -149,6 +149,7 @@ class GuardMachine(RuleBasedStateMachine):
         if ttl:
             self.config["pending_ttl_s"] = ttl
         self.clock, self.journal, self.random = FakeClock(), MemoryJournal(), random.Random(seed)
+        self.adversary = Adversary(seed)
         self.solver = self.start()
         self.actual = {name: b.get("initial", CHOICES[0]) for name, b in BOUNDS.items()}
         self.by_hand = False  # the true system was changed and no result has said so yet
@@ -157,12 +158,15 @@ class GuardMachine(RuleBasedStateMachine):
         self.answered: list[tuple[str, dict[str, Any]]] = []
         self.unanswered: list[Candidate] = []
         self.last_change_at: float | None = None
-        self.asked = self.finished = False
+        self.asked = self.finished = self.ended = False
 
     def start(self) -> ArqonSolver:
-        return self.solver_class(
+        solver = self.solver_class(
             self.config, journal=self.journal, registry=CollectorRegistry(), clock=self.clock, device="cpu"
         )
+        if isinstance(solver, AdversarialSolver):
+            solver.adversary = self.adversary
+        return solver
 
     def measure(self, *, good: bool = False) -> dict[str, float]:
         """A window of what really runs: better towards 60 connections, worse by a lot with the wrong policy, noisy."""
@@ -181,7 +185,8 @@ class GuardMachine(RuleBasedStateMachine):
         before, self.asked = dict(self.actual), True
         candidate = self.solver.ask_one()
         if candidate is None:
-            self.finished = True
+            self.check_end()
+            self.finished = self.ended = True
             return None
         assert not self.finished, "None means finished, for good"
         assert list(candidate) == list(BOUNDS), "every knob, in order"
@@ -209,6 +214,15 @@ class GuardMachine(RuleBasedStateMachine):
     @rule(factor=st.sampled_from([0.5, 2.0]))
     def load_shifts(self, factor: float) -> None:
         self.load = min(4.0, max(0.25, self.load * factor))
+
+    def check_end(self) -> None:
+        """None means finished, and the recommended config runs."""
+        status = self.solver.status()
+        assert status["phase"] == "finished"
+        assert status["pending"] == []
+        if not self.ended and in_bounds(self.actual):
+            assert status["target"] == status["deployed"]
+            assert self.by_hand or self.actual == status["target"]
 
     def check_geometry(self, before: dict[str, Any], candidate: Candidate) -> None:
         assert not broken_steps(before, dict(candidate)), (broken_steps(before, dict(candidate)), before, candidate)
@@ -383,8 +397,27 @@ class GuardMachine(RuleBasedStateMachine):
         raise AssertionError("200 asks and neither an end nor a change")
 
 
+class RealMachine(GuardMachine):
+    """The same with the model choosing: fewer steps, because a proposal costs a fit."""
+
+    solver_class = ArqonSolver
+
+    @rule(gap_s=st.sampled_from([3.0, 30.0]), with_id=st.booleans())
+    def windows(self, gap_s: float, with_id: bool) -> None:
+        """Three windows at a time."""
+        for _ in range(3):
+            if self.ask_and_apply(True) is None:
+                return
+            self.clock.pass_s(gap_s)
+            self.report_window(with_id)
+
+
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate) if os.environ.get("NO_SHRINK") else tuple(Phase)
 TestGuardMachine = GuardMachine.TestCase
 TestGuardMachine.settings = settings(
     settings.get_profile("arqon"), max_examples=200, stateful_step_count=50, phases=PHASES
+)
+TestRealMachine = RealMachine.TestCase
+TestRealMachine.settings = settings(
+    settings.get_profile("arqon"), max_examples=5, stateful_step_count=40, phases=PHASES
 )
