@@ -86,11 +86,13 @@ class Windows:
         size = NORMAL_MAD * float(np.median(np.abs(steps)))
         return max(size**2 - expected, 0.0) / 2.0, len(steps)
 
-    def noise(self, j: int) -> Noise:
+    def noise(self, j: int, moved_at: int | None = None) -> Noise:
         """Noise of a series: from the current regime if it tells enough, else from all; from the latest windows if
-        louder.
+        louder. With `moved_at` levels may have changed at that row, so a change of level is not taken for noise.
         """
         group, value, known = self.groups, self.value[:, j], self.known[:, j]
+        if moved_at is not None:
+            group = np.where(np.arange(len(group)) < moved_at, group, group + len(group))
         seen = np.isfinite(value)
         mean_known = float(known[seen].mean()) if seen.any() else 0.0
         for first in (self.regimes[-1], 0):
@@ -221,12 +223,13 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How one config stands: its complete windows, P(all limits hold), and against last_good P(worse by more than
-    min_effect) and P(better at all)."""
+    min_effect), P(better at all), and P(farther beyond a limit that last_good breaks; 0.5 where it breaks none)."""
 
     windows: int = 0
     worse: float = 0.0
     better: float = 0.0
     holds: float = 1.0
+    farther: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +337,22 @@ class _Judge:
             return Standing(complete, holds=self.holds(params, rows))
         ours, theirs = self.evidence(params, UTILITY, self.since_good), self.evidence(last_good, UTILITY)
         better = p_below(theirs, ours, 0.0, self.yard.noise[UTILITY])
-        return Standing(complete, self.worse(params, last_good), better, self.holds(params, rows))
+        worse, holds = self.worse(params, last_good), self.holds(params, rows)
+        return Standing(complete, worse, better, holds, self.farther(params, last_good))
+
+    def farther(self, a: Params, b: Params) -> float:
+        """P(a is farther beyond a limit than b), of the limits that b breaks the one where it is likeliest."""
+        found = []
+        for limit in self.config.goals.limits:
+            bound, noise = self._bound(limit), self.yard.noise[limit.outcome]
+            if bound is not None:
+                theirs = self.evidence(b, limit.outcome)
+                beyond = p_beyond(theirs, bound, noise)
+                if (beyond if limit.side > 0 else 1.0 - beyond) > 0.5:
+                    ours = self.evidence(a, limit.outcome, self.since_good)
+                    pair = (theirs, ours) if limit.side > 0 else (ours, theirs)
+                    found.append(p_below(*pair, 0.0, noise))
+        return max(found, default=0.5)
 
     def holds(self, params: Params, rows: Sequence[int]) -> float:
         """P(all limits hold): product over limits, times the share of windows that did not fail."""
@@ -376,7 +394,7 @@ class _Judge:
         new = self.windows.complete(self.windows.rows(last_good, since))
         if not new or not self.windows.complete(self.windows.rows(last_good, self.first, since)):
             return 0.0, 0.0, len(new)
-        noise, margin = self.yard.noise[UTILITY], self.yard.min_effect
+        noise, margin = self.windows.noise(self.windows.column(UTILITY), since), self.yard.min_effect
         ever = self.evidence(last_good, UTILITY)
         former = Evidence(*self._windows(last_good, UTILITY, self.first, since), ever.centre, ever.scale)
         level = interval(former, noise)[0]

@@ -51,6 +51,7 @@ def config(windows: int) -> dict[str, Any]:
         "seed": 42,
         "name": "sqlite-demo",
         "budget": windows,
+        "settle_s": SETTLE_S,
         "bounds": {
             "pool_size": {"type": "int", "min": 1, "max": 24, "initial": START["pool_size"]},
             "cache_mb": {"min": 0.5, "max": 64, "scale": "log", "initial": START["cache_mb"]},
@@ -102,7 +103,7 @@ def _tune(
     resume = f"arqon-gp demo --dir {folder} --windows {settings.windows}"
     try:
         with view:
-            runner.run(solver, system, window_s=settings.window_s, settle_s=SETTLE_S, running=running, show=view.show)
+            runner.run(solver, system, window_s=settings.window_s, running=running, show=view.show)
         recommended = solver.recommend()
         compare(console, system, study, recommended.params, settings)
     except KeyboardInterrupt:

@@ -68,6 +68,7 @@ def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks:
         "history_len": len(study.history),
         "regime": study.history.regime,
         "target": study.course.target,
+        "settle_s": config.settle_s,
     }
 
 

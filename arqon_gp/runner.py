@@ -28,15 +28,15 @@ def run(
     system: System,
     *,
     window_s: float,
-    settle_s: float = 0.0,
     running: Params | None = None,
     show: Callable[[Step], None] = lambda step: None,
 ) -> int:
     """Drive a system until ask_one() says None; the number of windows measured.
 
-    window_s: seconds observed a window. settle_s: seconds discarded after a change. running: what the system is known
-    to run. `show` is called before each window with what will run, and after it with the outcomes.
+    window_s: seconds observed a window; after a change the config's `settle_s` are discarded first. running: what the
+    system is known to run. `show` is called before each window with what will run, and after it with the outcomes.
     """
+    settle_s = float(solver.status()["settle_s"])
     number = 0
     while (candidate := solver.ask_one()) is not None:
         number += 1

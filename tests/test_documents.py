@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +39,11 @@ class Pool:
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pool]:
+def pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pool:
     found = Pool()
     monkeypatch.setattr(time, "time", lambda: found.now)
     monkeypatch.chdir(tmp_path)
-    yield found
+    return found
 
 
 def test_the_loop_of_the_readme_tunes_a_pool_in_legal_steps(pool: Pool) -> None:

@@ -1,0 +1,131 @@
+"""The null test: a response that no knob moves, heavy-tailed p99, load doubling halfway. Who cries wolf?
+
+1,000 windows in all: studies of 250 windows, guarded, with the real model. Counted are suspicions labelled regression;
+at most 5 are allowed (exit status 1 else). Each study is a cell: a run that was stopped goes on. A fake clock, so that
+nothing waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from arqon_gp import ArqonSolver
+from arqon_gp.journal import MemoryJournal
+from arqon_gp.records import Label, Labelled, Told
+from bench import record
+
+MOST_PER_THOUSAND = 5.0
+WINDOW_S = 60.0
+
+
+def config(seed: int, budget: int | None) -> dict[str, Any]:
+    """A pool that is tuned for the seed's score, with a limit on p99."""
+    return {
+        "seed": seed,
+        "budget": budget,
+        "bounds": {
+            "pool_size": {"type": "int", "min": 5, "max": 100, "initial": 30},
+            "max_idle_time_s": {"min": 30, "max": 600, "initial": 120},
+        },
+        "objectives": {
+            "queries_per_second": {"direction": "maximize", "weight": 10},
+            "p99_latency_ms": {"direction": "minimize", "weight": 1},
+        },
+        "guardrails": {"max_delta": {"pool_size": 10, "max_idle_time_s": 60}},
+    }
+
+
+class Indifferent:
+    """Outcomes that depend on the load alone: throughput with 5 % noise, p99 lognormal with 30 %, one window in 50 far
+    out.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+
+    def observe(self, *, doubled: bool) -> dict[str, float]:
+        """One window."""
+        r, load = self.random, 2.0 if doubled else 1.0
+        spike = r.random() < 0.02
+        return {
+            "queries_per_second": 400.0 * load * (1.0 + 0.05 * r.normal()) * (0.6 if spike else 1.0),
+            "p99_latency_ms": 40.0 * load * float(np.exp(0.3 * r.normal())) * (4.0 if spike else 1.0),
+        }
+
+
+def study(seed: int, windows: int, *, endless: bool) -> dict[str, Any]:
+    """One study of so many windows."""
+    journal, system, now = MemoryJournal(), Indifferent(seed), [1_700_000_000.0]
+    given = config(seed, None if endless else windows)
+    began, told = time.perf_counter(), 0
+    with ArqonSolver(
+        given, journal=journal, registry=CollectorRegistry(), clock=lambda: now[0], device="cpu"
+    ) as solver:
+        while told < windows and (candidate := solver.ask_one()) is not None:
+            now[0] += WINDOW_S
+            told += 1
+            values = system.observe(doubled=told > windows // 2)
+            solver.seed([{"params": candidate, "id": candidate.id, "values": values, "cost": WINDOW_S}])
+        recommended = solver.recommend().params
+    labels: dict[str, list[int]] = {label.value: [] for label in Label}
+    told = 0
+    for event in journal.read("default", 0):
+        told += isinstance(event, Told)
+        if isinstance(event, Labelled):
+            labels[event.label.value].append(told)
+    return {
+        "seed": seed,
+        "endless": endless,
+        "windows": told,
+        "doubled_after": windows // 2,
+        "labels_at_window": labels,
+        "recommended": recommended,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=4)
+    parser.add_argument("--windows", type=int, default=250)
+    parser.add_argument("--out", type=Path, default=record.RESULTS)
+    given = parser.parse_args()
+    path = given.out / "null.json"
+    settings = {"studies": given.studies, "windows": given.windows, "first_seed": 100}
+    cells: list[dict[str, Any]] = []
+    if path.exists() and (kept := json.loads(path.read_text()))["settings"] == settings:
+        cells = kept["figures"]["studies"]
+    figures: dict[str, Any] = {}
+    for i in range(len(cells), given.studies):
+        cells.append(study(100 + i, given.windows, endless=i % 2 == 1))
+        print(cells[-1], file=sys.stderr)
+        figures = summary(cells)
+        record.write("null", figures, settings=settings, folder=given.out)
+    figures = figures or summary(cells)
+    print(json.dumps({k: v for k, v in figures.items() if k != "studies"}, indent=1))
+    return int(figures["regressions_per_1000"] > MOST_PER_THOUSAND)
+
+
+def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Labels over all studies."""
+    windows = sum(cell["windows"] for cell in cells)
+    count = {label.value: sum(len(cell["labels_at_window"][label.value]) for cell in cells) for label in Label}
+    return {
+        "windows": windows,
+        "labels": count,
+        "regressions_per_1000": 1000.0 * count["regression"] / windows,
+        "allowed_per_1000": MOST_PER_THOUSAND,
+        "studies": cells,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,293 @@
+"""The config: what every key means, and a clear refusal for everything else."""
+
+from __future__ import annotations
+
+import json
+import math
+from copy import deepcopy
+from typing import Any
+
+import jsonschema
+import pytest
+
+from arqon_gp import ConfigError, NotSupportedYet, config_schema
+from arqon_gp.config import Absolute, Config, MayChange, Ratio, parse
+from arqon_gp.objectives import Effect
+
+WHOLE: dict[str, Any] = {
+    "seed": 42,
+    "name": "pool",
+    "budget": 500,
+    "budget_cost": 1e5,
+    "bounds": {
+        "pool_size": {"type": "INT", "min": 5, "max": 105, "step": 5, "initial": 20},
+        "timeout_ms": {"min": 100, "max": 10000, "scale": "LOG"},
+        "ratio": {"type": "float", "min": 0, "max": 1, "scale": "Linear", "step": 0.25},
+        "policy": {"type": "categorical", "choices": ["lru", "lfu"]},
+        "fsync": {"type": "bool"},
+    },
+    "initial": {"policy": "lfu"},
+    "objectives": {
+        "qps": {"direction": "maximize", "weight": 10, "min_effect": "5%"},
+        "p99_ms": {"direction": "min", "weight": 1, "min_effect": 3.0},
+        "errors": {"direction": "minimize", "weight": 1000, "scale": "log"},
+    },
+    "constraints": {"p99_ms": {"max": "1.1*baseline", "confidence": 0.9}, "rss_mb": {"max": 512, "min": 10}},
+    "guardrails": {
+        "preset": "aggressive",
+        "max_delta": [10, {"ratio": 1.5}, "50%", 1, 0],
+        "max_updates_per_second": 0.1,
+        "rollback_on_regression": False,
+        "min_effect": "2%",
+        "windows_to_promote": 3,
+        "max_rollbacks_per_hour": 5,
+        "on_rate_limit": "raise",
+    },
+    "noise": {"p99_ms": "infer", "qps": "exact"},
+    "probe_ratio": 0.5,
+    "pending_ttl_s": 900.0,
+    "settle_s": 5.0,
+    "strategy_params": {"anything": ["at", "all"]},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The whole config with one key replaced or added; keys of the path are parted by slashes."""
+    config = deepcopy(WHOLE)
+    *way, last = path.split("/")
+    place = config
+    for key in way:
+        place = place[key]
+    place[last] = value
+    return config
+
+
+def small(**more: Any) -> dict[str, Any]:
+    return {"seed": 1, "bounds": {"x": {"min": 0, "max": 10}}} | more
+
+
+def test_every_key_means_what_the_contract_says() -> None:
+    config = parse(WHOLE)
+    assert (config.rng_seed, config.name, config.budget, config.budget_cost) == (42, "pool", 500, 1e5)
+    assert (config.probe_ratio, config.pending_ttl_s, config.settle_s) == (0.5, 900.0, 5.0)
+    assert config.exact == {"qps"}
+    start = {"pool_size": 20, "timeout_ms": pytest.approx(1000.0), "ratio": 0.5, "policy": "lfu", "fsync": False}
+    assert config.start == start
+    assert config.initial
+    rails = config.guardrails
+    assert rails is not None
+    assert rails.steps == (Absolute(10), Ratio(1.5), Absolute(0.5), MayChange(True), MayChange(False))
+    assert (rails.min_interval_s, rails.rollback_on_regression, rails.min_effect) == (10.0, False, Effect(share=0.02))
+    assert (rails.windows_to_promote, rails.max_rollbacks_per_hour, rails.on_rate_limit) == (3, 5, "raise")
+    qps, p99, errors = config.goals.objectives
+    assert (qps.sign, qps.weight, qps.log, qps.min_effect) == (1, 10, False, Effect(share=0.05))
+    assert (p99.sign, p99.log, p99.min_effect) == (-1, True, Effect(amount=3.0))
+    assert errors.log
+    relative, most, least = config.goals.limits
+    assert (relative.outcome, relative.side, relative.value, relative.relative) == ("p99_ms", 1, 1.1, True)
+    assert relative.confidence == 0.9
+    assert relative.bound({"p99_ms": 20.0}) == pytest.approx(22.0)
+    assert (most.side, most.value, least.side, least.value) == (1, 512, -1, 10)
+
+
+def test_json_dict_and_config_are_the_same_study() -> None:
+    assert parse(json.dumps(WHOLE)) == parse(WHOLE)
+    assert parse(parse(WHOLE)) == parse(WHOLE)
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    config = parse(small())
+    assert config.budget is None
+    assert config.name == "default"
+    assert config.probe_ratio == 0.2
+    assert config.guardrails is None
+    assert config.pending_ttl_s is None
+    assert [(o.name, o.sign, o.log) for o in config.goals.objectives] == [("value", -1, False)]
+    rails = parse(small(guardrails={})).guardrails
+    assert rails is not None
+    assert rails.steps == (Absolute(1.0),), "balanced: 10 % of the range"
+    assert (rails.min_interval_s, rails.rollback_on_regression, rails.on_rate_limit) == (0.0, True, "hold")
+    assert (rails.windows_to_promote, rails.max_rollbacks_per_hour) == (2, 3)
+    limit = parse(small(constraints={"y": {"max": 1}})).goals.limits[0]
+    assert limit.confidence == 0.95
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "expected"),
+    [
+        ("latency", "min", True),
+        ("p99_ms", "min", True),
+        ("wait_us", "min", True),
+        ("time_s", "min", True),
+        ("latency", "max", False),
+        ("errors", "min", False),
+        ("items", "min", False),
+    ],
+)
+def test_minimised_latencies_are_modelled_in_log_space(name: str, direction: str, expected: bool) -> None:
+    assert parse(small(objectives={name: direction})).goals.objectives[0].log is expected
+
+
+@pytest.mark.parametrize(
+    ("knob", "delta", "expected"),
+    [
+        ({"min": 0, "max": 200}, 3.5, Absolute(3.5)),
+        ({"min": 0, "max": 200}, "10%", Absolute(20.0)),
+        ({"min": 0, "max": 200}, {"up": 10, "down": 5}, Absolute(5)),
+        ({"min": 0, "max": 200}, 0, Absolute(0)),
+        ({"min": 0, "max": 200}, None, None),
+        ({"type": "int", "min": 0, "max": 5}, "10%", Absolute(1.0)),
+        ({"min": 1, "max": 100, "scale": "log"}, {"ratio": 2}, Ratio(2)),
+        ({"min": 1, "max": 100, "scale": "log"}, "50%", Ratio(pytest.approx(10.0), 0.0)),
+        ({"type": "int", "min": 1, "max": 100, "scale": "log"}, "1%", Ratio(pytest.approx(100**0.01), 1.0)),
+        ({"min": 1, "max": 100, "scale": "log"}, 5, Absolute(5)),
+        ({"type": "categorical", "choices": ["a", "b"]}, 1, MayChange(True)),
+        ({"type": "categorical", "choices": ["a", "b"]}, "10%", MayChange(True)),
+        ({"type": "bool"}, 0, MayChange(False)),
+    ],
+)
+def test_a_step_limit_in_every_form(knob: dict[str, Any], delta: Any, expected: Any) -> None:
+    for form in ([delta], {"x": delta}):
+        rails = parse({"seed": 1, "bounds": {"x": knob}, "guardrails": {"max_delta": form}}).guardrails
+        assert rails is not None
+        assert rails.steps == (expected,)
+
+
+def test_a_knob_that_max_delta_does_not_name_is_free() -> None:
+    bounds = {"x": {"min": 0, "max": 10}, "y": {"min": 0, "max": 10}}
+    rails = parse({"seed": 1, "bounds": bounds, "guardrails": {"max_delta": {"y": 2}}}).guardrails
+    assert rails is not None
+    assert rails.steps == (None, Absolute(2))
+
+
+@pytest.mark.parametrize(
+    ("knob", "expected"),
+    [
+        ({"min": 0, "max": 10}, 5.0),
+        ({"min": 1, "max": 100, "scale": "log"}, pytest.approx(10.0)),
+        ({"type": "int", "min": 0, "max": 9}, 4),
+        ({"type": "categorical", "choices": ["b", "a"]}, "b"),
+        ({"type": "bool"}, False),
+        ({"min": 0, "max": 1, "initial": 0.25}, 0.25),
+    ],
+)
+def test_a_knob_without_an_initial_value_starts_at_its_centre(knob: dict[str, Any], expected: Any) -> None:
+    assert parse({"seed": 1, "bounds": {"x": knob}}).start == {"x": expected}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("context", {"hour": {"period": 24}}),
+        ("exploration_budget", 0.1),
+        ("bounds/pool_size/special", [0]),
+        ("bounds/pool_size/active_if", {"policy": "lru"}),
+        ("bounds/pool_size/switch_cost_s", 10),
+        ("bounds/policy/ordered", True),
+        ("bounds/ratio/scale", "Periodic"),
+        ("bounds/ratio/period", 24),
+        ("constraints/knobs", "pool_size * ratio <= 10"),
+        ("guardrails/direction_flip_limit", 3),
+        ("guardrails/max_cumulative_delta_per_minute", [1]),
+        ("guardrails/change_windows", ["02:00-04:00"]),
+        ("guardrails/mode", "approve"),
+        ("guardrails/max_delta", {"pool_size": {"special": 1}}),
+        ("strategy_params", {"max_ask_s": 0.1}),
+    ],
+)
+def test_a_key_that_comes_later_is_refused_by_name(path: str, value: Any) -> None:
+    named = {"scale": "periodic", "knobs": "knobs", "max_delta": "special", "strategy_params": "max_ask_s"}
+    with pytest.raises(NotSupportedYet, match="not supported yet") as caught:
+        parse(changed(path, value))
+    key = path.rpartition("/")[2]
+    assert named.get(key, key) in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "path", ["budgets", "bounds/pool_size/maximum", "objectives/qps/wieght", "constraints/p99_ms/maximum"]
+)
+def test_an_unknown_key_is_named_with_what_is_allowed(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"Invalid config: .*allowed: ") as caught:
+        parse(changed(path, 1))
+    assert f"unknown key '{path.rpartition('/')[2]}'" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"Invalid config: guardrails: unknown key 'max_detla'; allowed: preset"):
+        parse(changed("guardrails/max_detla", 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("bounds/timeout_ms/min", 0, "bounds.timeout_ms: scale log needs min > 0"),
+        ("bounds/pool_size/min", 105, "min must be below max"),
+        ("bounds/pool_size/min", 5.5, "needs a whole number; found 5.5"),
+        ("bounds/pool_size/type", "integer", "found 'integer'"),
+        ("bounds/pool_size/choices", [1, 2], "choices need type categorical"),
+        ("bounds/policy/choices", [], "a categorical needs choices"),
+        ("bounds/policy/choices", ["a", "a"], "each once"),
+        ("bounds/policy/min", 1, "min has no meaning for type categorical"),
+        ("bounds/fsync/choices", [True], "a bool has no choices"),
+        ("bounds/ratio/step", 3, "wider than the range"),
+        ("bounds", {}, "at least 1"),
+        ("seed", -1, "found -1"),
+        ("seed", "x", "found 'x'"),
+        ("budget", 1.5, "found 1.5"),
+        ("initial", {"pool_size": 25}, "two initial values: 25 in initial, 20 in bounds"),
+        ("initial", {"nothing": 1}, "initial.nothing: no such knob; the knobs are pool_size"),
+        ("initial", {"timeout_ms": 50}, "outside 100..10000"),
+        ("initial", {"policy": "mru"}, "the choices are"),
+        ("objectives/qps", {"direction": "up"}, "objectives.qps.direction"),
+        ("objectives/qps", {"direction": "max"}, "weight is missing; give every objective one, or none"),
+        ("objectives/qps/threshold", 3, "has a meaning only for several objectives without weights"),
+        ("constraints/p99_ms", {}, "needs max or min"),
+        ("constraints/p99_ms", {"max": "baseline*1.1"}, '"1.1*baseline"'),
+        ("constraints/p99_ms", {"max": -1}, "can never hold"),
+        ("guardrails/max_delta", [1, 2], "expected 5 limits, one a knob; found 2"),
+        ("guardrails/max_delta", {"pool": 1}, "no such knob"),
+        ("guardrails/max_delta", [3, None, None, None, None], "below one grid step of pool_size (5)"),
+        ("guardrails/max_delta", {"ratio": {"ratio": 2}}, "a ratio needs a log knob"),
+        ("guardrails/max_delta", {"policy": 2}, "0 freezes it, 1 lets it change"),
+        ("guardrails/max_delta", {"pool_size": "much"}, "expected a number >= 0"),
+        ("guardrails/max_delta", {"pool_size": -1}, "expected a number >= 0"),
+        ("guardrails/on_rate_limit", "skip", "found 'skip'"),
+        ("noise", {"rtt": "exact"}, "noise.rtt: no such outcome"),
+        ("probe_ratio", 1.5, "found 1.5"),
+    ],
+)
+def test_a_bad_value_is_refused_with_path_found_and_remedy(path: str, value: Any, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(changed(path, value))
+    assert str(caught.value).startswith("Invalid config: ")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"seed"', "12", "{}", '{"seed": 1}'])
+def test_what_is_no_config_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^Invalid config: "):
+        parse(text)
+
+
+def test_the_schema_takes_what_the_parser_takes() -> None:
+    schema = config_schema()
+    json.dumps(schema)
+    jsonschema.validate(small(budget=5), schema)
+    jsonschema.validate(small(guardrails={"max_delta": [{"up": 1, "down": 2}]}), schema)
+    for bad in (small(budgets=5), small(budget="5"), {"seed": 1}, small(guardrails={"mode": "auto"})):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)
+
+
+def test_a_config_is_a_value() -> None:
+    a, b = parse(WHOLE), parse(changed("seed", 43))
+    assert {a, parse(WHOLE)} == {a}
+    assert a != b
+    assert isinstance(a, Config)
+    with pytest.raises(AttributeError):
+        a.budget = 1  # type: ignore[misc]
+
+
+def test_the_rate_is_changes_a_second() -> None:
+    rails = parse(small(guardrails={"max_updates_per_second": 4})).guardrails
+    assert rails is not None
+    assert rails.min_interval_s == pytest.approx(0.25)
+    assert math.isfinite(rails.min_interval_s)

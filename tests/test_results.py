@@ -1,0 +1,362 @@
+"""What a result means: identities, order, corrections, failures, the budget. CONTRACT 5, sentence by sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arqon_gp import ArqonSolver, ResultError
+from tests.conftest import FakeClock, Make
+
+BOUNDS: dict[str, Any] = {
+    "size": {"type": "int", "min": 1, "max": 50, "initial": 20},
+    "wait": {"min": 0.0, "max": 10.0, "step": 0.5, "initial": 5.0},
+    "policy": {"type": "categorical", "choices": ["lru", "lfu"], "initial": "lru"},
+}
+HERE = {"size": 20, "wait": 5.0, "policy": "lru"}
+
+
+def free(**more: Any) -> dict[str, Any]:
+    return {"seed": 3, "bounds": BOUNDS, "budget": 8, "probe_ratio": 1.0} | more
+
+
+def guarded(**more: Any) -> dict[str, Any]:
+    return free(guardrails={"max_delta": [5, 1, 1]}) | more
+
+
+def row(params: Any, value: Any = 1.0, **more: Any) -> dict[str, Any]:
+    return {"params": dict(params), "value": value} | more
+
+
+@pytest.fixture
+def pool(make: Make) -> Callable[..., ArqonSolver]:
+    return lambda **more: make(guarded(**more))
+
+
+def roles(solver: ArqonSolver) -> list[str]:
+    return list(solver.history()["role"])
+
+
+def test_with_the_id_of_a_candidate_a_row_closes_that_candidate(make: Make) -> None:
+    solver = make(free())
+    batch = solver.ask(3)
+    assert batch is not None
+    solver.seed([row(batch[1], id=batch[1].id)])
+    assert solver.status()["pending"] == [batch[0].id, batch[2].id]
+    assert solver.ask() == [batch[0], batch[2]]
+
+
+def test_rows_without_id_close_the_candidates_they_equal(make: Make) -> None:
+    solver = make(free())
+    batch = solver.ask(3)
+    assert batch is not None
+    off = dict(batch[2]) | {"wait": batch[2]["wait"] + 1e-12}
+    solver.seed([row(off), row(batch[0])])
+    assert solver.status()["pending"] == [batch[1].id]
+    assert list(solver.history()["id"]) == [batch[2].id, batch[0].id]
+
+
+def test_one_row_left_over_closes_the_one_candidate_pending_and_says_what_ran(pool: Any) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    edited = dict(candidate) | {"size": 22}
+    solver.seed([row(edited)])
+    status = solver.status()
+    assert status["pending"] == []
+    assert status["deployed"] == edited
+    assert solver.explain(candidate.id)["result"]["params"] == edited
+
+
+def test_edited_params_with_the_id_are_what_ran(pool: Any) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    solver.seed([row(HERE | {"wait": 5.25}, id=candidate.id)])
+    assert solver.status()["deployed"]["wait"] == 5.25, "off the grid, kept as it ran"
+
+
+def test_several_rows_left_over_under_guardrails_are_refused_whole(pool: Any) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    rows = [row(candidate), row(HERE | {"size": 30}), row(HERE | {"size": 31})]
+    with pytest.raises(ResultError, match=r"Invalid seed data: 2 rows without id.*id.*history"):
+        solver.seed(rows)
+    assert solver.get_history_len() == 0
+    assert solver.status()["pending"] == [candidate.id]
+
+
+def test_several_rows_left_over_without_guardrails_are_extra_data(make: Make) -> None:
+    solver = make(free())
+    batch = solver.ask(2)
+    solver.seed([row(HERE | {"size": 30}), row(HERE | {"size": 31})])
+    assert roles(solver) == ["extra", "extra"]
+    assert solver.status()["pending"] == [c.id for c in batch or []]
+
+
+def test_history_rows_close_and_move_nothing_and_are_free(pool: Any, clock: FakeClock) -> None:
+    solver = pool()
+    clock.pass_s(100)
+    candidate = solver.ask_one()
+    elsewhere = HERE | {"size": 40}
+    solver.seed([row(elsewhere, history=True), row(elsewhere, time=clock.now - 1.0)])
+    status = solver.status()
+    assert roles(solver) == ["history", "history"]
+    assert status["pending"] == [candidate.id]
+    assert status["deployed"] == HERE
+    assert status["budget"]["spent"] == 0
+
+
+def test_a_row_with_a_candidates_id_closes_it_even_with_an_early_time(pool: Any) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    solver.seed([row(candidate, id=candidate.id, time=1.0)])
+    assert solver.status()["pending"] == []
+
+
+def test_with_nothing_pending_other_params_are_a_manual_change(pool: Any) -> None:
+    solver = pool()
+    solver.seed([row(solver.ask_one())])
+    solver.seed([row(HERE | {"size": 23})])
+    assert solver.status()["deployed"]["size"] == 23
+
+
+def test_late_rows_feed_the_model_and_cost_but_move_nothing(pool: Any) -> None:
+    solver = pool(pending_ttl_s=10.0)
+    first = solver.ask_one()
+    solver.seed([row(first | {"size": 23})])
+    spent = solver.status()["budget"]["spent"]
+    second = solver.ask_one()
+    solver.seed([row(HERE | {"size": 21}, 99.0, id=second.id)])
+    solver.cancel(solver.ask_one().id, applied=False)
+    third = solver.ask_one()
+    solver.seed([row(third, id=third.id)])
+    before = solver.status()
+    late = solver.explain(second.id)
+    assert late["result"] is not None
+    assert spent == 1
+    solver.seed([row(HERE | {"size": 24}, 5.0, id=str(int(third.id) - 1))])
+    after = solver.status()
+    assert roles(solver)[-1] == "late"
+    assert after["deployed"] == before["deployed"]
+    assert after["last_good"] == before["last_good"]
+    assert after["budget"]["spent"] == before["budget"]["spent"] + 1
+    assert after["history_len"] == before["history_len"] + 1
+
+
+def test_the_same_id_with_the_same_values_changes_nothing(pool: Any) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    for _ in range(3):
+        solver.seed([row(candidate, 1.5, id=candidate.id)])
+    solver.seed([row(candidate, 1.5, id=candidate.id), row(candidate, 1.5, id=candidate.id)])
+    assert solver.get_history_len() == 1
+    assert solver.status()["budget"]["spent"] == 1
+
+
+def test_the_same_id_with_other_values_is_a_correction(pool: Any) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    solver.seed([row(candidate, 1.5, id=candidate.id)])
+    solver.seed([row(candidate, 2.5, id=candidate.id)])
+    assert list(solver.history()["value"]) == [2.5]
+    assert solver.status()["budget"]["spent"] == 1
+    solver.seed([row(candidate, None, id=candidate.id, status="failed")])
+    assert list(solver.history()["status"]) == ["failed"]
+
+
+def test_the_same_params_without_id_are_a_replicate(pool: Any) -> None:
+    solver = pool()
+    solver.seed([row(solver.ask_one(), 1.0)])
+    solver.seed([row(HERE, 2.0)])
+    assert list(solver.history()["value"]) == [1.0, 2.0]
+    assert solver.status()["budget"]["spent"] == 2
+
+
+def test_warm_start_rows_are_free_and_their_own_ids_are_identities(make: Make) -> None:
+    solver = make(free())
+    solver.seed([row(HERE, 1.0, id="mine"), row(HERE, 2.0)])
+    solver.seed([row(HERE, 1.0, id="mine"), row(HERE | {"size": 3}, 9.0, id="other")])
+    assert solver.get_history_len() == 3
+    assert solver.status()["budget"]["spent"] == 0
+    solver.seed([row(HERE, 7.0, id="mine")])
+    assert list(solver.history()["value"]) == [7.0, 2.0, 9.0]
+
+
+def test_after_the_first_ask_an_unknown_id_is_refused(pool: Any) -> None:
+    solver = pool()
+    solver.ask_one()
+    with pytest.raises(ResultError, match="id 'mine' is no candidate of this study"):
+        solver.seed([row(HERE, id="mine")])
+    solver.seed([row(HERE, id="mine", history=True)])
+    assert solver.get_history_len() == 1
+
+
+def test_without_guardrails_a_loop_gets_exactly_budget_candidates(make: Make) -> None:
+    solver = make(free(budget=7))
+    asked = 0
+    while (candidate := solver.ask_one()) is not None:
+        asked += 1
+        solver.seed([row(candidate, float(candidate["size"]))])
+    assert asked == 7
+    assert solver.status()["budget"]["left"] == 0
+    assert solver.ask_one() is None
+    assert solver.ask() is None
+
+
+def test_a_cost_budget_ends_the_study(make: Make) -> None:
+    solver = make(free(budget=None, budget_cost=100.0))
+    asked = 0
+    while (candidate := solver.ask_one()) is not None:
+        asked += 1
+        solver.seed([row(candidate, 1.0, cost=25.0)])
+    assert asked == 4
+
+
+def test_holds_are_free_and_never_pending(make: Make, clock: FakeClock) -> None:
+    solver = make(guarded(guardrails={"max_delta": [5, 1, 1], "max_updates_per_second": 0.1}, budget=30))
+    for _ in range(3):
+        solver.seed([row(solver.ask_one())])
+    change = solver.ask_one()
+    solver.seed([row(change)])
+    held = solver.ask_one()
+    assert change.kind == "probe"
+    assert held.kind == "hold"
+    spent = solver.status()["budget"]["spent"]
+    assert solver.status()["pending"] == []
+    solver.seed([row(held)])
+    again = solver.ask_one()
+    assert again.kind == "hold"
+    assert again.id != held.id
+    solver.seed([row(again, id=again.id), row(again, id=again.id)])
+    assert solver.status()["budget"]["spent"] == spent
+    assert solver.get_history_len() == 6
+
+
+@pytest.mark.parametrize("value", [math.nan, None])
+def test_nan_and_null_are_no_value_of_that_outcome(make: Make, value: Any) -> None:
+    solver = make(guarded(objectives={"a": "min", "b": "max"}))
+    candidate = solver.ask_one()
+    solver.seed([{"params": candidate, "values": {"a": 1.0, "b": value}}])
+    candidate = solver.ask_one()
+    solver.seed([{"params": candidate, "values": {"a": 2.0}}])
+    assert list(solver.history()["a"]) == [1.0, 2.0]
+    assert solver.history()["b"].isna().all()
+    assert list(solver.history()["status"]) == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("more", [{"value": math.inf}, {"value": -math.inf}, {"value": 1.0, "status": "failed"}])
+def test_inf_and_failed_are_failures_without_values(pool: Any, more: dict[str, Any]) -> None:
+    solver = pool()
+    solver.seed([{"params": solver.ask_one()} | more])
+    assert list(solver.history()["status"]) == ["failed"]
+    assert solver.history()["value"].isna().all()
+
+
+def test_bare_nan_and_infinity_parse_in_json(pool: Any) -> None:
+    solver = pool()
+    params = json.dumps(dict(solver.ask_one()))
+    solver.seed(f'[{{"params": {params}, "value": NaN}}]')
+    solver.seed(f'[{{"params": {params}, "value": -Infinity}}]')
+    assert list(solver.history()["status"]) == ["ok", "failed"]
+
+
+def test_out_of_bounds_is_kept(pool: Any) -> None:
+    solver = pool()
+    solver.ask_one()
+    solver.seed([row(HERE | {"size": 60})])
+    assert solver.status()["deployed"]["size"] == 60
+    assert list(solver.history()["size"]) == [60]
+    assert solver.status()["guard"]["out_of_bounds"]
+
+
+BAD_ROWS = [
+    ({"value": 1.0}, "row 1: params: expected an object"),
+    ({"params": HERE | {"policy": "mru"}, "value": 1.0}, "row 1: policy: 'mru' is no choice"),
+    ({"params": HERE | {"size": "big"}, "value": 1.0}, "row 1: size: 'big' is not a finite number"),
+    ({"params": HERE | {"size": math.nan}, "value": 1.0}, "row 1: size: nan is not a finite number"),
+    ({"params": HERE | {"speed": 1}, "value": 1.0}, "row 1: unknown knob 'speed'; the knobs are size, wait, policy"),
+    ({"params": {"size": 20, "wait": 5.0}, "value": 1.0}, "row 1: knob 'policy' is missing"),
+    ({"params": HERE}, "row 1: value is missing"),
+    ({"params": HERE, "value": "fast"}, "row 1: value: expected a number or null, found 'fast'"),
+    ({"params": HERE, "value": 1.0, "status": "meh"}, "row 1: status"),
+    ({"params": HERE, "value": 1.0, "cost": -1}, "row 1: cost: expected a finite number >= 0"),
+    ({"params": HERE, "value": 1.0, "worth": 1}, "row 1: unknown key 'worth'; allowed: params"),
+    ({"params": HERE, "value": 1.0, "control": {}}, "row 1: control is not supported yet"),
+    ({"params": HERE, "value": 1.0, "context": {}}, "row 1: context is not supported yet"),
+    ({"params": HERE, "value": 1.0, "sem": 1, "n": 3, "std": 1}, "row 1: give sem, or n and std, not both"),
+    ({"params": HERE, "value": 1.0, "n": 3}, "row 1: n and std go together"),
+    ("text", "row 1: expected an object, found str"),
+]
+
+
+@pytest.mark.parametrize(("bad", "says"), BAD_ROWS)
+@pytest.mark.parametrize(("call", "prefix"), [("seed", "Invalid seed data: "), ("tell", "Invalid results: ")])
+def test_a_bad_row_is_named_and_nothing_of_its_batch_is_taken(
+    pool: Any, bad: Any, says: str, call: str, prefix: str
+) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    before = solver.status()
+    with pytest.raises(ResultError) as caught:
+        getattr(solver, call)([row(candidate), bad])
+    assert str(caught.value).startswith(prefix + says)
+    assert solver.status() == before
+    assert solver.get_history_len() == 0
+
+
+@pytest.mark.parametrize("text", ["{", '{"params": {}}', "12", '"x"'])
+def test_what_is_no_list_of_rows_is_refused(pool: Any, text: str) -> None:
+    with pytest.raises(ResultError, match=r"^Invalid seed data: "):
+        pool().seed(text)
+
+
+def test_a_scalar_value_is_refused_where_there_are_objectives(make: Make) -> None:
+    solver = make(guarded(objectives={"a": "min"}))
+    with pytest.raises(ResultError, match="value: this study has objectives; give values"):
+        solver.seed([row(HERE)])
+
+
+def test_values_beside_value_are_tracked(pool: Any) -> None:
+    solver = pool()
+    solver.seed([row(solver.ask_one(), 1.0, values={"rss_mb": 100.0}, eval_id="run 7")])
+    history = solver.history()
+    assert list(history["rss_mb"]) == [100.0]
+    assert list(history["eval_id"]) == ["run 7"]
+
+
+def test_numpy_numbers_are_numbers(pool: Any) -> None:
+    solver = pool()
+    params = {"size": np.int64(20), "wait": np.float32(5.0), "policy": "lru"}
+    solver.ask_one()
+    solver.seed([row(params, np.float64(2.5))])
+    assert solver.status()["deployed"] == HERE
+
+
+def test_asked_again_without_a_result_it_is_the_same_candidate_until_its_ttl(pool: Any, clock: FakeClock) -> None:
+    solver = pool(pending_ttl_s=60.0)
+    first = solver.ask_one()
+    clock.pass_s(59.0)
+    again = solver.ask_one()
+    assert (again, again.id, again.issued_at) == (first, first.id, first.issued_at)
+    clock.pass_s(1.0)
+    assert solver.ask_one().id != first.id
+    assert first.id not in solver.status()["pending"]
+
+
+def test_asked_again_after_cancel_it_is_another_candidate(pool: Any) -> None:
+    solver = pool()
+    first = solver.ask_one()
+    solver.cancel(first.id)
+    assert solver.ask_one().id != first.id
+
+
+def test_standard_errors_come_as_sem_or_std_and_n(make: Make) -> None:
+    solver = make(free())
+    given = [{"sem": 0.5}, {"std": 2.0, "n": 16}, {"sem": 0}, {"std": 2.0, "n": 1}]
+    solver.seed([row(HERE, i, **more) for i, more in enumerate(given)])
+    study = solver._study
+    assert [r.sem for r in study.history.rows] == [{"value": 0.5}, {"value": 0.5}, {}, {}]
