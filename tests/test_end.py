@@ -1,0 +1,165 @@
+"""The end: settling, what runs when ask_one() says None, and what recommend() says before and after. CONTRACT 6."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from arqon_gp import Kind
+from arqon_gp.advice import Proposal
+from arqon_gp.records import Labelled, Settling
+from tests.conftest import Make
+from tests.scripted import Loop, to
+from tests.test_guard import HERE, System, better_above_50, config
+
+BEST = HERE | {"size": 80}
+
+
+def confirmed_far_away(budget: int = 40) -> Loop:
+    """last_good at 50 once more, after a walk that confirmed 60, 70 and 80, the target; `budget` windows in all."""
+
+    def propose(study: Any, request: Any) -> Proposal:
+        here = study.deployment.deployed
+        return Proposal(here | {"size": min(here["size"] + 10, 80)}, "up")
+
+    loop = Loop(config(budget=budget), System(lambda p: 1.0 + 0.01 * p["size"]), propose)
+    loop.solver.script.best_is, loop.solver.script.gain_is = BEST, 1e9
+    return loop
+
+
+def test_none_means_finished_and_the_recommended_config_runs() -> None:
+    loop = confirmed_far_away()
+    loop.run(100)
+    status = loop.status
+    assert loop.solver.ask_one() is None
+    assert status["phase"] == "finished"
+    assert loop.solver.recommend().params == status["deployed"] == BEST
+    assert status["budget"]["left"] == 0
+
+
+def test_settling_begins_while_the_budget_pays_the_steps_to_the_target_and_ends_there() -> None:
+    loop = confirmed_far_away(budget=16)
+    for _ in range(12):
+        loop.step()
+    loop.solver.script.propose_next = to(size=75)
+    loop.run(100)
+    kinds = [c.kind for c in loop.candidates]
+    assert loop.status["deployed"] == loop.status["target"]
+    assert kinds[-1] in (Kind.SETTLE, Kind.REPLICATE, Kind.ROLLBACK)
+    assert len(loop.events(Settling)) == 1
+
+
+def walk_back(gain: float, share: Any = lambda p: 1.0) -> Loop:
+    """All of one level; the model likes 80 best, which was confirmed, then the operator went back to 50 by hand."""
+    system = System(lambda p: 1.0 + 0.01 * p["size"])
+    loop = confirmed_far_away(budget=34)
+    loop.measure = system
+    for _ in range(12):
+        loop.step()
+    loop.solver.ask_one()
+    loop.solver.seed([{"params": HERE, "values": system(HERE)}])
+    loop.solver.script.propose_next = to(size=50)
+    loop.solver.script.gain_is = gain
+    system.share = share
+    return loop
+
+
+def test_the_walk_to_the_target_goes_by_legal_steps_of_windows_to_promote_windows() -> None:
+    loop = walk_back(gain=1e9)
+    loop.run(100)
+    walked = [c for c in loop.candidates if c.kind == "settle"]
+    sizes = list(dict.fromkeys(c["size"] for c in walked))
+    assert sizes == [60, 70, 80]
+    assert loop.status["deployed"]["size"] == 80
+    assert loop.solver.recommend().params["size"] == 80
+    for a, b in zip(loop.candidates, loop.candidates[1:], strict=False):
+        if b.kind == "settle":
+            assert abs(a["size"] - b["size"]) <= 10
+
+
+def test_a_target_that_is_not_better_by_min_effect_is_not_walked_to() -> None:
+    loop = walk_back(gain=1e-9)
+    loop.run(100)
+    assert "settle" not in [c.kind for c in loop.candidates]
+    assert loop.status["deployed"] == loop.status["last_good"]["params"]
+
+
+def test_a_regression_on_the_way_ends_at_last_good() -> None:
+    loop = walk_back(gain=1e9, share=lambda p: 0.5 if p["size"] > 65 else 1.0)
+    loop.run(100)
+    assert loop.status["deployed"]["size"] == 60
+    assert loop.solver.recommend().params["size"] == 60
+    assert loop.events(Labelled)
+
+
+def test_unused_reserve_is_spent_on_replicates_of_the_target() -> None:
+    loop = Loop(config(budget=12), System(), to(size=55))
+    loop.run(100)
+    last = loop.candidates[-1]
+    assert loop.status["budget"]["spent"] == 12
+    assert last.kind in (Kind.REPLICATE, Kind.ROLLBACK)
+    assert dict(last) == loop.status["target"]
+
+
+def test_a_result_after_the_end_lets_the_recommendation_move() -> None:
+    loop = confirmed_far_away()
+    loop.run(100)
+    loop.solver.script.best_is = HERE | {"size": 70}
+    assert loop.solver.recommend().params["size"] == 80
+    loop.solver.seed([{"params": BEST, "values": {"qps": 1.0}}])
+    assert loop.solver.recommend().params["size"] == 70
+    assert loop.solver.ask_one() is None, "finished is finished"
+
+
+def test_an_operator_may_still_go_back_after_the_end() -> None:
+    loop = confirmed_far_away()
+    loop.run(100)
+    loop.solver.seed([{"params": BEST | {"size": 75}, "values": {"qps": 180.0}}])
+    loop.solver.rollback()
+    back = loop.step()
+    assert back is not None
+    assert (back.kind, dict(back)) == ("rollback", BEST)
+    assert loop.step() is None
+
+
+def test_an_endless_study_watches_when_nothing_is_left_to_gain_and_wakes_on_drift() -> None:
+    def propose(study: Any, request: Any) -> Proposal:
+        return Proposal(study.deployment.deployed | {"size": 50 + len(study.history) % 3}, "little", improvement=0.0)
+
+    system = System()
+    loop = Loop(config(budget=None), system, propose)
+    for _ in range(60):
+        loop.step()
+        if loop.status["phase"] == "watching":
+            break
+    loop.run(25)
+    assert {(c.kind, c.reason) for c in loop.candidates[-5:]} == {("replicate", "watching")}
+    loop.solver.script.propose_next = to(size=53)
+    system.level = 50.0
+    after = loop.run(12)
+    assert "drift" in [e.label for e in loop.events(Labelled)]
+    assert any(c.kind in ("probe", "explore") for c in after)
+
+
+def test_before_any_result_what_runs_is_recommended(make: Make) -> None:
+    recommended = make(config()).recommend()
+    assert recommended.params == HERE
+    assert (recommended.outcomes, recommended.windows, recommended.p_limits) == (None, 0, None)
+
+
+def test_a_promoted_config_is_what_is_recommended() -> None:
+    loop = Loop(config(), System(better_above_50), to(size=60))
+    loop.run(8)
+    recommended = loop.solver.recommend()
+    assert recommended.params["size"] == 60
+    assert recommended.windows == sum(c["size"] == 60 for c in loop.candidates)
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2, 3, 4, 5, 7])
+def test_a_budget_however_small_is_kept(budget: int) -> None:
+    loop = Loop(config(budget=budget), System(), to(size=55))
+    loop.run(50)
+    assert loop.status["budget"]["spent"] <= budget + 1
+    assert loop.status["phase"] == "finished"
+    assert loop.status["deployed"] == loop.status["target"]

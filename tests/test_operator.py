@@ -1,0 +1,91 @@
+"""What the operator may do: pause, resume, rollback, cancel, close; journaled, and in their order of precedence."""
+
+from __future__ import annotations
+
+import pytest
+
+from arqon_gp import ArqonSolver, ClosedError, RequestError
+from arqon_gp.records import Paused, Resumed, RollbackOrdered
+from tests.conftest import Make
+from tests.scripted import Loop, to
+from tests.test_guard import HERE, System, config
+
+
+def loop_at(size: int = 55) -> Loop:
+    loop = Loop(config(), System(), to(size=size))
+    loop.run(4)
+    return loop
+
+
+def test_pause_holds_what_runs_and_results_still_count() -> None:
+    loop = loop_at()
+    loop.solver.pause()
+    held = loop.run(3)
+    assert [(c.kind, c["size"]) for c in held] == [("hold", 55)] * 3
+    assert loop.status["phase"] == "paused"
+    assert loop.solver.get_history_len() == 7
+    loop.solver.resume()
+    assert loop.solver.ask_one().kind != "hold"
+    assert [type(e) for e in loop.events(Paused, Resumed)] == [Paused, Resumed]
+
+
+def test_a_pause_goes_before_an_ordered_rollback() -> None:
+    loop = loop_at()
+    loop.solver.rollback()
+    loop.solver.pause()
+    assert loop.solver.ask_one().kind == "hold"
+    loop.solver.resume()
+    assert loop.solver.ask_one().kind == "rollback"
+    assert loop.events(RollbackOrdered)
+
+
+def test_an_ordered_rollback_supersedes_what_is_pending_and_is_done_once() -> None:
+    loop = loop_at()
+    pending = loop.solver.ask_one()
+    loop.solver.rollback()
+    back = loop.step()
+    assert back is not None
+    assert (back.kind, dict(back), back.reason) == ("rollback", HERE, "ordered by the operator")
+    assert pending.id not in loop.status["pending"]
+    assert not loop.status["guard"]["rollback_ordered"]
+    assert loop.solver.ask_one().kind != "rollback"
+
+
+def test_a_rollback_without_guardrails_is_refused(make: Make) -> None:
+    solver = make({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}})
+    with pytest.raises(RequestError, match="without guardrails there is no last_good"):
+        solver.rollback()
+
+
+@pytest.mark.parametrize("id", ["99", "x", "1h1", ""])
+def test_an_unknown_id_cannot_be_cancelled(id: str) -> None:
+    loop = loop_at()
+    open_id = loop.solver.ask_one().id
+    with pytest.raises(RequestError, match=f"these are: {open_id}"):
+        loop.solver.cancel(id)
+
+
+def test_after_close_every_call_says_so_and_close_is_idempotent(make: Make) -> None:
+    solver: ArqonSolver = make(config())
+    solver.close()
+    solver.close()
+    for call in (solver.ask_one, solver.status, solver.recommend, solver.pause, lambda: solver.seed([])):
+        with pytest.raises(ClosedError, match="was closed"):
+            call()
+
+
+def test_a_solver_is_a_context(make: Make) -> None:
+    with make(config()) as solver:
+        solver.ask_one()
+    with pytest.raises(ClosedError):
+        solver.ask_one()
+
+
+def test_more_than_one_candidate_at_once_is_refused_under_guardrails(make: Make) -> None:
+    solver = make(config())
+    with pytest.raises(RequestError, match="one live system runs one config"):
+        solver.ask(2)
+    assert solver.ask() == [HERE]
+    for q in (0, -1, 1.5, True):
+        with pytest.raises(RequestError, match="q: expected a whole number"):
+            make(config(name=f"q{q}")).ask(q)
