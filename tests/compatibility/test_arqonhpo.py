@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def test_cost_and_eval_id_may_be_absent_and_nan_is_no_value(solver_class: Any) -
     assert solver.history()["value"].isna().all()
 
 
+def test_the_last_candidate_is_the_recommended_config(solver_class: Any) -> None:
+    solver = solver_class(config(budget=4, probe_ratio=1.0))
+    assert len(solver.ask()) == 3, "arqonhpo: 4"
+    solver.tell(json.dumps([result(i, p, float(i)) for i, p in enumerate(solver.ask())]))
+    last = solver.ask_one()
+    assert last == solver.recommend().params
+
+
 def test_guardrails_are_kept(solver_class: Any) -> None:
     solver = solver_class(config(guardrails={"max_delta": [0.5, {"ratio": 1.1}]}))
     seen = []
@@ -79,7 +88,7 @@ def test_guardrails_are_kept(solver_class: Any) -> None:
         candidate = solver.ask_one()
         seen.append(candidate)
         solver.seed([{"params": candidate, "value": candidate["x"] ** 2, "cost": 1.0}])
-    steps = [abs(a["x"] - b["x"]) for a, b in zip(seen, seen[1:], strict=False)]
+    steps = [abs(a["x"] - b["x"]) for a, b in pairwise(seen)]
     assert max(steps) <= 0.5
     assert max(steps) > 0
 
