@@ -10,7 +10,7 @@ demo: .venv/demo
 	.venv/bin/arqon-gp demo $(ARGS)
 
 test: .venv/test
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 
 .venv/demo .venv/test: .venv/%: pyproject.toml | .venv/bin/python
 	.venv/bin/python -m pip install --disable-pip-version-check '$(TORCH)' -e '.[$*]'
