@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from arqon_gp import __version__
+from arqon_gp import ArqonError, __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,4 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"arqon-gp demo needs {error.name}: pip install 'arqon-gp[demo]'", file=sys.stderr)
         return 2
-    return play(Settings(given.dir, given.windows, given.window_s, given.pairs, given.plain))
+    try:
+        return play(Settings(given.dir, given.windows, given.window_s, given.pairs, given.plain))
+    except ArqonError as error:  # another config or another solver in this folder
+        print(f"arqon-gp demo: {error}", file=sys.stderr)
+        return 2

@@ -6,6 +6,7 @@ Public: Settings, play.
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,10 @@ def _tune(
     view = (
         _Lines(console, solver, study) if settings.plain or not console.is_terminal else _View(console, solver, study)
     )
-    resume = f"arqon-gp demo --dir {folder} --windows {settings.windows}"
+    resume = (
+        f"arqon-gp demo --dir {shlex.quote(str(folder))} --windows {settings.windows} "
+        f"--window-s {settings.window_s:g} --pairs {settings.pairs}{' --plain' * settings.plain}"
+    )
     try:
         with view:
             runner.run(solver, system, window_s=settings.window_s, running=running, show=view.show)

@@ -43,7 +43,8 @@ def tuning(solver: Told, config: Config, path: str | Path) -> Path:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    windows = [solver.explain(id) for id in solver.history()["id"] if id is not None]
+    history = solver.history()
+    windows = [solver.explain(id) for id in history.loc[history["kind"].notna(), "id"]]  # those of candidates
     windows = [w for w in windows if w["result"] is not None]
     knobs = [knob for knob in config.space if not isinstance(knob, Categorical)]
     figure, axes = pyplot.subplots(1 + len(knobs), 1, sharex=True, figsize=(9, 2.6 * (1 + len(knobs))))
@@ -71,7 +72,8 @@ def _utility(axis: Axes, windows: list[dict[str, Any]], config: Config) -> None:
         if whole:
             axis.scatter([i for i, _ in whole], scores, color=colour, label=kind, s=22)
     axis.set_ylabel("utility")
-    axis.legend(ncols=len(COLOURS), fontsize=7, loc="lower right")
+    if axis.collections:
+        axis.legend(ncols=len(COLOURS), fontsize=7, loc="lower right")
     axis.grid(alpha=0.3)
 
 

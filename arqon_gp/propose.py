@@ -34,6 +34,8 @@ NORMALS = 256  # quasi-random normal draws for moments of the utility
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
 DEFAULT_CONFIDENCE = 0.95
+NUMERICAL = (FitError, RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError)  # answered by falling back
+NUMERICAL = (FitError, RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError)  # failures answered in place
 
 
 class ModelAdvisor:
@@ -81,12 +83,15 @@ class ModelAdvisor:
         settings = Settings(config.space, config.goals.modelled, config.exact)
         if not len(data.X):
             raise FitError("nothing was measured yet")
+        device = resolve(self._wanted)
         with deterministic(config.rng_seed):
-            if known:
-                found = restore(data, settings, resolve(self._wanted), study.hyperparameters)
-            else:
-                warm = study.hyperparameters
-                found, _ = on_device(resolve(self._wanted), lambda device: fit(data, settings, device, warm))
+            try:
+                if known:
+                    found = restore(data, settings, device, study.hyperparameters)
+                else:
+                    found, _ = on_device(device, lambda device: fit(data, settings, device, study.hyperparameters))
+            except NUMERICAL as error:
+                raise FitError(f"the fit failed: {error}") from error
         self._fitted = (study, found, data)
         self.device = str(found.device)
         return found
@@ -122,7 +127,8 @@ class ModelAdvisor:
         draws, here, there = _normals(2 * len(objectives)), [], []
         for j, o in enumerate(objectives):
             mean, covariance = joint[o.name]
-            root = np.linalg.cholesky(covariance + 1e-9 * np.trace(covariance) * np.eye(2))
+            eigenvalues, vectors = np.linalg.eigh(covariance)
+            root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
             pair = mean + draws[:, 2 * j : 2 * j + 2] @ root.T
             here.append(pair[:, 0])
             there.append(pair[:, 1])
@@ -169,7 +175,7 @@ class ModelAdvisor:
         """A config of the box; where the model cannot choose one, a random one of the same box that says so."""
         try:
             return self._propose(study, yard, request)
-        except (FitError, RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        except NUMERICAL as error:
             self._count("proposal", error)
             return random_step(study.config, request, study.deployment.may_run, f"the model failed ({error})")
 

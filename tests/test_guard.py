@@ -12,7 +12,7 @@ from arqon_gp import RateLimited, RequestError
 from arqon_gp.advice import Goal, Proposal
 from arqon_gp.records import Label, Labelled, Promoted, SafeModeEntered, SafeModeLeft, Suspected
 from tests.conftest import FakeClock, Make
-from tests.scripted import Loop, to
+from tests.scripted import Loop, ScriptedSolver, to
 
 BOUNDS: dict[str, Any] = {
     "size": {"type": "int", "min": 0, "max": 100, "initial": 50},
@@ -80,6 +80,38 @@ def test_warm_rows_of_what_runs_count_as_start_windows_and_in_the_baseline() -> 
     assert loop.status["baseline"]["qps"] == pytest.approx((3 * 90.0 + first) / 4)
 
 
+def test_the_baseline_is_frozen_once_it_is_measured() -> None:
+    system = System()
+    loop = Loop(config(constraints={"p99_ms": {"max": "2*baseline"}}), system)
+    loop.run(4)
+    frozen = loop.status["baseline"]
+    system.level = 60.0
+    loop.run(6)
+    assert loop.events(Labelled)[0].label is Label.DRIFT
+    assert loop.status["baseline"] == frozen
+
+
+def test_a_limit_relative_to_the_baseline_asks_for_start_windows_without_guardrails_too() -> None:
+    given = config(constraints={"p99_ms": {"max": "1.1*baseline"}})
+    del given["guardrails"]
+    loop = Loop(given, System(), to(size=95))
+    assert [c.kind for c in loop.run(4)] == ["start", "start", "start", "explore"]
+
+
+def test_without_anything_known_the_centre_is_taken_to_run_and_logged(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    bounds = {"size": {"type": "int", "min": 0, "max": 100}, "cache": {"min": 1, "max": 100, "scale": "log"}}
+    assert make(config(bounds=bounds)).ask_one() == {"size": 50, "cache": pytest.approx(10.0)}
+    assert "no initial value for size, cache" in caplog.text
+
+
+def test_an_initial_config_is_what_runs_whatever_warm_rows_say(make: Make) -> None:
+    solver = make(config())
+    solver.seed([{"params": HERE | {"size": 70}, "values": {"qps": 1.0}}])
+    assert solver.ask_one() == HERE
+
+
 def test_without_initial_the_last_warm_row_is_what_runs(make: Make) -> None:
     bounds = {"size": {"type": "int", "min": 0, "max": 100}}
     solver = make(config(bounds=bounds, guardrails={"max_delta": [10]}))
@@ -137,6 +169,36 @@ def test_in_doubt_the_next_candidate_is_within_reach_of_all_that_may_run() -> No
     assert loop.status["in_doubt"] == []
     loop.solver.ask_one()
     assert boxes[2] == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("applied", "in_doubt", "reach"),
+    [(None, [60], {"min": 50, "max": 60}), (False, [], {"min": 40, "max": 60})],
+)
+def test_a_cancelled_candidate_may_run_unless_it_is_said_not_to(
+    applied: bool | None, in_doubt: list[int], reach: dict[str, int]
+) -> None:
+    loop = Loop(config(), System(), to(size=60))
+    loop.run(3)
+    loop.solver.cancel(loop.solver.ask_one().id, applied=applied)
+    assert [params["size"] for params in loop.status["in_doubt"]] == in_doubt
+    assert loop.status["guard"]["step_box"]["size"] == reach
+    assert loop.status["pending"] == []
+
+
+def test_only_a_result_of_what_runs_ends_the_doubt() -> None:
+    loop = Loop(config(pending_ttl_s=10.0), System(), to(size=57))
+    loop.run(3)
+    unanswered = []
+    for size in (57, 55):
+        loop.solver.script.propose_next = to(size=size)
+        unanswered.append(loop.solver.ask_one())
+        loop.clock.pass_s(10.0)
+    loop.solver.seed([{"params": unanswered[0], "id": unanswered[0].id, "values": {"qps": 100.0}}])
+    assert [params["size"] for params in loop.status["in_doubt"]] == [57, 55], "it came late"
+    loop.solver.seed([{"params": unanswered[1], "id": unanswered[1].id, "values": {"qps": 100.0}}])
+    assert loop.status["in_doubt"] == []
+    assert loop.status["deployed"]["size"] == 55
 
 
 def test_a_cancelled_candidate_that_runs_is_what_runs() -> None:
@@ -226,6 +288,27 @@ def test_a_clock_that_runs_backwards_is_held_at_the_latest_moment(make: Make, cl
     assert solver.ask_one().issued_at == first.issued_at
 
 
+def test_measuring_again_is_no_update() -> None:
+    rails = {"max_updates_per_second": 0.01}
+    loop = Loop(config(guardrails=rails), System(better_above_50), to(size=60), window_s=2.0)
+    assert [c.kind for c in loop.run(6)] == ["start"] * 3 + ["explore", "replicate", "hold"]
+    assert "measured again to confirm it" in loop.candidates[4].reason
+    assert loop.status["last_good"]["params"]["size"] == 60
+
+
+def test_a_restart_keeps_the_rate_and_the_latest_moment() -> None:
+    loop = Loop(config(guardrails={"max_updates_per_second": 0.1}), System(), to(size=55), window_s=2.0)
+    loop.run(4)
+    loop.solver.close()
+    earlier = FakeClock(loop.clock.now - 500.0)
+    again = ScriptedSolver(config(guardrails={"max_updates_per_second": 0.1}), journal=loop.journal, clock=earlier)
+    again.script = loop.solver.script
+    with again:
+        hold = again.ask_one()
+        assert (hold.kind, hold.issued_at) == ("hold", loop.clock.now)
+        assert hold.retry_after_s == pytest.approx(8.0)
+
+
 def test_a_manual_change_restarts_the_rate_interval() -> None:
     loop = Loop(config(guardrails={"max_updates_per_second": 0.1}), System(), to(size=55), window_s=20.0)
     loop.run(3)
@@ -266,6 +349,39 @@ def test_a_manual_change_out_of_reach_becomes_an_unconfirmed_last_good() -> None
     assert loop.status["last_good"]["confirmed"]
 
 
+def test_a_manual_change_within_reach_moves_what_runs_and_not_last_good() -> None:
+    loop = Loop(config(), System(), to(size=55))
+    loop.run(3)
+    loop.solver.seed([{"params": HERE | {"size": 53}, "values": {"qps": 100.0}}])
+    assert loop.status["deployed"]["size"] == 53
+    assert loop.status["last_good"]["params"] == HERE
+    assert loop.status["guard"]["step_box"]["size"] == {"min": 43, "max": 60}
+
+
+def test_out_of_bounds_in_a_frozen_knob_only_measuring_and_holding_are_left() -> None:
+    loop = Loop(config(guardrails={"max_delta": [10, 0]}), System(), to(size=55))
+    loop.run(3)
+    loop.solver.seed([{"params": HERE | {"wait": 12.0}, "values": {"qps": 100.0}}])
+    stuck = loop.run(3)
+    assert [(c.kind, c["wait"], c["size"]) for c in stuck] == [("replicate", 12.0, 50)] * 3
+    loop.solver.pause()
+    assert loop.solver.ask_one() == HERE | {"wait": 12.0}
+    loop.solver.resume()
+    loop.solver.seed([{"params": HERE | {"wait": 9.0}, "values": {"qps": 100.0}}])
+    assert loop.status["last_good"] == {"params": HERE | {"wait": 9.0}, "confirmed": False}
+    assert not loop.status["guard"]["out_of_bounds"]
+
+
+def test_the_way_back_into_the_bounds_keeps_the_rate() -> None:
+    loop = Loop(config(guardrails={"max_updates_per_second": 0.1}), System(), to(size=95), window_s=20.0)
+    loop.run(3)
+    loop.solver.seed([{"params": HERE | {"size": 125}, "values": {"qps": 100.0}}])
+    hold = loop.solver.ask_one()
+    assert (hold.kind, hold["size"], hold.retry_after_s) == ("hold", 125, pytest.approx(10.0))
+    loop.clock.pass_s(10.0)
+    assert loop.solver.ask_one() == HERE | {"size": 115}
+
+
 def test_out_of_bounds_every_change_is_a_legal_step_back_towards_them() -> None:
     loop = Loop(config(), System(), to(size=95))
     loop.run(3)
@@ -301,6 +417,122 @@ def test_windows_to_promote_is_kept() -> None:
     assert loop.status["last_good"]["params"]["size"] == 60
 
 
+def test_small_losses_cannot_add_up() -> None:
+    """Each step loses 6 where 10 matters: one such loss is taken, two in a row are not."""
+
+    def further_down(study: Any, request: Any) -> Proposal:
+        return Proposal(HERE | {"size": study.guard.last_good["size"] - 10}, "a little worse")
+
+    share = {50: 1.0, 40: 0.94, 30: 0.88, 20: 0.82}
+    loop = Loop(config(guardrails={"min_effect": 10.0}), System(lambda p: share[p["size"]]), further_down)
+    loop.run(30)
+    assert [e.params["size"] for e in loop.events(Promoted)] == [40]
+    assert {c["size"] for c in loop.candidates} == {50, 40, 30}
+    assert not loop.events(Suspected), "12 below the best, but only 6 below last_good: no regression either"
+
+
+@pytest.mark.parametrize(("limit", "promoted"), [(11.0, []), (20.0, [60])])
+def test_only_a_config_that_surely_keeps_the_limits_is_promoted(limit: float, promoted: list[int]) -> None:
+    def measure(params: dict[str, Any]) -> dict[str, Any]:
+        system.p99 = 10.95 if params["size"] > 50 else 8.0
+        return system(params)
+
+    system = System(better_above_50)
+    loop = Loop(config(constraints={"p99_ms": {"max": limit}}), measure, to(size=60))
+    loop.run(9)
+    assert [e.params["size"] for e in loop.events(Promoted)] == promoted
+
+
+@pytest.mark.parametrize(("objective", "rolls_back"), [({}, False), ({"min_effect": 2.0}, True)])
+def test_an_objective_with_its_own_min_effect_is_judged_for_itself(objective: dict[str, Any], rolls_back: bool) -> None:
+    def measure(params: dict[str, Any]) -> dict[str, Any]:
+        system.p99 = 20.0 if params["size"] > 50 else 10.0
+        return system(params)
+
+    system = System(better_above_50)
+    objectives = {
+        "qps": {"direction": "max", "weight": 1},
+        "p99_ms": {"direction": "min", "weight": 0.001} | objective,
+    }
+    loop = Loop(config(objectives=objectives), measure, to(size=60))
+    loop.run(7)
+    assert ("rollback" in [c.kind for c in loop.candidates]) is rolls_back
+    assert bool(loop.events(Promoted)) is not rolls_back
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [
+        {"qps": {"direction": "max"}, "p99_ms": {"direction": "min"}},
+        {"p99_ms": {"direction": "min", "weight": 3}},
+        {"qps": {"direction": "max", "weight": 0.5}, "p99_ms": {"direction": "min", "weight": 0.1}},
+    ],
+)
+def test_worse_is_worse_under_any_utility(objectives: dict[str, Any]) -> None:
+    def measure(params: dict[str, Any]) -> dict[str, Any]:
+        system.p99 = 14.0 if params["size"] > 50 else 10.0
+        return system(params)
+
+    system = System(worse_above_50)
+    loop = Loop(config(objectives=objectives), measure, to(size=60))
+    assert loop.until("rollback", most=8) == HERE
+    loop.solver.ask_one()
+    assert [e.label for e in loop.events(Labelled)] == [Label.REGRESSION]
+
+
+def test_one_value_without_objectives_is_minimised() -> None:
+    given = config()
+    del given["objectives"]
+    for size, kind in ((60, "rollback"), (40, "replicate")):
+        loop = Loop(given, System(), to(size=size))
+        loop.measure = lambda params: {"value": 2.0 * params["size"]}
+        loop.run(4)
+        assert loop.solver.ask_one().kind == kind
+
+
+TENTH = [90, 110, 95, 105, 90, 110, 100, 100, 104]  # windows of what runs: 100, with noise of some 7
+
+
+def noisy(measure: Any) -> Loop:
+    loop = Loop(config(), measure, to(size=60))
+    loop.solver.seed([{"params": HERE, "values": {"qps": float(v)}} for v in TENTH])
+    loop.run(2)
+    return loop
+
+
+def test_one_window_that_noise_may_explain_is_measured_again() -> None:
+    loop = noisy(lambda params: {"qps": 86.0 if params["size"] > 50 else 100.0})
+    doubted = loop.step()
+    assert doubted is not None
+    assert (doubted.kind, doubted["size"]) == ("replicate", 60)
+    assert "one window alone does not convict" in doubted.reason
+    assert loop.step() == HERE, "two such windows do"
+
+
+@pytest.mark.parametrize(
+    ("back", "label"),
+    [
+        ([100.0], Label.REGRESSION),
+        ([77.0, 77.0], Label.DRIFT),
+        ([83.0, 104.0], Label.REGRESSION),
+        ([83.0, 92.0, 96.0], Label.FALSE_ALARM),
+    ],
+)
+def test_last_good_is_measured_up_to_three_times_to_tell_what_the_suspicion_was(
+    back: list[float], label: Label
+) -> None:
+    left = list(back)
+    loop = noisy(lambda params: {"qps": 78.0 if params["size"] > 50 else 100.0})
+    loop.measure = lambda params: {"qps": left.pop(0)}
+    again = loop.run(len(back))
+    loop.solver.script.propose_next = to(size=50)
+    loop.solver.ask_one()
+    assert [(c.kind, c["size"]) for c in again] == [("rollback", 50), ("replicate", 50), ("replicate", 50)][: len(back)]
+    assert [e.label for e in loop.events(Labelled)] == [label]
+    assert loop.status["guard"]["regressions_last_hour"] == (label is Label.REGRESSION)
+    assert loop.status["regime"] == (label is Label.DRIFT)
+
+
 def test_a_worse_config_is_rolled_back_and_labelled_a_regression() -> None:
     loop = Loop(config(), System(worse_above_50), to(size=60))
     loop.run(3)
@@ -332,15 +564,27 @@ def test_when_last_good_sank_too_it_is_drift_and_a_new_regime() -> None:
     assert loop.status["regime"] == regime + 1
 
 
-def test_last_good_contradicting_its_level_twice_is_drift_without_a_rollback() -> None:
+@pytest.mark.parametrize(("level", "way"), [(60.0, "below"), (160.0, "above")])
+def test_last_good_contradicting_its_level_twice_is_drift_without_a_rollback(level: float, way: str) -> None:
     system = System()
     loop = Loop(config(), system)
     loop.run(8)
-    system.level = 60.0
+    system.level = level
     after = loop.run(4)
     assert [e.label for e in loop.events(Labelled)] == [Label.DRIFT]
     assert "rollback" not in [c.kind for c in after]
-    assert loop.events(Labelled)[0].since == 8
+    drift = loop.events(Labelled)[0]
+    assert drift.since == 8, "the regime begins with the first window that contradicts"
+    assert f"{way} its level in two windows running" in drift.reason
+    assert list(loop.solver.history()["regime"]) == [0] * 8 + [1] * 4
+
+
+def test_one_odd_window_of_last_good_is_no_drift() -> None:
+    loop = Loop(config(), System())
+    loop.run(8)
+    loop.step(values={"qps": 60.0})
+    loop.run(4)
+    assert not loop.events(Labelled)
 
 
 def test_a_failed_window_rolls_back_at_once() -> None:
@@ -352,6 +596,47 @@ def test_a_failed_window_rolls_back_at_once() -> None:
     assert (back.kind, dict(back), back.reason) == ("rollback", HERE, "its window failed")
     loop.solver.ask_one()
     assert [e.label for e in loop.events(Labelled)] == [Label.REGRESSION]
+
+
+def test_a_failure_that_last_good_shares_is_a_false_alarm() -> None:
+    loop = Loop(config(), System(), to(size=60))
+    loop.run(3)
+    loop.step(status="failed")
+    loop.step(status="failed")
+    loop.solver.ask_one()
+    assert [(e.label, e.reason) for e in loop.events(Labelled)] == [(Label.FALSE_ALARM, "last_good fails too")]
+    assert loop.status["guard"]["regressions_last_hour"] == 0
+
+
+def test_a_spike_over_a_limit_goes_back_and_is_a_false_alarm_beside_four_windows_that_kept_it() -> None:
+    rails = {"windows_to_promote": 10}
+    loop = Loop(config(constraints={"p99_ms": {"max": 15}}, guardrails=rails), System(), to(size=60))
+    loop.run(7)
+    loop.step(values={"qps": 100.0, "p99_ms": 40.0})
+    back = loop.step()
+    assert back is not None
+    assert (back.kind, back.reason[:24]) == ("rollback", "p99_ms <= 15 is broken (")
+    loop.solver.ask_one()
+    assert [e.label for e in loop.events(Labelled)] == [Label.FALSE_ALARM]
+
+
+@pytest.mark.parametrize(("measured", "kind"), [(0, "rollback"), (3, "replicate")])
+def test_a_raw_breach_counts_only_while_there_are_fewer_than_three_windows(measured: int, kind: str) -> None:
+    def measure(params: dict[str, Any]) -> dict[str, Any]:
+        if params["size"] > 50:
+            return {"qps": 120.0, "p99_ms": 15.1}
+        return {"qps": 100.0 if measured else None, "p99_ms": next(p99)}
+
+    p99 = iter([9.0, 11.0, 10.0, 9.5, 10.5, 10.0])
+    loop = Loop(config(constraints={"p99_ms": {"max": 15}}), measure, to(size=60))
+    loop.until("explore")
+    assert loop.solver.ask_one().kind == kind
+
+
+def test_a_limit_from_below_is_a_limit() -> None:
+    loop = Loop(config(constraints={"qps": {"min": 80}}), System(worse_above_50), to(size=60))
+    loop.run(3)
+    assert "qps >= 80 is broken" in loop.until("rollback", most=3).reason
 
 
 def test_a_broken_limit_rolls_back_even_where_the_utility_is_better() -> None:
@@ -388,13 +673,45 @@ def test_with_rollback_on_regression_off_a_suspicion_is_reported_and_replicated(
     assert loop.until("rollback", most=2) == HERE, "a failure rolls back still"
 
 
-def test_when_what_runs_is_last_good_there_is_no_rollback() -> None:
-    loop = Loop(config(), System())
+def test_with_rollback_on_regression_off_a_broken_limit_rolls_back() -> None:
+    given = config(guardrails={"rollback_on_regression": False}, constraints={"qps": {"min": 80}})
+    loop = Loop(given, System(worse_above_50), to(size=60))
     loop.run(3)
-    for _ in range(4):
+    assert loop.until("rollback", most=3) == HERE
+
+
+def test_when_what_runs_is_last_good_there_is_no_rollback() -> None:
+    goals: list[Goal] = []
+
+    def propose(study: Any, request: Any) -> Proposal:
+        goals.append(request.goal)
+        return Proposal(study.deployment.deployed, "stay")
+
+    loop = Loop(config(), System(), propose)
+    loop.run(3)
+    for _ in range(5):
         loop.step(status="failed")
     assert "rollback" not in [c.kind for c in loop.candidates]
     assert not loop.events(Suspected)
+    assert goals[-1] is Goal.RECOVER, "its failures count as a broken limit"
+
+
+def test_cautious_steps_begin_small_grow_and_begin_again_after_a_suspicion() -> None:
+    asked: list[tuple[float, int]] = []
+
+    def propose(study: Any, request: Any) -> Proposal:
+        farthest = request.cautious.domains[0].last
+        asked.append((request.fraction, farthest - study.guard.last_good["size"]))
+        return Proposal(study.deployment.deployed | {"size": farthest}, "cautious", fraction=request.fraction)
+
+    loop = Loop(config(), System(lambda p: 0.7 if p["size"] > 60 else 1.0), propose)
+    loop.until("rollback", most=60)
+    fractions = [fraction for fraction, _ in asked]
+    assert fractions[:3] == [0.1, pytest.approx(0.15), pytest.approx(0.225)]
+    assert fractions == sorted(fractions)
+    assert [reach for _, reach in asked] == [max(1, int(10 * f + 1e-9)) for f in fractions], "of 10, on the grid"
+    loop.until("explore")
+    assert asked[len(fractions)][0] == 0.1
 
 
 def test_when_last_good_breaks_a_limit_the_search_recovers() -> None:
@@ -447,6 +764,37 @@ def test_more_regressions_than_allowed_are_safe_mode_at_last_good() -> None:
     assert loop.status["budget"]["spent"] == spent + 1, "holds of safe mode cost"
 
 
+def test_regressions_more_than_an_hour_apart_are_not_added_up() -> None:
+    loop = Loop(config(guardrails={"max_rollbacks_per_hour": 1}), System(worse_above_50), to(size=60), window_s=2000.0)
+    loop.run(40)
+    assert [e.label for e in loop.events(Labelled)].count(Label.REGRESSION) > 3
+    assert not loop.events(SafeModeEntered)
+
+
+def test_thrashing_is_safe_mode_too() -> None:
+    loop = Loop(config(guardrails={"max_rollbacks_per_hour": 0}), System(), to(size=55))
+    loop.run(3)
+    for _ in range(3):
+        assert loop.step().kind != "hold"
+        loop.solver.rollback()
+        loop.step()
+    assert loop.solver.ask_one().kind == "hold"
+    assert loop.events(SafeModeEntered)[0].reason == "thrashing: 3 rollbacks within an hour"
+
+
+def test_in_safe_mode_a_manual_change_is_taken_back() -> None:
+    loop = trouble()
+    loop.solver.seed([{"params": HERE | {"size": 47}, "values": {"qps": 100.0}}])
+    back = loop.solver.ask_one()
+    assert (back.kind, dict(back), back.reason) == ("rollback", HERE, "safe mode")
+
+
+def test_a_failure_keeps_safe_mode_from_ending_early() -> None:
+    loop = trouble()
+    loop.step(status="failed")
+    assert {c.kind for c in loop.run(12)} == {"hold"}
+
+
 def test_safe_mode_ends_by_its_timer() -> None:
     loop = trouble()
     loop.clock.pass_s(3601.0)
@@ -458,6 +806,7 @@ def test_safe_mode_ends_by_calm_windows() -> None:
     loop = trouble()
     begin = len(loop.candidates)
     loop.until("explore", most=12)
+    assert len(loop.candidates) - begin == 10, "ten calm windows, of which one was the first of safe mode"
     assert [c.kind for c in loop.candidates[begin:-1]] == ["hold"] * (len(loop.candidates) - begin - 1)
     assert "10 windows" in loop.events(SafeModeLeft)[0].reason
 

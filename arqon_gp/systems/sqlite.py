@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from arqon_gp.records import Params
-
-ANSWER_TIMEOUT_S = 60.0
 
 
 class SqliteSystem:
@@ -37,8 +36,9 @@ class SqliteSystem:
 
     def close(self) -> None:
         """End the load process; the database stays on disk."""
-        if self._process.stdin and not self._process.stdin.closed:
-            self._process.stdin.close()
+        if self._process.stdin:
+            with suppress(BrokenPipeError):  # it died with a command unread
+                self._process.stdin.close()
         try:
             self._process.wait(timeout=5.0)
         except subprocess.TimeoutExpired:
@@ -57,6 +57,6 @@ class SqliteSystem:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise RuntimeError(f"the load process ended with status {self._process.poll()}; see its messages above")
+            raise RuntimeError(f"the load process ended with status {self._process.wait()}; see its messages above")
         found: dict[str, Any] = json.loads(answer)
         return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import sqlite3
 import sys
 import threading
@@ -216,4 +217,5 @@ def main(path: str, clients: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the loop, which closes our stdin
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -229,7 +229,7 @@ def test_a_failed_write_leaves_the_study_as_it_was(reopen: Any, monkeypatch: pyt
 
 @pytest.mark.parametrize("url", ["postgresql://host/db", "mysql://x", "sqlite://", "journal.db"])
 def test_an_unknown_journal_is_refused_with_what_there_is(url: str) -> None:
-    with pytest.raises(JournalError, match="sqlite:///path/to/file.db"):
+    with pytest.raises(JournalError, match=r"sqlite:///path/to/file.db"):
         open_journal(url)
 
 

@@ -1,0 +1,119 @@
+"""Robust evidence from windows, against brute force; utility and dominance by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from arqon_gp.config import parse
+from arqon_gp.evidence import OUTLIER_SPREAD, PRIOR_DOF, Evidence, Noise, interval, p_below, p_beyond, window_noise
+from arqon_gp.objectives import nondominated
+
+NOISE = Noise(1.0, 1e6, 0.02)  # the variance is known
+
+
+def brute(e: Evidence, n: int = 400_000) -> tuple[np.ndarray, np.ndarray]:
+    """Draws from the prior with their importance weights, from the formulas of the model."""
+    t = e.centre + e.scale * stats.t(PRIOR_DOF).rvs(n, random_state=np.random.default_rng(0))
+    log_w = np.zeros(n)
+    for y, known in zip(e.windows, e.known, strict=True):
+        std = np.sqrt(1.0 + known)
+        inlier, outlier = stats.norm.pdf(y, t, std), stats.norm.pdf(y, t, OUTLIER_SPREAD * std)
+        log_w += np.log(0.98 * inlier + 0.02 * outlier)
+    w = np.exp(log_w - log_w.max())
+    return t, w / w.sum()
+
+
+def evidence(*windows: float, known: float = 0.0, centre: float = 0.0, scale: float = 3.0) -> Evidence:
+    return Evidence(np.array(windows), np.full(len(windows), known), centre, scale)
+
+
+CASES = [evidence(), evidence(1.0), evidence(1.0, 2.0, 9.0), evidence(-1.0, -1.5, known=0.5), evidence(4.0, scale=0.3)]
+
+
+@pytest.mark.parametrize("e", CASES)
+def test_the_posterior_of_a_level_is_that_of_brute_force(e: Evidence) -> None:
+    t, w = brute(e)
+    mean, low, high = interval(e, NOISE)
+    if len(e.windows):  # the prior alone has no finite third moment: its sample mean says little
+        assert mean == pytest.approx(float((t * w).sum()), abs=0.03)
+    assert w[t < low].sum() == pytest.approx(0.025, abs=0.006)
+    assert w[t > high].sum() == pytest.approx(0.025, abs=0.006)
+    for bound in (-1.0, 0.5, 2.0):
+        assert p_beyond(e, bound, NOISE) == pytest.approx(float(w[t > bound].sum()), abs=0.01)
+
+
+def test_the_probability_of_being_worse_is_that_of_brute_force() -> None:
+    a, b = evidence(0.0, 0.5), evidence(1.0, 2.0, 1.2)
+    (ta, wa), (tb, wb) = brute(a), brute(b)
+    random = np.random.default_rng(1)
+    draws = random.choice(ta, 200_000, p=wa), random.choice(tb, 200_000, p=wb)
+    assert p_below(a, b, 0.3, NOISE) == pytest.approx(float((draws[0] < draws[1] - 0.3).mean()), abs=0.01)
+    assert p_below(a, b, 0.0, NOISE) + p_below(b, a, 0.0, NOISE) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_an_uncertain_window_variance_makes_less_sure() -> None:
+    a, b = evidence(0.0), evidence(3.0, 3.0)
+    assert p_below(a, b, 0.0, Noise(1.0, 3.0)) < p_below(a, b, 0.0, NOISE)
+
+
+def test_one_outlier_does_not_convict_and_a_second_window_does() -> None:
+    good = evidence(*[10.0 + 0.1 * i for i in range(10)], centre=10.0, scale=4.0)
+    noise = Noise(1.0, 20.0)
+    one = p_below(evidence(4.0, centre=10.0, scale=4.0), good, 0.1, noise)
+    two = p_below(evidence(4.0, 4.3, centre=10.0, scale=4.0), good, 0.1, noise)
+    assert one < 0.995
+    assert two > one
+    assert two > 0.99
+
+
+def test_noise_is_learned_from_windows_of_one_config_and_outliers_do_not_blow_it_up() -> None:
+    random = np.random.default_rng(0)
+    group = np.repeat(np.arange(20), 10)
+    value = 5.0 * group + 2.0 * random.normal(size=200)
+    clean = window_noise(value, group)
+    assert clean is not None
+    assert clean.std == pytest.approx(2.0, rel=0.1)
+    value[::25] += 40.0
+    dirty = window_noise(value, group)
+    assert dirty is not None
+    assert dirty.std == pytest.approx(2.0, rel=0.2)
+    assert dirty.outliers == pytest.approx(0.04, abs=0.015)
+    assert window_noise(value[::10], group[::10]) is None, "no config was measured twice"
+
+
+def test_given_variance_is_taken_off_the_learned_one() -> None:
+    random = np.random.default_rng(0)
+    group = np.repeat(np.arange(40), 10)
+    found = window_noise(2.0 * random.normal(size=400), group, known=2.0)
+    assert found is not None
+    assert found.variance == pytest.approx(2.0, rel=0.25)
+
+
+def test_weights_in_raw_units_give_the_seeds_score() -> None:
+    objectives = {
+        "qps": {"direction": "max", "weight": 10},
+        "p99_ms": {"direction": "min", "weight": 1},
+        "error_rate": {"direction": "min", "weight": 1000},
+    }
+    goals = parse({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": objectives}).goals
+    row = np.array([620.0, 35.0, 0.002])
+    assert float(goals.utility({}, {})(row)) == pytest.approx(620 * 10 - 35 - 0.002 * 1000)
+    assert np.isnan(goals.utility({}, {})(np.array([620.0, np.nan, 0.0])))
+
+
+def test_the_default_utility_is_the_augmented_chebyshev_value() -> None:
+    goals = parse({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max", "cost": "min"}}).goals
+    utility = goals.utility({"qps": 100.0, "cost": 10.0}, {"qps": 100.0, "cost": 10.0})
+    better, worse = (120.0 - 100.0) / 100.0, -(12.0 - 10.0) / 10.0
+    assert float(utility(np.array([120.0, 12.0]))) == pytest.approx(min(better, worse) + 0.05 * (better + worse))
+
+
+def test_dominance_by_brute_force() -> None:
+    Y = np.random.default_rng(0).integers(0, 5, size=(40, 3)).astype(float)
+
+    def dominated(y: np.ndarray) -> bool:
+        return any((z >= y).all() and (z > y).any() for z in Y)
+
+    assert nondominated(Y).tolist() == [not dominated(y) for y in Y]

@@ -1,0 +1,102 @@
+"""Native values and the unit cube, there and back; points by index that are the same in any process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arqon_gp import ArqonProbe, ConfigError, RequestError
+from arqon_gp.config import parse
+from arqon_gp.design import sobol, spread
+
+BOUNDS: dict[str, Any] = {
+    "x": {"min": -2.0, "max": 6.0},
+    "log": {"min": 0.1, "max": 1000.0, "scale": "log"},
+    "steps": {"min": 0.1, "max": 1.0, "step": 0.1},
+    "n": {"type": "int", "min": 3, "max": 40},
+    "policy": {"type": "categorical", "choices": ["a", 2, True]},
+    "on": {"type": "bool"},
+}
+CONFIG = {"seed": 1, "bounds": BOUNDS}
+SPACE = parse(CONFIG).space
+UNIT = st.lists(st.floats(0.0, 0.999999), min_size=len(BOUNDS), max_size=len(BOUNDS)).map(np.array)
+
+
+@given(UNIT)
+def test_a_config_comes_back_from_the_unit_cube(u: np.ndarray) -> None:
+    params = spread(SPACE, SPACE.whole, u)
+    x = SPACE.encode(params)
+    assert ((x >= 0) & (x <= 1)).all()
+    assert SPACE.same(SPACE.decode(x, SPACE.whole), params)
+    assert SPACE.check(params) == params
+
+
+def test_encodings_by_hand() -> None:
+    params = {"x": 0.0, "log": 10.0, "steps": 0.4, "n": 3, "policy": 2, "on": True}
+    assert SPACE.encode(params) == pytest.approx([0.25, 0.5, 1 / 3, 0.0, 0.5, 1.0])
+    assert spread(SPACE, SPACE.whole, np.zeros(6)) == {
+        "x": -2.0, "log": pytest.approx(0.1), "steps": 0.1, "n": 3, "policy": "a", "on": False,
+    }  # fmt: skip
+
+
+def test_native_types_are_kept() -> None:
+    params = SPACE.check({"x": 1, "log": np.float32(1.0), "steps": 0.3, "n": 7.0, "policy": True, "on": False})
+    assert [type(v) for v in params.values()] == [float, float, float, int, bool, bool]
+
+
+def test_a_decoded_grid_value_is_the_one_people_write() -> None:
+    u = np.array([0.5, 0.5, 0.25, 0.5, 0.5, 0.5])
+    assert spread(SPACE, SPACE.whole, u)["steps"] == 0.3, "not 0.30000000000000004"
+
+
+PROGRAM = """
+import json, sys
+from arqon_gp import ArqonProbe
+print(json.dumps(ArqonProbe(json.loads(sys.argv[1]), seed=9).sample_range(1000, 3)))
+"""
+
+
+def test_a_probe_gives_the_same_points_by_index_in_any_process() -> None:
+    probe = ArqonProbe(json.dumps(CONFIG), seed=9)
+    points = probe.sample_range(1000, 3)
+    assert points == [probe.sample_at(1000 + i) for i in range(3)]
+    env = os.environ | {"PYTHONHASHSEED": "77"}
+    command = [sys.executable, "-c", PROGRAM, json.dumps(CONFIG)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == points
+
+
+def test_probe_points_fill_the_space_evenly() -> None:
+    points = ArqonProbe(CONFIG, seed=3).sample_range(0, 400)
+    x = np.array([p["x"] for p in points])
+    counts, _ = np.histogram(x, bins=8, range=(-2, 6))
+    assert counts.min() >= 45, "50 each, and no clumps"
+    assert {p["policy"] for p in points} == {"a", 2, True}
+    assert all(SPACE.contains(p, SPACE.whole) for p in points)
+
+
+def test_a_probe_refuses_what_it_cannot_answer() -> None:
+    with pytest.raises(RequestError, match="index: expected >= 0, found -1"):
+        ArqonProbe(CONFIG).sample_at(-1)
+    with pytest.raises(RequestError, match="count: expected >= 0"):
+        ArqonProbe(CONFIG).sample_range(0, -2)
+    with pytest.raises(TypeError, match="expected an int"):
+        ArqonProbe(CONFIG).sample_at(1.5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError):
+        ArqonProbe("{}")
+
+
+def test_sobol_points_depend_on_seed_and_stream_alone_and_fill_the_cube() -> None:
+    a = sobol(3, 64, rng_seed=5)
+    np.testing.assert_array_equal(sobol(3, 16, rng_seed=5), a[:16])
+    assert not np.array_equal(sobol(3, 64, rng_seed=6), a)
+    assert not np.array_equal(sobol(3, 64, rng_seed=5, stream=1), a)
+    assert (np.histogramdd(a, bins=2, range=[(0, 1)] * 3)[0] == 8).all(), "a (t, m, s)-net"

@@ -1,0 +1,234 @@
+"""The surrogate: noise-aware, the same as BoTorch's, honest on degenerate data; stays are pooled rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from arqon_gp.config import parse
+from arqon_gp.device import deterministic
+from arqon_gp.errors import FitError
+from arqon_gp.history import Dataset, History, levels, training_set
+from arqon_gp.records import Label, Labelled, Observation, Role, Told
+from arqon_gp.surrogate import FEASIBLE, NOISE_RANGE, Settings, Surrogate, fit
+from arqon_kernels import matern52
+
+CPU = torch.device("cpu")
+MIXED = {
+    "seed": 1,
+    "bounds": {
+        "x": {"min": 0, "max": 1},
+        "n": {"type": "int", "min": 1, "max": 64, "scale": "log"},
+        "policy": {"type": "categorical", "choices": ["a", "b", "c"]},
+    },
+    "objectives": {"qps": "max", "p99_ms": "min"},
+}
+PLAIN = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}}
+
+
+def told(history: History, *rows: tuple[dict[str, Any], dict[str, float | None]], **more: Any) -> History:
+    observations = tuple(Observation(params, values, Role.WINDOW, **more) for params, values in rows)
+    return history.apply(Told(observations, 0.0))
+
+
+def mixed_history(n: int = 14) -> History:
+    """Random configs, each measured one to four times."""
+    random, history = np.random.default_rng(0), History()
+    for _ in range(n):
+        params = {"x": random.random(), "n": int(random.integers(1, 65)), "policy": str(random.choice(list("abc")))}
+        merit = math.sin(4 * params["x"]) + 0.2 * math.log(params["n"]) + (params["policy"] == "b")
+        for _ in range(random.integers(1, 5)):
+            values = {"qps": 100 + 10 * merit + random.normal(), "p99_ms": math.exp(2 - merit + 0.1 * random.normal())}
+            history = told(history, (params, values))
+    return history
+
+
+def fitted(config: dict[str, Any], history: History, **more: Any) -> tuple[Surrogate, Dataset]:
+    checked = parse(config)
+    data = training_set(history, checked.space, checked.goals)
+    settings = Settings(checked.space, checked.goals.modelled, checked.exact)
+    with deterministic(0):
+        return fit(data, settings, CPU, more.get("warm", {})), data
+
+
+def gp_sample(n: int, noise_std: float, seed: int, lengthscale: float = 0.4) -> History:
+    """A GP sample of unit variance with noise at random points."""
+    random = np.random.default_rng(seed)
+    X = random.random((n, 2))
+    K = matern52(X, X, np.full(2, lengthscale)) + 1e-10 * np.eye(n)
+    y = np.linalg.cholesky(K) @ random.normal(size=n) + noise_std * random.normal(size=n)
+    history = History()
+    for x, value in zip(X, y, strict=True):
+        history = told(history, ({"x": x[0], "y": x[1]}, {"value": value}))
+    return history
+
+
+def test_the_numpy_posterior_is_that_of_the_botorch_model() -> None:
+    surrogate, data = fitted(MIXED, mixed_history())
+    space = parse(MIXED).space
+    X = np.array([space.encode({"x": 0.1 * i, "n": 3 * i + 1, "policy": "abc"[i % 3]}) for i in range(9)])
+    posterior = surrogate.botorch_model().posterior(torch.as_tensor(X))
+    mean, variance = posterior.mean.detach().numpy(), posterior.variance.detach().numpy()
+    assert (data.count > 1).any(), "there are pooled rows"
+    for j, gp in enumerate(surrogate.outcomes):
+        ours, spread = gp.predict(X)
+        np.testing.assert_allclose((ours - gp.rows.shift) / gp.rows.scale, mean[:, j], rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(spread / gp.rows.scale**2, variance[:, j], rtol=1e-5, atol=1e-8)
+        joint_mean, covariance = gp.joint(X)
+        np.testing.assert_allclose(joint_mean, ours, rtol=1e-9)
+        np.testing.assert_allclose(np.diag(covariance), spread, rtol=1e-6, atol=1e-12)
+
+
+def test_pooled_rows_predict_what_single_windows_would() -> None:
+    history = told(History(), *[({"x": 0.2, "y": 0.5}, {"value": v}) for v in (1.0, 1.4, 0.9)])
+    history = told(history, ({"x": 0.7, "y": 0.1}, {"value": 3.0}))
+    surrogate, _ = fitted(PLAIN, history)
+    gp, h = surrogate["value"], surrogate["value"].hyperparameters
+    X = np.array([[0.2, 0.5]] * 3 + [[0.7, 0.1]])
+    y = (np.array([1.0, 1.4, 0.9, 3.0]) - gp.rows.shift) / gp.rows.scale
+    at = np.array([[0.4, 0.4]])
+    scale = np.array(h["lengthscale"])
+    K = matern52(X, X, scale) + h["noise"][0] * np.eye(4)
+    k = matern52(at, X, scale)
+    mean = h["mean"][0] + k @ np.linalg.solve(K, y - h["mean"][0])
+    variance = 1.0 - k @ np.linalg.solve(K, k.T)
+    ours, spread = gp.predict(at)
+    assert (ours[0] - gp.rows.shift) / gp.rows.scale == pytest.approx(mean[0], rel=1e-9)
+    assert spread[0] / gp.rows.scale**2 == pytest.approx(variance[0, 0], rel=1e-9)
+
+
+def test_the_pooled_likelihood_is_that_of_the_single_windows_up_to_a_constant() -> None:
+    X, y = np.array([[0.2], [0.2], [0.2], [0.7]]), np.array([1.0, 1.4, 0.9, -0.5])
+    means, count = np.array([y[:3].mean(), y[3]]), np.array([3.0, 1.0])
+    ss, dof = float(((y[:3] - y[:3].mean()) ** 2).sum()), 2.0
+
+    def single(noise: float) -> float:
+        return float(multivariate_normal.logpdf(y, cov=matern52(X, X, np.array([0.5])) + noise * np.eye(4)))
+
+    def pooled(noise: float) -> float:
+        K = matern52(X[[0, 3]], X[[0, 3]], np.array([0.5])) + np.diag(noise / count)
+        scatter = -0.5 * dof * math.log(noise) - 0.5 * ss / noise
+        return float(multivariate_normal.logpdf(means, cov=K)) + scatter
+
+    assert single(0.3) - single(0.05) == pytest.approx(pooled(0.3) - pooled(0.05), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_noise_of_20_percent_of_the_range_no_lengthscale_ends_at_its_bound(seed: int) -> None:
+    surrogate, _ = fitted(PLAIN, gp_sample(28, noise_std=0.8, seed=seed))
+    h = surrogate["value"].hyperparameters
+    assert min(h["lengthscale"]) > 0.03, "the lower bound is .025"
+    assert h["noise"][0] > 10 * NOISE_RANGE[0], "noise is not explained away as signal"
+
+
+def test_learned_noise_is_that_of_the_windows_and_a_stay_is_one_row() -> None:
+    random, history = np.random.default_rng(3), History()
+    for x in np.linspace(0, 1, 8):
+        for _ in range(12):
+            history = told(history, ({"x": float(x), "y": 0.5}, {"value": math.sin(5 * x) + 0.3 * random.normal()}))
+    surrogate, data = fitted(PLAIN, history)
+    assert len(data.X) == 8
+    assert len(history) == 96
+    assert math.sqrt(surrogate["value"].noise) == pytest.approx(0.3, rel=0.15)
+
+
+def test_waiting_adds_no_row_but_going_back_does() -> None:
+    config = parse(PLAIN)
+    here, there = {"x": 0.1, "y": 0.1}, {"x": 0.2, "y": 0.1}
+    history = told(History(), *[(p, {"value": 1.0}) for p in (here, here, there, here, here, here)])
+    data = training_set(history, config.space, config.goals)
+    assert data.count[:, 0].tolist() == [2, 1, 3]
+
+
+def test_the_better_of_a_cold_and_a_warm_fit_is_kept() -> None:
+    history = gp_sample(15, 0.3, seed=1)
+    cold, _ = fitted(PLAIN, history)
+    bad = {"value": {"lengthscale": [30.0, 30.0], "category": [], "noise": [5.0], "mean": [0.0]}}
+    warm, _ = fitted(PLAIN, history, warm=bad)
+    np.testing.assert_allclose(
+        warm["value"].hyperparameters["lengthscale"], cold["value"].hyperparameters["lengthscale"], rtol=0.05
+    )
+
+
+def test_given_standard_errors_are_a_floor() -> None:
+    rows = [({"x": 0.1 * i, "y": 0.5}, {"value": math.sin(i)}) for i in range(8)]
+    plain, _ = fitted(PLAIN, told(History(), *rows))
+    floored, data = fitted(PLAIN, told(History(), *rows, sem={"value": 0.5}))
+    assert data.floor[:, 0] == pytest.approx(0.25)
+    at = np.array([[0.3, 0.5]])
+    assert floored["value"].predict(at)[1][0] > plain["value"].predict(at)[1][0]
+
+
+def test_exact_outcomes_have_no_noise() -> None:
+    config = PLAIN | {"noise": {"value": "exact"}}
+    rows = [({"x": 0.1 * i, "y": 0.5}, {"value": float(i % 3)}) for i in range(8)]
+    surrogate, _ = fitted(config, told(History(), *rows))
+    mean, _ = surrogate["value"].predict(np.array([[0.1 * i, 0.5] for i in range(8)]))
+    np.testing.assert_allclose(mean, [i % 3 for i in range(8)], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1.0], [1.0, 1.0, 1.0], [5.0] * 6, [1e9, 1e9 + 1e-3], [1e-12, 2e-12, 3e-12], [1.0, None, 2.0], [0.0, 0.0]],
+)
+@pytest.mark.parametrize("apart", [0.1, 1e-9, 0.0])
+def test_degenerate_data_is_fitted_and_predicts_finite_numbers(values: list[float | None], apart: float) -> None:
+    rows = [({"x": 0.3 + apart * i, "y": 0.5}, {"value": v}) for i, v in enumerate(values)]
+    surrogate, _ = fitted(PLAIN, told(History(), *rows))
+    mean, variance = surrogate["value"].predict(np.array([[0.3, 0.5], [0.9, 0.9]]))
+    assert np.isfinite(mean).all()
+    assert (variance > 0).all()
+
+
+def test_without_a_single_value_there_is_no_surrogate() -> None:
+    with pytest.raises(FitError, match="no window has the outcome 'value' yet"):
+        fitted(PLAIN, told(History(), ({"x": 0.5, "y": 0.5}, {"value": None})))
+
+
+def test_failures_are_an_outcome_of_their_own_never_imputed() -> None:
+    history = told(History(), *[({"x": x, "y": 0.5}, {"value": x}) for x in (0.1, 0.2, 0.3, 0.4)])
+    assert FEASIBLE not in fitted(PLAIN, history)[0]
+    history = told(history, *[({"x": x, "y": 0.5}, {}) for x in (0.8, 0.9)], failed=True)
+    surrogate, data = fitted(PLAIN, history)
+    assert np.isnan(data.Y[-2:]).all()
+    mean, _ = surrogate[FEASIBLE].predict(np.array([[0.2, 0.5], [0.9, 0.5]]))
+    assert mean[0] > 0.7 > 0.5 > mean[1]
+
+
+def test_log_outcomes_are_modelled_in_log_space_and_nonpositive_ones_are_missing() -> None:
+    config = PLAIN | {"objectives": {"p99_ms": "min"}}
+    checked = parse(config)
+    history = told(History(), *[({"x": 0.1 * i, "y": 0.5}, {"p99_ms": v}) for i, v in enumerate([1.0, math.e, 0.0])])
+    data = training_set(history, checked.space, checked.goals)
+    np.testing.assert_allclose(data.Y[:, 0], [0.0, 1.0, np.nan])
+
+
+def test_a_regime_is_an_additive_level_found_from_what_was_measured_in_both() -> None:
+    config, random = parse(PLAIN), np.random.default_rng(0)
+    configs = [{"x": 0.1 * i, "y": 0.5} for i in range(5)]
+    history = History()
+    for p in configs * 3:
+        history = told(history, (p, {"value": p["x"] + 0.01 * random.normal()}))
+    history = history.apply(Labelled(Label.DRIFT, "sank", 0.0, since=len(history)))
+    for p in configs[:3] * 2:
+        history = told(history, (p, {"value": p["x"] + 5.0 + 0.01 * random.normal()}))
+    found = levels(history, config.goals)
+    assert found.shift[:, 0] == pytest.approx([5.0, 0.0], abs=0.02)
+    data = training_set(history, config.space, config.goals)
+    np.testing.assert_allclose(data.Y[:, 0], data.X[:, 0] + 5.0, atol=0.05)
+
+
+def test_without_forgets_every_row_of_a_config() -> None:
+    config = parse(PLAIN)
+    here, there = {"x": 0.1, "y": 0.1}, {"x": 0.2, "y": 0.1}
+    history = told(History(), *[(p, {"value": 1.0}) for p in (here, there, here)])
+    data = training_set(history, config.space, config.goals).without(here)
+    assert data.params == (there,)
+    assert all(len(getattr(data, name)) == 1 for name in ("X", "Y", "count", "floor", "failed", "tried"))
+    assert replace(data).within_dof.tolist() == [0.0]
