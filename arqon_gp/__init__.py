@@ -3,7 +3,7 @@
 `ArqonSolver(config)`, then `ask_one()` for the config to run and `seed(results)` with what was measured.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from arqon_gp.config import Config, config_schema
 from arqon_gp.design import ArqonProbe
@@ -23,7 +23,10 @@ from arqon_gp.errors import (
 from arqon_gp.records import Candidate, Kind, Prediction, Recommendation
 from arqon_gp.solver import ArqonSolver
 
-__version__ = version("arqon-gp")
+try:
+    __version__ = version("arqon-gp")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+source"
 
 __all__ = [
     "ArqonError",

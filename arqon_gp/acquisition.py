@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from botorch.acquisition import AcquisitionFunction, GenericMCObjective, qLogNoisyExpectedImprovement
-from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+from botorch.acquisition.multi_objective import logei
 from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
 from botorch.optim.optimize_mixed import optimize_acqf_mixed_alternating
 from botorch.sampling import SobolQMCNormalSampler
@@ -119,7 +119,9 @@ def build(
     if signs is None or reference is None:
         return qLogNoisyExpectedImprovement(objective=GenericMCObjective(lambda Z, X=None: shape.score(Z)), **common)
     weights = torch.tensor(signs, dtype=DTYPE, device=device) * shape.shift.new_tensor(shape.utility.weights)
-    return qLogNoisyExpectedHypervolumeImprovement(
+    # BoTorch would compile C++ in the middle of this ask: a minute (2026-11-24), and other last bits than without
+    logei._load_attempted = True
+    return logei.qLogNoisyExpectedHypervolumeImprovement(
         ref_point=torch.tensor(reference, dtype=DTYPE, device=device) * weights,
         objective=GenericMCMultiOutputObjective(lambda Z, X=None: shape.raw(Z) * weights),
         **common,

@@ -31,6 +31,7 @@ from arqon_gp.space import Floats
 from arqon_gp.systems.sqlite import SqliteSystem
 
 SETTLE_S = 0.25  # discarded after a change: connections are opened, caches are cold
+WARM_UP_S = 3.0  # discarded at the start: a database that was just written is still being flushed
 SHOWN_DECISIONS = 9
 START: Params = {"pool_size": 4, "cache_mb": 2.0, "wal_autocheckpoint": 20}
 
@@ -98,6 +99,7 @@ def _tune(
 ) -> int:
     running = dict(solver.status()["deployed"])
     system.apply(running)
+    system.observe(WARM_UP_S)
     view = (
         _Lines(console, solver, study) if settings.plain or not console.is_terminal else _View(console, solver, study)
     )

@@ -277,17 +277,25 @@ class ArqonSolver:
         return yard
 
     def _commit(self, events: Sequence[Event]) -> None:
-        """Append first, believe afterwards."""
         study = self._study
         for event in events:
             study = study.apply(event)
-        self._journal.append(study.config.name, self._study.length, events)
-        self._study = study
+        self._write(study, events)
+
+    def _write(self, study: Study, events: Sequence[Event]) -> None:
+        """Append first, believe afterwards; Ctrl-C between the two must not part them."""
+        name, length = study.config.name, self._study.length
+        try:
+            if events:
+                self._journal.append(name, length, events)
+            self._study = study
+        except KeyboardInterrupt:
+            if any(True for _ in self._journal.read(name, length)):
+                self._study = study
+            raise
 
     def _accept(self, decision: Decision, began: float) -> None:
-        if decision.events:
-            self._journal.append(decision.study.config.name, self._study.length, decision.events)
-        self._study = decision.study
+        self._write(decision.study, decision.events)
         self._yard = (decision.study, decision.yard)
         self._observe(lambda: self._show(decision, time.perf_counter() - began))
 

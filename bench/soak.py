@@ -81,7 +81,7 @@ def main() -> int:
                     rss[step] = round(process.memory_info().rss / 2**20, 1)
                     print(step, rss[step], f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
             status = solver.status()
-    first, last = given.steps // 5 // EVERY * EVERY, max(rss)
+    first, last = max(EVERY, given.steps // 5 // EVERY * EVERY), max(rss)
     growth = rss[last] / rss[first]
     figures = {
         "growth": round(growth, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,14 +17,15 @@ from tests.test_guard import HERE, System, better_above_50, config
 BEST = HERE | {"size": 80}
 
 
-def confirmed_far_away(budget: int = 40) -> Loop:
-    """last_good at 50 once more, after a walk that confirmed 60, 70 and 80, the target; `budget` windows in all."""
+def confirmed_far_away(budget: int = 40, max_delta: Sequence[float] = (10, 1.0)) -> Loop:
+    """A study that walks from 50 over 60 and 70 to 80, the target, each confirmed; `budget` windows in all."""
 
     def propose(study: Any, request: Any) -> Proposal:
         here = study.deployment.deployed
         return Proposal(here | {"size": min(here["size"] + 10, 80)}, "up")
 
-    loop = Loop(config(budget=budget), System(lambda p: 1.0 + 0.01 * p["size"]), propose)
+    given = config(budget=budget, guardrails={"max_delta": list(max_delta)})
+    loop = Loop(given, System(lambda p: 1.0 + 0.01 * p["size"]), propose)
     loop.solver.script.best_is, loop.solver.script.gain_is = BEST, 1e9
     return loop
 
@@ -38,22 +40,10 @@ def test_none_means_finished_and_the_recommended_config_runs() -> None:
     assert status["budget"]["left"] == 0
 
 
-def test_settling_begins_while_the_budget_pays_the_steps_to_the_target_and_ends_there() -> None:
-    loop = confirmed_far_away(budget=16)
-    for _ in range(12):
-        loop.step()
-    loop.solver.script.propose_next = to(size=75)
-    loop.run(100)
-    kinds = [c.kind for c in loop.candidates]
-    assert loop.status["deployed"] == loop.status["target"]
-    assert kinds[-1] in (Kind.SETTLE, Kind.REPLICATE, Kind.ROLLBACK)
-    assert len(loop.events(Settling)) == 1
-
-
-def walk_back(gain: float, share: Any = lambda p: 1.0) -> Loop:
-    """All of one level; the model likes 80 best, which was confirmed, then the operator went back to 50 by hand."""
+def walk_back(gain: float, share: Any = lambda p: 1.0, budget: int = 34) -> Loop:
+    """80 was confirmed and the model likes it best; then the operator went back to 50 by hand."""
     system = System(lambda p: 1.0 + 0.01 * p["size"])
-    loop = confirmed_far_away(budget=34)
+    loop = confirmed_far_away(budget=budget)
     loop.measure = system
     for _ in range(12):
         loop.step()
@@ -69,8 +59,9 @@ def test_the_walk_to_the_target_goes_by_legal_steps_of_windows_to_promote_window
     loop = walk_back(gain=1e9)
     loop.run(100)
     walked = [c for c in loop.candidates if c.kind == "settle"]
-    sizes = list(dict.fromkeys(c["size"] for c in walked))
-    assert sizes == [60, 70, 80]
+    assert [c["size"] for c in walked] == [60, 70, 80]
+    assert [c["size"] for c in loop.candidates[-6:]] == [60, 60, 70, 70, 80, 80], "windows_to_promote a step"
+    assert loop.status["budget"]["spent"] == 34, "reserved inside the budget"
     assert loop.status["deployed"]["size"] == 80
     assert loop.solver.recommend().params["size"] == 80
     for a, b in zip(loop.candidates, loop.candidates[1:], strict=False):
@@ -88,18 +79,57 @@ def test_a_target_that_is_not_better_by_min_effect_is_not_walked_to() -> None:
 def test_a_regression_on_the_way_ends_at_last_good() -> None:
     loop = walk_back(gain=1e9, share=lambda p: 0.5 if p["size"] > 65 else 1.0)
     loop.run(100)
-    assert loop.status["deployed"]["size"] == 60
-    assert loop.solver.recommend().params["size"] == 60
-    assert loop.events(Labelled)
+    assert [(c.kind, c["size"]) for c in loop.candidates[-6:]] == [
+        ("replicate", 60), ("settle", 70), ("rollback", 60), ("replicate", 60), ("replicate", 60), ("replicate", 60)
+    ]  # fmt: skip
+    assert [e.target["size"] for e in loop.events(Settling)] == [80, 60]
+    assert loop.solver.recommend().params == loop.status["deployed"] == HERE | {"size": 60}
+    assert loop.events(Labelled)[-1].label == "regression"
+
+
+@pytest.mark.parametrize(("max_delta", "by_hand"), [([10, 1.0], HERE), ([10, 0], HERE | {"wait": 7.0})])
+def test_a_target_that_cannot_be_reached_is_not_walked_to(max_delta: list[float], by_hand: dict[str, Any]) -> None:
+    """80 was confirmed; three windows before the end the operator goes three steps away, or moves a frozen knob."""
+    loop = confirmed_far_away(budget=15, max_delta=max_delta)
+    loop.run(12)
+    loop.solver.seed([{"params": by_hand, "values": {"qps": 150.0}}])
+    loop.solver.script.propose_next = lambda study, request: Proposal(study.deployment.deployed, "stay")
+    loop.run(20)
+    assert "settle" not in [c.kind for c in loop.candidates]
+    assert loop.solver.recommend().params == loop.status["deployed"] == by_hand
+    assert loop.status["budget"]["spent"] == 15
+
+
+def test_what_an_unpaid_window_would_need_ends_the_study_when_costs_are_the_budget() -> None:
+    loop = Loop(config(budget=None, budget_cost=3000.0), System(), to(size=55))
+    while loop.step(values={"qps": 100.0}, cost=300.0):
+        pass
+    assert loop.status["budget"]["spent_cost"] == 3000.0
+    assert loop.status["phase"] == "finished"
+    assert loop.status["deployed"] == loop.solver.recommend().params
+
+
+def test_without_guardrails_the_study_settles_in_one_step() -> None:
+    given = config(budget=8)
+    del given["guardrails"]
+    loop = Loop(given, System(), to(size=90))
+    loop.solver.script.best_is = HERE | {"size": 10}
+    loop.run(20)
+    last = loop.candidates[-1]
+    assert (len(loop.candidates), last.kind, last["size"]) == (8, "settle", 10)
+    assert loop.solver.ask_one() is None
+    assert loop.solver.recommend().params == loop.status["deployed"] == HERE | {"size": 10}
 
 
 def test_unused_reserve_is_spent_on_replicates_of_the_target() -> None:
-    loop = Loop(config(budget=12), System(), to(size=55))
+    loop = walk_back(gain=1e9, budget=35)
+    loop.solver.script.propose_next = lambda study, request: Proposal(study.deployment.deployed, "stay")
     loop.run(100)
+    assert loop.events(Settling)[0].target == BEST
     last = loop.candidates[-1]
-    assert loop.status["budget"]["spent"] == 12
-    assert last.kind in (Kind.REPLICATE, Kind.ROLLBACK)
-    assert dict(last) == loop.status["target"]
+    assert loop.status["budget"]["spent"] == 35
+    assert (last.kind, dict(last)) == (Kind.REPLICATE, loop.status["target"])
+    assert loop.solver.recommend().windows == sum(dict(c) == BEST for c in loop.candidates)
 
 
 def test_a_result_after_the_end_lets_the_recommendation_move() -> None:
@@ -134,6 +164,8 @@ def test_an_endless_study_watches_when_nothing_is_left_to_gain_and_wakes_on_drif
         if loop.status["phase"] == "watching":
             break
     loop.run(25)
+    settled = next(i for i, c in enumerate(loop.candidates) if c.reason == "watching")
+    assert [c.kind for c in loop.candidates[:settled]].count("explore") == 5, "asks that promised nothing"
     assert {(c.kind, c.reason) for c in loop.candidates[-5:]} == {("replicate", "watching")}
     loop.solver.script.propose_next = to(size=53)
     system.level = 50.0
@@ -160,6 +192,6 @@ def test_a_promoted_config_is_what_is_recommended() -> None:
 def test_a_budget_however_small_is_kept(budget: int) -> None:
     loop = Loop(config(budget=budget), System(), to(size=55))
     loop.run(50)
-    assert loop.status["budget"]["spent"] <= budget + 1
+    assert loop.status["budget"]["spent"] == len(loop.solver.history()) == budget
     assert loop.status["phase"] == "finished"
     assert loop.status["deployed"] == loop.status["target"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from arqon_gp import ArqonSolver
+from arqon_gp import ArqonSolver, Prediction
+from arqon_gp.advice import Proposal
+from arqon_gp.journal import MemoryJournal
 from tests.conftest import FakeClock, Make
+from tests.scripted import Loop, Propose, Script, ScriptedSolver, to
+from tests.test_guard import System, worse_above_50
+from tests.test_guard import config as guard_config
 
 CONFIG: dict[str, Any] = {
     "seed": 1,
@@ -64,6 +70,76 @@ def test_every_family_is_there_at_zero_from_the_start(make: Make, registry: Coll
     } <= names  # fmt: skip
     counted = {name: value for (name, _), value in seen.items() if not name.endswith("_created")}
     assert set(counted.values()) == {0.0}
+
+
+def test_the_evaluation_histogram_reaches_hours(make: Make, registry: CollectorRegistry, clock: FakeClock) -> None:
+    solver = make(CONFIG, registry=registry)
+    first = solver.ask_one()
+    clock.pass_s(5_000.0)
+    solver.seed([{"params": first, "value": 1.0}])
+    families = {f.name: f for f in text_string_to_metric_families(generate_latest(registry).decode())}
+    assert families["arqon_eval_duration_seconds"].type == "histogram"
+    buckets = {
+        float(sample.labels["le"]): sample.value
+        for sample in families["arqon_eval_duration_seconds"].samples
+        if sample.name.endswith("_bucket")
+    }
+    assert (buckets[3600.0], buckets[7200.0], buckets[float("inf")]) == (0.0, 1.0, 1.0)
+    assert {families[name].type for name in ("arqon_ask", "arqon_tell")} == {"counter"}
+    assert families["arqon_history_len"].type == "gauge"
+
+
+def watched(registry: CollectorRegistry, propose: Propose) -> Loop:
+    """A guarded study whose metrics go to this registry."""
+    given = guard_config(guardrails={"max_rollbacks_per_hour": 0})
+    loop = Loop(given, System(worse_above_50), propose)
+    loop.solver.close()
+    loop.solver = ScriptedSolver(given, journal=loop.journal, registry=registry, clock=loop.clock)
+    loop.solver.script = Script(propose)
+    return loop
+
+
+def test_refusals_are_counted_by_limit(registry: CollectorRegistry) -> None:
+    watched(registry, to(size=90)).run(4)
+    for limit, count in (("size", 1), ("wait", 0), ("bounds", 0)):
+        assert registry.get_sample_value("arqon_guard_refusals_total", {"study": "default", "limit": limit}) == count
+
+
+def test_what_the_guard_found_is_counted_and_safe_mode_shown(registry: CollectorRegistry) -> None:
+    watched(registry, to(size=60)).until("hold")
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"study": "default"} | labels)
+
+    assert value("arqon_suspicions_total", label="regression") == 1
+    assert value("arqon_suspicions_total", label="drift") == 0
+    assert value("arqon_safe_mode") == 1
+    assert value("arqon_best_value") == pytest.approx(100.0, rel=0.02), "the mean utility of last_good"
+
+
+def test_the_share_of_outcomes_inside_their_interval_is_shown(registry: CollectorRegistry) -> None:
+    predicted = {"qps": Prediction(100.0, 90.0, 110.0)}
+    journal, clock = MemoryJournal(), FakeClock()
+    with ScriptedSolver(guard_config(), journal=journal, registry=registry, clock=clock) as solver:
+        solver.script = Script(lambda study, request: Proposal(study.deployment.deployed, "stay", predicted))
+        for qps in (100.0, 100.0, 100.0, 95.0, 112.0, 90.0, 108.0):
+            solver.seed([{"params": solver.ask_one(), "values": {"qps": qps}}])
+        share = registry.get_sample_value("arqon_interval_coverage", {"study": "default"})
+    assert share == 0.75, "three of the four that were predicted"
+
+
+def test_an_endless_study_has_an_infinite_budget_left(make: Make, registry: CollectorRegistry) -> None:
+    make(CONFIG | {"budget": None}, registry=registry).ask_one()
+    assert registry.get_sample_value("arqon_budget_left", {"study": "pool"}) == math.inf
+
+
+def test_a_reopened_study_shows_its_history_at_once(make: Make, registry: CollectorRegistry) -> None:
+    journal = MemoryJournal()
+    with make(CONFIG, journal=journal) as solver:
+        solver.seed([{"params": solver.ask_one(), "value": 1.0}])
+    make(CONFIG, journal=journal, registry=registry)
+    assert registry.get_sample_value("arqon_history_len", {"study": "pool"}) == 1.0
+    assert registry.get_sample_value("arqon_tell_total", {"study": "pool"}) == 0.0, "counters count this process"
 
 
 def test_warm_start_feeds_no_evaluation_time(make: Make, registry: CollectorRegistry) -> None:

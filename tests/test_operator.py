@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver, ClosedError, RequestError
 from arqon_gp.records import Paused, Resumed, RollbackOrdered
 from tests.conftest import Make
-from tests.scripted import Loop, to
-from tests.test_guard import HERE, System, config
+from tests.scripted import Loop, ScriptedSolver, to
+from tests.test_guard import HERE, System, config, trouble
 
 
 def loop_at(size: int = 55) -> Loop:
@@ -27,6 +28,51 @@ def test_pause_holds_what_runs_and_results_still_count() -> None:
     loop.solver.resume()
     assert loop.solver.ask_one().kind != "hold"
     assert [type(e) for e in loop.events(Paused, Resumed)] == [Paused, Resumed]
+
+
+def test_what_was_ordered_survives_a_restart() -> None:
+    loop = loop_at()
+    loop.solver.rollback()
+    loop.solver.pause()
+    loop.solver.close()
+    again = ScriptedSolver(config(), journal=loop.journal, registry=CollectorRegistry(), clock=loop.clock)
+    again.script = loop.solver.script
+    with again:
+        assert (again.status()["phase"], again.ask_one().kind) == ("paused", "hold")
+        again.resume()
+        assert again.ask_one().kind == "rollback"
+
+
+def test_a_pause_goes_before_safe_mode_and_resume_ends_both() -> None:
+    loop = trouble()
+    loop.solver.pause()
+    assert loop.solver.ask_one().reason == "paused by the operator"
+    loop.solver.resume()
+    assert loop.status["guard"]["safe_mode"] is None
+    assert loop.solver.ask_one().kind == "explore"
+
+
+def test_a_rollback_to_what_runs_already_changes_nothing() -> None:
+    loop = Loop(config(), System(), to(size=55))
+    loop.run(3)
+    loop.solver.rollback()
+    assert not loop.status["guard"]["rollback_ordered"]
+    assert loop.solver.ask_one().kind == "explore"
+
+
+def test_a_superseded_candidate_is_unanswered_and_its_result_comes_late() -> None:
+    loop = loop_at()
+    loop.solver.script.propose_next = to(size=52)
+    superseded = loop.solver.ask_one()
+    assert superseded["size"] == 52
+    loop.solver.rollback()
+    back = loop.solver.ask_one()
+    assert [params["size"] for params in loop.status["in_doubt"]] == [52, 50]
+    loop.solver.seed([{"params": superseded, "id": superseded.id, "values": {"qps": 100.0}}])
+    assert loop.status["deployed"]["size"] == 55, "a late row never says what runs"
+    loop.solver.seed([{"params": back, "id": back.id, "values": {"qps": 100.0}}])
+    assert (loop.status["deployed"], loop.status["in_doubt"]) == (HERE, [])
+    assert loop.status["budget"]["spent"] == 5, "four windows and the late one; the rollback is free"
 
 
 def test_a_pause_goes_before_an_ordered_rollback() -> None:

@@ -1,15 +1,15 @@
-"""status, explain, history and the picture: plain data about every phase."""
+"""status, explain, recommend and history: plain data about every phase."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from matplotlib import image
 
-from arqon_gp import ArqonSolver, RequestError, plots
-from arqon_gp.config import parse
+from arqon_gp import ArqonSolver, Prediction, RequestError
+from arqon_gp.advice import Proposal
 from tests.conftest import Make
 from tests.scripted import Loop, to
 from tests.test_guard import HERE, System, config, worse_above_50
@@ -57,6 +57,98 @@ def test_explain_tells_why_where_and_what_came_of_it() -> None:
             loop.solver.explain(id)
 
 
+def test_every_kind_of_candidate_is_explained_as_plain_data() -> None:
+    """Two studies in which each kind occurs, told by the journal after the fact."""
+
+    def there_and_back(study: Any, request: Any) -> Proposal:
+        good = study.guard.last_good
+        return Proposal(good | {"size": good["size"] + 10 * study.deployment.runs(good)}, "there and back")
+
+    loop = Loop(config(probe_ratio=0.01, budget=40), System(worse_above_50), there_and_back)
+    loop.until("probe")
+    loop.until("rollback")
+    loop.solver.pause()
+    loop.step()
+    loop.solver.resume()
+    loop.run(100)
+    short = Loop(config(budget=5), System(), to(size=55))
+    short.run(5)
+    issued = {str(c.kind): (study.solver, c) for study in (loop, short) for c in study.candidates}
+    assert set(issued) == {"start", "probe", "explore", "replicate", "hold", "rollback", "settle"}
+    for kind, (solver, candidate) in issued.items():
+        told = solver.explain(candidate.id)
+        json.dumps(told, allow_nan=False)
+        assert (told["kind"], told["params"], told["reason"]) == (kind, candidate, candidate.reason)
+        assert told["issued_at"] == candidate.issued_at
+        assert told["change"] == (dict(candidate) != told["deployed"])
+        assert told["pending"] is False
+        assert told["result"]["params"] == candidate
+        for knob, value in candidate.items():
+            assert told["step_box"][knob]["min"] <= value <= told["step_box"][knob]["max"]
+
+
+def test_what_is_pending_is_explained_with_what_is_expected_of_it() -> None:
+    predicted = {"qps": Prediction(100.0, 90.0, 110.0)}
+    loop = Loop(config(), System(), lambda s, r: Proposal(HERE | {"size": 55}, "why not", predicted, 3.0, 0.97, 0.1))
+    loop.run(3)
+    told = loop.solver.explain(loop.solver.ask_one().id)
+    assert told["predicted"] == {"qps": {"mean": 100.0, "lower": 90.0, "upper": 110.0}}
+    assert (told["expected_improvement"], told["p_limits"], told["fallback"]) == (3.0, 0.97, None)
+    assert (told["pending"], told["result"]) == (True, None)
+
+
+def test_a_recommendation_has_intervals_that_hold_the_truth(make: Make) -> None:
+    """With the model: qps is 100 everywhere, with noise of 2; eight windows tell it to within about 1."""
+    solver: ArqonSolver = make(config(budget=8, constraints={"p99_ms": {"max": 15}}))
+    assert solver.recommend().outcomes is None
+    random = np.random.default_rng(3)
+    while (candidate := solver.ask_one()) is not None:
+        values = {"qps": 100.0 + 2.0 * random.normal(), "p99_ms": 10.0 + 0.2 * random.normal()}
+        solver.seed([{"params": candidate, "values": values}])
+    recommended = solver.recommend()
+    assert recommended.outcomes is not None
+    assert list(recommended.outcomes) == ["qps", "p99_ms"]
+    qps = recommended.outcomes["qps"]
+    assert qps.lower < 100.0 < qps.upper
+    assert qps.lower < qps.mean < qps.upper
+    assert 0.5 < qps.upper - qps.lower < 8.0, "free of noise: narrower than the window's own 7.8"
+    assert recommended.p_limits == pytest.approx(1.0, abs=0.05)
+    history = solver.history()
+    runs = (history[["size", "wait"]] == list(recommended.params.values())).all(axis=1)
+    assert recommended.windows == runs.sum()
+    status = solver.status()
+    json.dumps(status, allow_nan=False)
+    assert status["model"]["device"] == "cpu"
+    assert set(status["model"]["hyperparameters"]) == {"qps", "p99_ms"}
+
+
+def test_status_and_recommendation_before_any_result(make: Make) -> None:
+    guarded, free = make(config()), make({"seed": 1, "name": "free", "bounds": {"x": {"min": 0, "max": 2}}})
+    for solver in (guarded, free):
+        json.dumps(solver.status(), allow_nan=False)
+    assert guarded.status()["last_good"] == {"params": HERE, "confirmed": False}
+    assert (free.status()["last_good"], free.status()["guard"]) == (None, None)
+    assert free.status()["budget"]["left"] is None
+    assert free.recommend().params == {"x": 1.0}
+
+
+def test_probing_searching_and_watching_are_phases() -> None:
+    quiet: dict[str, Any] = {"improvement": 0.0}
+    loop = Loop(
+        config(budget=None),
+        System(),
+        lambda s, r: Proposal(HERE | {"size": 50 + len(s.history) % 3}, "little", **quiet),
+    )
+    phases = []
+    for _ in range(60):
+        loop.step()
+        phases.append(loop.status["phase"])
+        json.dumps(loop.status, allow_nan=False)
+        if phases[-1] == "watching":
+            break
+    assert {"start", "probe", "search", "watching"} <= set(phases)
+
+
 def test_history_is_a_row_a_result_in_order_of_arrival(make: Make) -> None:
     solver: ArqonSolver = make(config())
     assert list(solver.history().columns)[:5] == ["id", "eval_id", "kind", "role", "status"]
@@ -71,12 +163,3 @@ def test_history_is_a_row_a_result_in_order_of_arrival(make: Make) -> None:
     assert list(history["qps"]) == [3.0, 4.0]
     assert list(history["cost"]) == [5.0, 1.0]
     assert history["rss"].isna().tolist() == [True, False]
-
-
-def test_the_picture_is_an_image_of_the_windows(tmp_path: Path) -> None:
-    loop = Loop(config(), System(worse_above_50), to(size=60))
-    loop.run(12)
-    path = plots.tuning(loop.solver, parse(config()), tmp_path / "tuning.png")
-    height, width, _ = image.imread(path).shape
-    assert width > 800
-    assert height > 800, "utility and two knobs"

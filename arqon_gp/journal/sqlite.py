@@ -50,8 +50,8 @@ class SqliteJournal:
             return
         rows = [(study, after + i, encode(event)) for i, event in enumerate(events, 1)]
         try:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 (known,) = self._db.execute(
                     "SELECT coalesce(max(number), 0) FROM events WHERE study = ?", (study,)
                 ).fetchone()
@@ -61,8 +61,9 @@ class SqliteJournal:
                     )
                 self._db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
                 self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
+            except BaseException:  # Ctrl-C too, which may come after the commit
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
             raise JournalError(f"journal {self._path}: nothing was written: {error}") from error

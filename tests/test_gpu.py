@@ -1,0 +1,48 @@
+"""On a CUDA device: fit, propose, and the same study as on the CPU. The whole comparison is bench/gpu.sh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+
+from arqon_gp import ArqonSolver
+from bench import gpu
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@CUDA
+def test_an_ask_runs_on_the_gpu() -> None:
+    config = gpu.CONFIG | {"budget": 12, "probe_ratio": 0.5}
+    with ArqonSolver(config, registry=CollectorRegistry(), device="auto") as solver:
+        while (candidate := solver.ask_one()) is not None:
+            solver.seed([{"params": candidate, "value": (candidate["a"] - 0.4) ** 2}])
+        assert solver.status()["model"]["device"].startswith("cuda")
+        assert solver.status()["model"]["fallbacks"] == {}
+
+
+@CUDA
+def test_cuda_and_cpu_agree() -> None:
+    cell = gpu.compare(40, torch.device("cuda"))
+    assert max(cell[key] for key in ("mean_rel", "variance_rel", "acquisition_rel")) < gpu.RTOL
+    assert cell["candidate_value_rel"] < gpu.VALUE_RTOL
+
+
+def test_the_comparison_itself_finds_a_device_equal_to_itself() -> None:
+    cell = gpu.compare(12, torch.device("cpu"))
+    assert cell["mean_rel"] == cell["acquisition_rel"] == cell["candidate_value_rel"] == 0.0
+
+
+def test_the_comparison_would_see_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = gpu.values
+
+    def off_on_the_second(target: object, X: object, device: object, seen: list[int] = []) -> object:  # noqa: B006
+        seen.append(1)
+        return real(target, X, device) * (1.0 + 1e-5 * (len(seen) == 2))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gpu, "values", off_on_the_second)
+    assert gpu.compare(12, torch.device("cpu"))["acquisition_rel"] > gpu.RTOL
+    assert (Path(gpu.__file__).parent / "gpu.sh").exists()
