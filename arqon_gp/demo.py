@@ -113,10 +113,10 @@ def _tune(
         recommended = solver.recommend()
         compare(console, system, study, recommended.params, settings)
     except KeyboardInterrupt:
-        console.print("\n[bold]stopped.[/]\n" + runner.farewell(solver, resume))
+        console.print("\n[bold]stopped.[/]\n" + runner.farewell(solver, resume), soft_wrap=True)
         return 130
     picture = plots.tuning(solver, study, folder / "tuning.png")
-    console.print(f"picture: {picture}    journal: {folder / 'journal.db'}")
+    console.print(f"picture: {picture}    journal: {folder / 'journal.db'}", soft_wrap=True)
     return 0
 
 

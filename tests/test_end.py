@@ -96,11 +96,24 @@ def test_a_target_that_cannot_be_reached_is_not_walked_to(max_delta: list[float]
     loop.solver.script.propose_next = lambda study, request: Proposal(study.deployment.deployed, "stay")
     loop.run(20)
     assert "settle" not in [c.kind for c in loop.candidates]
+    assert [e.target for e in loop.events(Settling)] == [by_hand], "fixed once"
     assert loop.solver.recommend().params == loop.status["deployed"] == by_hand
     assert loop.status["budget"]["spent"] == 15
 
 
-def test_what_an_unpaid_window_would_need_ends_the_study_when_costs_are_the_budget() -> None:
+def test_a_budget_spent_away_from_last_good_ends_with_a_free_rollback() -> None:
+    loop = Loop(config(budget=4), System(), to(size=55))
+    loop.run(3)
+    loop.solver.seed([{"params": HERE | {"size": 53}, "values": {"qps": 100.0}}])
+    back = loop.step()
+    assert back is not None
+    assert (back.kind, dict(back), back.reason) == ("rollback", HERE, "the budget is spent: back to last_good")
+    assert loop.step() is None
+    assert loop.status["deployed"] == loop.status["target"] == HERE
+    assert loop.status["budget"]["spent"] == 4
+
+
+def test_a_study_whose_budget_is_money_ends_when_it_no_longer_pays_a_window() -> None:
     loop = Loop(config(budget=None, budget_cost=3000.0), System(), to(size=55))
     while loop.step(values={"qps": 100.0}, cost=300.0):
         pass

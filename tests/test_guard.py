@@ -378,6 +378,16 @@ def test_out_of_bounds_in_a_frozen_knob_only_measuring_and_holding_are_left() ->
     assert not loop.status["guard"]["out_of_bounds"]
 
 
+def test_the_way_back_into_the_bounds_waits_in_doubt() -> None:
+    loop = Loop(config(pending_ttl_s=10.0), System(), to(size=95))
+    loop.run(3)
+    loop.solver.seed([{"params": HERE | {"size": 125}, "values": {"qps": 100.0}}])
+    assert loop.solver.ask_one()["size"] == 115
+    loop.clock.pass_s(10.0)
+    again = loop.solver.ask_one()
+    assert (again.kind, again["size"]) == ("replicate", 115), "105 is two steps from 125, which may run still"
+
+
 def test_the_way_back_into_the_bounds_keeps_the_rate() -> None:
     loop = Loop(config(guardrails={"max_updates_per_second": 0.1}), System(), to(size=95), window_s=20.0)
     loop.run(3)
@@ -588,6 +598,7 @@ def test_last_good_contradicting_its_level_twice_is_drift_without_a_rollback(lev
 def test_one_odd_window_of_last_good_is_no_drift() -> None:
     loop = Loop(config(), System())
     loop.run(8)
+    loop.step(values={"qps": None})
     loop.step(values={"qps": 60.0})
     loop.run(4)
     assert not loop.events(Labelled)

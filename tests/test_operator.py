@@ -67,6 +67,7 @@ def test_a_superseded_candidate_is_unanswered_and_its_result_comes_late() -> Non
     assert superseded["size"] == 52
     loop.solver.rollback()
     back = loop.solver.ask_one()
+    assert loop.status["pending"] == [back.id]
     assert [params["size"] for params in loop.status["in_doubt"]] == [52, 50]
     loop.solver.seed([{"params": superseded, "id": superseded.id, "values": {"qps": 100.0}}])
     assert loop.status["deployed"]["size"] == 55, "a late row never says what runs"
