@@ -45,7 +45,6 @@ def tuning(solver: Told, config: Config, path: str | Path) -> Path:
 
     history = solver.history()
     windows = [solver.explain(id) for id in history.loc[history["kind"].notna(), "id"]]  # those of candidates
-    windows = [w for w in windows if w["result"] is not None]
     knobs = [knob for knob in config.space if not isinstance(knob, Categorical)]
     figure, axes = pyplot.subplots(1 + len(knobs), 1, sharex=True, figsize=(9, 2.6 * (1 + len(knobs))))
     axes = [axes] if not knobs else list(axes)
