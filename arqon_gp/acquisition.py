@@ -1,206 +1,278 @@
-"""What a measurement at x is worth, and the x of a box where it is worth most: BoTorch's functions and optimizers.
+"""What a measurement at x is worth, and the x of a box where it is worth most: the engine's own, without torch.
 
-One utility: qLogNEI, the log of the noisy expected improvement (Ament et al. 2023). Several unweighted objectives:
-qLogNEHVI, the same of the hypervolume (Daulton et al. 2021). Limits enter as outcome constraints, failures as one more
-of them. Shapes: Z (..., m) samples of the standardised outcomes; X (..., q, d) in the unit cube. Public: Frame, frame,
-build, recovery, posterior_mean, maximize.
+Noisy expected improvement of the utility, or of the hypervolume for several unweighted objectives (the formulas:
+arqon_kernels/acquisition.py). Here the Monte Carlo problem is set up: which measured points may still be the best, what
+they are truly worth in each sample, and what follows for every other point. Shapes: n rows X (n, d) in the unit cube, N
+with the pending ones; P baseline points; S samples; m outcomes, the o objectives first. Public: Aim, supports, problem,
+certainty, posterior_mean, values_at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from botorch.acquisition import AcquisitionFunction, GenericMCObjective, qLogNoisyExpectedImprovement
-from botorch.acquisition.multi_objective import logei
-from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
-from botorch.optim.optimize_mixed import optimize_acqf_mixed_alternating
-from botorch.sampling import SobolQMCNormalSampler
-from botorch.utils.transforms import t_batch_mode_transform
-from torch import Tensor
+import numpy.typing as npt
+from scipy.linalg.lapack import dpotrf, dtrtri
+from scipy.special import ndtri
 
-from arqon_gp.device import DTYPE
-from arqon_gp.objectives import AUGMENTATION, Goals, Utility
-from arqon_gp.space import Box, Categorical, Floats, Interval, Space, unit, values
-from arqon_gp.surrogate import FEASIBLE, Surrogate
+from arqon_gp.errors import FitError
+from arqon_gp.history import Dataset
+from arqon_gp.objectives import Goals, Utility
+from arqon_gp.rows import FEASIBLE, Integers, lengthscales
+from arqon_gp.space import Floats
+from arqon_gp.surrogate import OutcomeGP, Surrogate
+from arqon_kernels import acquisition as kernel
+from arqon_kernels.acquisition import Edges, Problem
 
 SAMPLES = 128
-RESTARTS = 8
-RAW_SAMPLES = 256
-MOST_GRID_POINTS = 10_000  # of one knob; a finer grid is searched as an interval and rounded to its nearest point
-Constraint = Callable[[Tensor], Tensor]  # (..., m) samples -> (...), feasible where <= 0
+PRUNE_SAMPLES = 256
+MOST_CANDIDATES = 100  # measured points that are looked at when the baseline is chosen
+MOST_BASELINE = 32
+OPTIMISM = 1.5  # posterior stds by which a candidate for the baseline is flattered
+JITTERS = (1e-8, 1e-6, 1e-4)  # of the standardised outcome, tried in turn
+
+Bounds = Sequence[tuple[str, int, float]]  # limits: outcome, side (+1: at or below), bound in model space
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """How samples become utilities: raw = shift + scale Z, exponentiated for log outcomes; utility standardised by its
-    own centre and spread, so that the smoothing constants of the acquisition mean what they were chosen for."""
+class Aim:
+    """What is sought: the utility, or with `reference` (raw units) the hypervolume above it; within the limits.
 
-    shift: Tensor
-    scale: Tensor
-    logs: Tensor
-    utility: Utility
-    objectives: int
-    centre: float
-    spread: float
-
-    def raw(self, Z: Tensor) -> Tensor:
-        """Raw outcomes of the objectives (..., objectives)."""
-        m = self.objectives
-        Y = self.shift[:m] + self.scale[:m] * Z[..., :m]
-        return torch.where(self.logs[:m], torch.exp(Y.clamp(max=700.0)), Y)
-
-    def score(self, Z: Tensor) -> Tensor:
-        """Standardised utility (...)."""
-        Y, weights = self.raw(Z), self.shift.new_tensor(self.utility.coefficients)
-        if self.utility.centre is None:
-            value = Y @ weights
-        else:
-            z = (Y - self.shift.new_tensor(self.utility.centre)) * weights
-            value = z.amin(dim=-1) + AUGMENTATION * z.sum(dim=-1)
-        return (value - self.centre) / self.spread
-
-
-def frame(surrogate: Surrogate, goals: Goals, utility: Utility, X: Floats) -> Frame:
-    """The frame whose utility is standardised by what the surrogate expects at the measured points X (n, d)."""
-    gps = surrogate.outcomes
-    tensor = [
-        torch.tensor(x, device=surrogate.device)
-        for x in zip(*((gp.rows.shift, gp.rows.scale, gp.name in goals.logs) for gp in gps), strict=True)
-    ]
-    shift, scale, logs = tensor[0].to(DTYPE), tensor[1].to(DTYPE), tensor[2].bool()
-    bare = Frame(shift, scale, logs, utility, len(goals.objectives), 0.0, 1.0)
-    means = np.column_stack([(gp.predict(X)[0] - gp.rows.shift) / gp.rows.scale for gp in gps])
-    seen = bare.score(torch.as_tensor(means, dtype=DTYPE, device=surrogate.device))
-    noise = np.column_stack([np.full(len(X), np.sqrt(gp.noise) / gp.rows.scale) for gp in gps])
-    shaken = bare.score(torch.as_tensor(means + noise, dtype=DTYPE, device=surrogate.device))
-    spread = max(
-        float(seen.std(unbiased=False)), float((shaken - seen).abs().mean()), 1e-9 * abs(float(seen.mean())), 1e-12
-    )
-    return Frame(shift, scale, logs, utility, len(goals.objectives), float(seen.mean()), spread)
-
-
-def constraints(surrogate: Surrogate, bounds: Sequence[tuple[str, int, float]]) -> list[Constraint]:
-    """One constraint a limit (outcome, side, bound in model space), and success once a window has failed."""
-    names = [gp.name for gp in surrogate.outcomes]
-    found: list[Constraint] = []
-    for name, side, bound in [*bounds, *([(FEASIBLE, -1, 0.5)] if FEASIBLE in names else [])]:
-        j, gp = names.index(name), surrogate[name]
-        at = (bound - gp.rows.shift) / gp.rows.scale
-        found.append(lambda Z, j=j, side=side, at=at: side * (Z[..., j] - at))  # type: ignore[misc]
-    return found
-
-
-def build(
-    surrogate: Surrogate,
-    shape: Frame,
-    limits: list[Constraint],
-    X: Floats,
-    pending: Floats,
-    *,
-    signs: Sequence[int] | None,
-    reference: Sequence[float] | None,
-    rng_seed: int,
-) -> AcquisitionFunction:
-    """qLogNEI of the utility, or with `signs` and `reference` (raw units) qLogNEHVI of the objectives, at measured X
-    (n, d).
+    `floor`: the utility (and the width of the doubt about it) below which the front is not explored.
     """
-    device = surrogate.device
-    common = {
-        "model": surrogate.botorch_model(),
-        "X_baseline": torch.as_tensor(X, dtype=DTYPE, device=device),
-        "sampler": SobolQMCNormalSampler(torch.Size([SAMPLES]), seed=rng_seed % 2**31),
-        "X_pending": torch.as_tensor(pending, dtype=DTYPE, device=device) if len(pending) else None,
-        "constraints": limits or None,
-        "prune_baseline": True,
+
+    goals: Goals
+    utility: Utility
+    bounds: Bounds
+    reference: Sequence[float] | None = None
+    floor: tuple[float, float] | None = None
+
+
+def supports(aim: Aim) -> bool:
+    """Whether the engine has this acquisition; what it lacks is BoTorch's (acquisition_botorch)."""
+    return aim.reference is None or len(aim.goals.objectives) in (2, 3)
+
+
+def problem(surrogate: Surrogate, data: Dataset, aim: Aim, pending: Floats, rng: np.random.Generator) -> Problem:
+    """The acquisition after the measured rows; those pending (p, d) are accounted for like a parallel batch."""
+    Z = np.vstack([data.X, pending.reshape(-1, data.X.shape[1])])
+    kept = _prune(surrogate, aim, data.X, rng)
+    baseline = np.concatenate([kept, np.arange(len(data.X), len(Z))])
+    given = [_given(gp, Z, baseline, _normals(len(baseline), SAMPLES, rng)) for gp in surrogate.outcomes]
+    f = np.stack([g.f for g in given])  # m x P x S
+    Y, holds = _raw(surrogate, aim, f), _holds(surrogate, aim, f)
+    common = _common(surrogate, aim, Z) | {
+        "A": np.stack([g.A for g in given]),
+        "R": _stacked([g.R for g in given]),
+        "draws": _normals(len(aim.goals.objectives), SAMPLES, rng),
     }
-    if signs is None or reference is None:
-        return qLogNoisyExpectedImprovement(objective=GenericMCObjective(lambda Z, X=None: shape.score(Z)), **common)
-    weights = torch.tensor(signs, dtype=DTYPE, device=device) * shape.shift.new_tensor(shape.utility.weights)
-    # BoTorch would compile C++ in the middle of this ask: a minute (2026-11-24), and other last bits than without
-    logei._load_attempted = True
-    return logei.qLogNoisyExpectedHypervolumeImprovement(
-        ref_point=torch.tensor(reference, dtype=DTYPE, device=device) * weights,
-        objective=GenericMCMultiOutputObjective(lambda Z, X=None: shape.raw(Z) * weights),
-        **common,
-    )
+    if aim.reference is None:
+        return Problem(goal=kernel.UTILITY, best=_best(aim.utility(Y), holds), **common)
+    signs = np.array([float(o.sign) for o in aim.goals.objectives])
+    front = np.where(holds[..., None], Y * signs, -np.inf).transpose(1, 0, 2)  # S x P x o
+    boxes = kernel.boxes(np.ascontiguousarray(front), np.asarray(aim.reference) * signs, signs, common["is_log"])
+    floor = {"floor": aim.floor[0], "floor_width": aim.floor[1]} if aim.floor else {}
+    return Problem(goal=kernel.HYPERVOLUME, best=np.zeros(SAMPLES), **common | floor | {"boxes": boxes})
 
 
-class _Analytic(AcquisitionFunction):  # type: ignore[misc]  # botorch ships no types
-    """A function of the posterior means and standard deviations (..., m) at single points."""
-
-    def __init__(self, surrogate: Surrogate, value: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__(surrogate.botorch_model())
-        self._value = value
-
-    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]  # botorch ships no types
-    def forward(self, X: Tensor) -> Tensor:
-        """(b, 1, d) -> (b,)"""
-        posterior = self.model.posterior(X)
-        return self._value(posterior.mean.squeeze(-2), posterior.variance.squeeze(-2).clamp_min(1e-12).sqrt())
+def certainty(surrogate: Surrogate, aim: Aim, Z: Floats) -> Problem:
+    """The log probability that all limits hold, which keeps a slope where the probability itself is flat at 0."""
+    return _plain(surrogate, aim, Z, kernel.FEASIBLE)
 
 
-def recovery(surrogate: Surrogate, bounds: Sequence[tuple[str, int, float]]) -> AcquisitionFunction:
-    """log P(all limits hold), which keeps a slope where the probability itself is flat at 0."""
-    limits = constraints(surrogate, bounds)
-    return _Analytic(surrogate, lambda mean, std: _log_p(limits, mean, std))
+def posterior_mean(surrogate: Surrogate, aim: Aim, Z: Floats, confidence: float) -> Problem:
+    """The utility of the posterior mean, less a penalty where P(limits) is below the confidence.
+
+    In units of how far the utility spreads over the measured points Z (n, d), noise included.
+    """
+    p = _plain(surrogate, aim, Z, kernel.MEAN)
+    return p._replace(weight=aim.utility.coefficients / _spread(surrogate, aim, Z), log_confidence=math.log(confidence))
 
 
-def posterior_mean(
-    surrogate: Surrogate, shape: Frame, bounds: Sequence[tuple[str, int, float]], confidence: float
-) -> AcquisitionFunction:
-    """The standardised utility of the posterior mean, falling off where P(all limits hold) is below the confidence."""
-    limits = constraints(surrogate, bounds)
-
-    def value(mean: Tensor, std: Tensor) -> Tensor:
-        # the mean of a log outcome in raw units is exp(mean + variance / 2)
-        gp_scale = shape.scale
-        shift = torch.where(shape.logs, 0.5 * gp_scale * std.square(), torch.zeros_like(std))
-        score = shape.score(mean + shift)
-        return score if not limits else score + 10.0 * (_log_p(limits, mean, std) - np.log(confidence)).clamp(max=0.0)
-
-    return _Analytic(surrogate, value)
+def values_at(p: Problem, X: Floats) -> Floats:
+    """The acquisition (r,) at X (r, d), by all samples."""
+    return kernel.values(p, X, p.A.shape[2])
 
 
-def _log_p(limits: list[Constraint], mean: Tensor, std: Tensor) -> Tensor:
-    """Sum over limits of log Phi(margin / std): constraints are affine in one standardised outcome each."""
-    total = mean.new_zeros(mean.shape[:-1])
-    for limit in limits:
-        slack = limit(mean)
-        width = (limit(mean + std) - slack).abs()
-        total = total + torch.special.log_ndtr(-slack / width)
-    return total
+# ---- the Monte Carlo problem ------------------------------------------------------------
 
 
-def maximize(acquisition: AcquisitionFunction, space: Space, box: Box, device: torch.device) -> Floats:
-    """The point (d,) of the box, on its grids, where the acquisition is largest; call it in device.deterministic."""
-    low, high, fixed, grids, categories = [], [], {}, {}, {}
-    for i, (knob, domain) in enumerate(zip(space, box.domains, strict=True)):
-        options = values(knob, domain)
-        coordinates = [unit(knob, v) for v in options] if options is not None else None
-        if isinstance(domain, Interval):
-            coordinates = [unit(knob, domain.low), unit(knob, domain.high)]
-        ordered = sorted(coordinates or [0.0])
-        low.append(ordered[0])
-        high.append(ordered[-1])
-        if low[-1] == high[-1]:
-            fixed[i] = low[-1]
-        elif isinstance(knob, Categorical):
-            categories[i] = ordered
-        elif options is not None and len(options) <= MOST_GRID_POINTS:
-            grids[i] = ordered
-    if len(fixed) == len(low):
-        return np.array(low)
-    x, _ = optimize_acqf_mixed_alternating(
-        acquisition,
-        torch.tensor([low, high], dtype=DTYPE, device=device),
-        discrete_dims=grids,
-        cat_dims=categories,
-        fixed_features=fixed,
-        num_restarts=RESTARTS,
-        raw_samples=RAW_SAMPLES,
-        options={"max_discrete_values": MOST_GRID_POINTS},
-    )
-    return np.asarray(x.detach().cpu().numpy()[0])
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One outcome given the rows and, in each sample, its noise-free values f (P, S) at the baseline."""
+
+    f: Floats
+    A: Floats  # (N, S)
+    R: Floats  # (n + P, N)
+
+
+def _given(gp: OutcomeGP, Z: Floats, baseline: Integers, normals: Floats) -> _Given:
+    """With G = K^-1 k(X, b), B = E_b - G and k(b, b) - k(b, X) G = L L': given f at b, the mean at x is
+    c + k(x, Z) (alpha + B L'^-1 normals) and the variance 1 - |root k(X, x)|^2 - |L^-1 B' k(Z, x)|^2.
+    """
+    N, P, index, at = len(Z), len(baseline), gp.rows.index, Z[baseline]
+    k = gp.k(gp.rows.X, at)  # n x P
+    v = gp.root @ k
+    L = _cholesky(gp.k(at, at) - v.T @ v)
+    inverse = dtrtri(L, lower=1)[0]
+    B = np.zeros((N, P))
+    B[index] = -(gp.root.T @ v)
+    B[baseline, np.arange(P)] += 1.0
+    A = B @ (inverse.T @ normals)
+    A[index] += gp.alpha[:, None]
+    R = np.zeros((len(index) + P, N))
+    R[: len(index), index] = gp.root
+    R[len(index) :] = inverse @ B.T
+    mean = gp.hyperparameters["mean"][0] + gp.alpha @ k
+    return _Given(mean[:, None] + L @ normals, A, R)
+
+
+def _common(surrogate: Surrogate, aim: Aim, Z: Floats) -> dict[str, Any]:
+    """What every problem has: the outcomes, their scales, the utility and the limits."""
+    gps, names = surrogate.outcomes, [gp.name for gp in surrogate.outcomes]
+    bounds = _all_bounds(surrogate, aim)
+    at = [(bound - surrogate[name].rows.shift) / surrogate[name].rows.scale for name, _, bound in bounds]
+    return {
+        "Z": np.ascontiguousarray(Z),
+        "kinds": surrogate.settings.kinds,
+        "lengthscale": np.array([lengthscales(gp.hyperparameters, surrogate.settings) for gp in gps]),
+        "constant": np.array([gp.hyperparameters["mean"][0] for gp in gps]),
+        "shift": np.array([gp.rows.shift for gp in gps]),
+        "scale": np.array([gp.rows.scale for gp in gps]),
+        "is_log": np.array([o.name in aim.goals.logs for o in aim.goals.objectives]),
+        "weight": aim.utility.coefficients,
+        "centre": np.empty(0) if aim.utility.centre is None else np.array(aim.utility.centre, dtype=float),
+        "floor": -math.inf,
+        "floor_width": 1.0,
+        "limit_outcome": np.array([names.index(name) for name, _, _ in bounds], dtype=np.int64),
+        "limit_side": np.array([float(side) for _, side, _ in bounds]),
+        "limit_at": np.array(at, dtype=float),
+        "log_confidence": 0.0,
+        "boxes": kernel.NO_EDGES,
+    }
+
+
+def _plain(surrogate: Surrogate, aim: Aim, Z: Floats, goal: int) -> Problem:
+    """A problem of one sample: the posterior itself."""
+    N, count = len(Z), len(aim.goals.objectives)
+    A = np.zeros((len(surrogate.outcomes), N, 1))
+    roots = []
+    for j, gp in enumerate(surrogate.outcomes):
+        A[j, gp.rows.index, 0] = gp.alpha
+        R = np.zeros((len(gp.rows.index), N))
+        R[:, gp.rows.index] = gp.root
+        roots.append(R)
+    common = _common(surrogate, aim, Z)
+    return Problem(goal=goal, A=A, R=_stacked(roots), draws=np.zeros((count, 1)), best=np.zeros(1), **common)
+
+
+def _all_bounds(surrogate: Surrogate, aim: Aim) -> list[tuple[str, int, float]]:
+    """The limits, and success once a window has failed."""
+    return [*aim.bounds, *([(FEASIBLE, -1, 0.5)] if FEASIBLE in surrogate else [])]
+
+
+def _raw(surrogate: Surrogate, aim: Aim, f: Floats) -> Floats:
+    """Standardised outcomes (m, ...) -> raw objectives (..., o)."""
+    columns = []
+    for o, gp, z in zip(aim.goals.objectives, surrogate.outcomes, f, strict=False):
+        y = gp.rows.shift + gp.rows.scale * z
+        columns.append(np.exp(np.minimum(y, 700.0)) if o.name in aim.goals.logs else y)
+    return np.stack(columns, axis=-1)
+
+
+def _holds(surrogate: Surrogate, aim: Aim, f: Floats) -> npt.NDArray[np.bool_]:
+    """Where standardised outcomes (m, ...) keep all limits."""
+    names, held = [gp.name for gp in surrogate.outcomes], np.ones(f.shape[1:], dtype=bool)
+    for name, side, bound in _all_bounds(surrogate, aim):
+        rows = surrogate[name].rows
+        held &= side * ((bound - rows.shift) / rows.scale - f[names.index(name)]) >= 0.0
+    return held
+
+
+def _best(U: Floats, holds: npt.NDArray[np.bool_]) -> Floats:
+    """The level to beat in each sample (S,): the best that keeps the limits; below everything where none does."""
+    nothing = U.min(axis=0) - max(float(U.std()), 1e-12)
+    return np.maximum(np.where(holds, U, -np.inf).max(axis=0), nothing)
+
+
+def _prune(surrogate: Surrogate, aim: Aim, X: Floats, rng: np.random.Generator) -> Integers:
+    """Rows (P,) that may still be the best, or on the front: those that are in at least one draw of them all."""
+    candidates = _candidates(surrogate, aim, X)
+    at = X[candidates]
+    draws = []
+    for gp in surrogate.outcomes:
+        mean, covariance = gp.joint(at)
+        L = _cholesky(covariance / gp.rows.scale**2)
+        centre = (mean - gp.rows.shift) / gp.rows.scale
+        draws.append(centre[:, None] + L @ _normals(len(at), PRUNE_SAMPLES, rng))
+    f = np.stack(draws)
+    Y, holds = _raw(surrogate, aim, f), _holds(surrogate, aim, f)
+    if aim.reference is None:
+        U = np.where(holds, aim.utility(Y), -np.inf)
+        wins = np.bincount(U.argmax(axis=0)[np.isfinite(U.max(axis=0))], minlength=len(at))
+    else:
+        signs = np.array([o.sign for o in aim.goals.objectives])
+        Y = np.where(holds[..., None], Y * signs, -np.inf).transpose(1, 0, 2)
+        wins = kernel.front_counts(np.ascontiguousarray(Y[: PRUNE_SAMPLES // 4]))
+    wins = wins + (np.arange(len(at)) == int(np.argmax(_flattered(surrogate, aim, at, 0.0))))
+    order = np.argsort(-wins, kind="stable")[:MOST_BASELINE]
+    return np.sort(candidates[order[wins[order] > 0]])
+
+
+def _candidates(surrogate: Surrogate, aim: Aim, X: Floats) -> Integers:
+    """One row (c,) of each distinct point; the most promising ones where there are many."""
+    distinct = np.sort(np.unique(X, axis=0, return_index=True)[1])
+    if len(distinct) <= MOST_CANDIDATES:
+        return distinct
+    score = _flattered(surrogate, aim, X[distinct], OPTIMISM)
+    return np.sort(distinct[np.argsort(-score, kind="stable")[:MOST_CANDIDATES]])
+
+
+def _flattered(surrogate: Surrogate, aim: Aim, X: Floats, stds: float) -> Floats:
+    """Utility (n,) of outcomes so many posterior stds better than their mean; for a front the least number of points
+    that are better in every objective, as a negative number."""
+    f = []
+    for o, gp in zip(aim.goals.objectives, surrogate.outcomes, strict=False):
+        mean, variance = gp.predict(X)
+        f.append((mean - gp.rows.shift + o.sign * stds * np.sqrt(variance)) / gp.rows.scale)
+    Y = _raw(surrogate, aim, np.stack(f))
+    if aim.reference is None:
+        return aim.utility(Y)
+    signed = Y * np.array([o.sign for o in aim.goals.objectives])
+    return -(signed[None, :, :] > signed[:, None, :]).all(axis=-1).sum(axis=1).astype(float)
+
+
+def _spread(surrogate: Surrogate, aim: Aim, X: Floats) -> float:
+    """How far the utility spreads over points X (n, d): its deviation, or what one window std makes of it."""
+    gps = surrogate.outcomes[: len(aim.goals.objectives)]
+    z = np.stack([(gp.predict(X)[0] - gp.rows.shift) / gp.rows.scale for gp in gps])
+    noise = np.array([math.sqrt(gp.hyperparameters["noise"][0]) for gp in gps])
+    U, shaken = aim.utility(_raw(surrogate, aim, z)), aim.utility(_raw(surrogate, aim, z + noise[:, None]))
+    return max(float(U.std()), float(np.abs(shaken - U).mean()), 1e-9 * abs(float(U.mean())), 1e-12)
+
+
+def _cholesky(C: Floats) -> Floats:
+    """The lower factor of a covariance that is singular where points nearly coincide: as little jitter as it takes."""
+    for jitter in JITTERS:
+        L, failed = dpotrf(C + jitter * np.eye(len(C)), lower=1)
+        if not failed and np.isfinite(L).all():
+            return np.asarray(L)
+    raise FitError("the posterior covariance of the measured points is not positive definite")
+
+
+def _normals(d: int, n: int, rng: np.random.Generator) -> Floats:
+    """Standard normal draws (d, n), stratified in each row (McKay et al. 1979, "Latin hypercube sampling")."""
+    strata = rng.permuted(np.tile(np.arange(n), (d, 1)), axis=1)
+    return np.asarray(ndtri((strata + rng.random((d, n))) / n))
+
+
+def _stacked(matrices: Sequence[Floats]) -> Floats:
+    """(m, Q, N) of matrices (Q_j, N): the shorter ones end in zeros."""
+    out = np.zeros((len(matrices), max(len(R) for R in matrices), matrices[0].shape[1]))
+    for j, R in enumerate(matrices):
+        out[j, : len(R)] = R
+    return out

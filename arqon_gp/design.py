@@ -1,7 +1,7 @@
 """Points that need no model: the scrambled Sobol points of the initial design, and the stateless ArqonProbe.
 
 Both are functions of a seed and an index alone: the same values in any process. No torch.
-Public: sobol, spread, ArqonProbe.
+Public: sobol, recurrence, spread, ArqonProbe.
 """
 
 from __future__ import annotations
@@ -26,6 +26,17 @@ def sobol(d: int, n: int, rng_seed: int, stream: int = 0) -> Floats:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # balance at n not a power of 2 is not needed here
         return np.asarray(qmc.Sobol(d, scramble=True, rng=rng).random(n))
+
+
+def recurrence(d: int, n: int, start: Floats) -> Floats:
+    """n points (n, d) of the additive recurrence that fills the unit cube most evenly, from `start` (d,).
+
+    Steps are powers of 1 / phi_d, phi_d the root of x^(d+1) = x + 1 (Roberts 2018). No library needs to be loaded.
+    """
+    phi = 2.0
+    for _ in range(30):
+        phi = (1.0 + phi) ** (1.0 / (d + 1))
+    return np.asarray((start + np.arange(1, n + 1)[:, None] * phi ** -np.arange(1.0, d + 1)) % 1.0)
 
 
 def spread(space: Space, box: Box, u: Floats) -> Params:

@@ -1,6 +1,7 @@
 """Where torch runs: CPU or CUDA, one dtype, one thread; the only place that asks for CUDA.
 
-Public: DTYPE, resolve, on_device, deterministic.
+The engine needs no torch and runs on the CPU. Torch is loaded for what the engine lacks, and where a CUDA device is
+worth it. Public: place, resolve, on_device, deterministic.
 """
 
 from __future__ import annotations
@@ -12,49 +13,68 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
-
-import torch
-from threadpoolctl import ThreadpoolController
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from arqon_gp.errors import RequestError
+from arqon_gp.threads import one_thread
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger("arqon_gp")
 T = TypeVar("T")
-DTYPE = torch.float64
-CPU = torch.device("cpu")
+CUDA_ROWS = 2000  # from so many rows on a GPU is expected to pay; by arithmetic only, not measured yet
+NVIDIA = Path("/proc/driver/nvidia/version")
 
 
-def resolve(device: str) -> torch.device:
+def place(wanted: str, rows: int) -> str:
+    """Where the surrogate of so many rows is to be fitted: "cpu" for the engine, else the name of a torch device.
+
+    wanted: "auto" (CUDA where there is a device and the rows are many), "cpu" or "cuda:1"; RequestError if that is not
+    there. Torch is not loaded to say "cpu".
+    """
+    if wanted == "cpu" or (wanted == "auto" and (rows < CUDA_ROWS or not _has_nvidia())):
+        return "cpu"
+    return str(resolve(wanted))
+
+
+def resolve(wanted: str) -> torch.device:
     """The torch device of "auto" (CUDA where there is one), "cpu" or "cuda:1"; RequestError if it is not there."""
-    if device == "auto":
-        return torch.device("cuda") if torch.cuda.is_available() else CPU
-    found = torch.device(device)
+    import torch
+
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = torch.device(wanted)
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise RequestError(f'device {device!r}: torch finds no CUDA device; use "auto" or "cpu"')
+        raise RequestError(f'device {wanted!r}: torch finds no CUDA device; use "auto" or "cpu"')
     return found
 
 
 def on_device(device: torch.device, run: Callable[[torch.device], T]) -> tuple[T, torch.device]:
     """The result of `run`, and where it ran: out of memory on the GPU is answered on the CPU in the same call."""
+    import torch
+
     try:
         return run(device), device
     except torch.cuda.OutOfMemoryError as error:
         log.warning("out of memory on %s, going on on the CPU: %s", device, error)
     torch.cuda.empty_cache()
-    return run(CPU), CPU
+    cpu = torch.device("cpu")
+    return run(cpu), cpu
 
 
 @contextmanager
 def deterministic(rng_seed: int) -> Iterator[None]:
-    """One thread and fixed random streams inside; the caller's threads and streams are as before afterwards.
+    """One thread and fixed random streams of torch inside; the caller's threads and streams are as before afterwards.
 
-    The thread count is part of the result: sums are taken in another order on two threads. The libraries' numerical
-    notes (jitter, line searches) are silenced: what counts is checked where it is used.
+    The libraries' numerical notes (jitter, line searches) are silenced: what counts is checked where it is used.
     """
+    import torch
+
     threads, state = torch.get_num_threads(), random.getstate()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices), _pools().limit(limits=1), warnings.catch_warnings():
+    with torch.random.fork_rng(devices=devices), one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(rng_seed)
         random.seed(rng_seed)
@@ -78,5 +98,5 @@ def _give_back() -> None:
 
 
 @cache
-def _pools() -> ThreadpoolController:
-    return ThreadpoolController()
+def _has_nvidia() -> bool:
+    return NVIDIA.exists()

@@ -143,3 +143,19 @@ def nondominated(Y: Floats) -> npt.NDArray[np.bool_]:
     at_least = (Y[:, None, :] <= Y[None, :, :]).all(axis=-1)
     better = (Y[:, None, :] < Y[None, :, :]).any(axis=-1)
     return np.asarray(~np.any(at_least & better, axis=1), dtype=bool)
+
+
+def hypervolume(Y: Floats, reference: Floats) -> float:
+    """Volume between a reference point (m,) and maximised outcomes (n, m) above it, slice by slice of the last one."""
+    Y = Y[(Y > reference).all(axis=1)]
+    if not len(Y):
+        return 0.0
+    if Y.shape[1] == 1:
+        return float(Y.max() - reference[0])
+    Y = Y[np.argsort(-Y[:, -1], kind="stable")]
+    if Y.shape[1] == 2:
+        first = np.maximum.accumulate(Y[:, 0]) - reference[0]
+        return float((first * (Y[:, 1] - np.append(Y[1:, 1], reference[1]))).sum())
+    depth = Y[:, -1] - np.append(Y[1:, -1], reference[-1])
+    slices = (hypervolume(Y[: i + 1, :-1], reference[:-1]) for i in range(len(Y)))
+    return float(sum(h * area for h, area in zip(depth, slices, strict=True)))

@@ -3,6 +3,8 @@
 NumPy arrays run compiled on the CPU and never load torch; torch tensors run through the differentiable reference.
 """
 
-from arqon_kernels.matern import matern52, matern52_vjp
+from arqon_kernels.bfgs import minimize
+from arqon_kernels.covariance import covariance
+from arqon_kernels.likelihood import LogPosterior
 
-__all__ = ["matern52", "matern52_vjp"]
+__all__ = ["LogPosterior", "covariance", "minimize"]

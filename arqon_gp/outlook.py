@@ -1,0 +1,154 @@
+"""What the surrogate expects of a config: outcomes, utility, limits, and the difference to another. No torch.
+
+Utilities are moments over fixed quasi-random draws of the outcomes, because a log outcome makes them skewed. Public:
+Outlook, raw, limit_bounds, reference_point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy import special
+
+from arqon_gp.comparison import UTILITY, Yardstick
+from arqon_gp.history import Dataset, key
+from arqon_gp.records import Params, Prediction
+from arqon_gp.rows import FEASIBLE
+from arqon_gp.space import Floats
+from arqon_gp.study import Study
+from arqon_gp.surrogate import Surrogate
+
+NORMALS = 256  # normal draws for moments of the utility
+DEFAULT_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """One study's surrogate and the rows it was conditioned on."""
+
+    study: Study
+    surrogate: Surrogate
+    data: Dataset
+
+    def x(self, params: Params) -> Floats:
+        """One config as a row (1, d) of the unit cube."""
+        return self.study.config.space.encode(params)[None, :]
+
+    def intervals(self, params: Params, *, noise: bool) -> dict[str, Prediction]:
+        """Mean and central 95 % interval of each outcome, raw units; of the next window, or free of noise."""
+        logs, predicted = self.study.config.goals.logs, {}
+        for name in self.surrogate.settings.outcomes:
+            gp = self.surrogate[name]
+            mean, variance = (float(v[0]) for v in gp.predict(self.x(params)))
+            std = math.sqrt(variance + (gp.noise if noise else 0.0))
+            low, high = mean - 1.96 * std, mean + 1.96 * std
+            if name in logs:
+                predicted[name] = Prediction(math.exp(mean + std**2 / 2), math.exp(low), math.exp(high))
+            else:
+                predicted[name] = Prediction(mean, low, high)
+        return predicted
+
+    def p_limits(self, configs: Sequence[Params]) -> Floats:
+        """P(all limits hold, and the window succeeds) at each config (r,)."""
+        X, p = np.array([self.study.config.space.encode(c) for c in configs]), np.ones(len(configs))
+        known = [*limit_bounds(self.study), *([(FEASIBLE, -1, 0.5)] if FEASIBLE in self.surrogate else [])]
+        for name, side, bound in known:
+            mean, variance = self.surrogate[name].predict(X)
+            p = p * special.ndtr(side * (bound - mean) / np.sqrt(variance))
+        return np.asarray(p)
+
+    def mean_utility(self, yard: Yardstick, configs: Sequence[Params]) -> Floats:
+        """Posterior mean (r,) of the utility of the noise-free outcomes at each config."""
+        X = np.array([self.study.config.space.encode(c) for c in configs])
+        objectives = self.study.config.goals.objectives
+        draws, columns = _normals(len(objectives)), []
+        for j, o in enumerate(objectives):
+            mean, variance = self.surrogate[o.name].predict(X)
+            columns.append(mean[:, None] + np.sqrt(variance)[:, None] * draws[:, j])
+        return np.asarray(yard.utility(raw(np.stack(columns, axis=-1), self.study)).mean(axis=1))
+
+    def best(self, yard: Yardstick, configs: Sequence[Params]) -> Params:
+        """The config with the best posterior mean of the utility among those that keep the limits best."""
+        confidence = max((x.confidence for x in self.study.config.goals.limits), default=DEFAULT_CONFIDENCE)
+        p, utility = np.minimum(self.p_limits(configs), confidence), self.mean_utility(yard, configs)
+        return configs[max(range(len(configs)), key=lambda i: (p[i], utility[i]))]
+
+    def improvement(self, yard: Yardstick, params: Params, over: Params) -> float:
+        """E[max(utility here - utility there, 0)] under the joint posterior, utility units."""
+        X = np.vstack([self.x(params), self.x(over)])
+        joint = {o.name: self.surrogate[o.name].joint(X) for o in self.study.config.goals.objectives}
+        return float(np.maximum(self._difference(yard, joint), 0.0).mean())
+
+    def expected_difference(self, yard: Yardstick, params: Params, other: Params) -> dict[str, tuple[float, float]]:
+        """By how much a config, its own windows unknown, is expected to differ from another: series -> (mean, std)."""
+        X = np.vstack([self.x(params), self.x(other)])
+        joint = {name: self.surrogate[name].without(params, X) for name in self.surrogate.settings.outcomes}
+        found = {}
+        for name, (mean, covariance) in joint.items():
+            variance = float(covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1])
+            found[name] = (float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0)))
+        draws = self._difference(yard, joint)
+        return found | {UTILITY: (float(draws.mean()), float(draws.std()))}
+
+    def _difference(self, yard: Yardstick, joint: Mapping[str, tuple[Floats, Floats]]) -> Floats:
+        """Draws of utility here less utility there, from the joint posterior of two points by outcome."""
+        objectives = self.study.config.goals.objectives
+        draws, pairs = _normals(2 * len(objectives)), []
+        for j, o in enumerate(objectives):
+            mean, covariance = joint[o.name]
+            eigenvalues, vectors = np.linalg.eigh(covariance)
+            root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
+            pairs.append(mean + draws[:, 2 * j : 2 * j + 2] @ root.T)
+        here, there = (raw(np.column_stack([pair[:, i] for pair in pairs]), self.study) for i in (0, 1))
+        return yard.utility(here) - yard.utility(there)
+
+    def measured(self) -> list[Params]:
+        """Each measured config once."""
+        return list({key(p): p for p in self.data.params}.values())
+
+
+def raw(Y: Floats, study: Study) -> Floats:
+    """(..., objectives) in model space -> raw units."""
+    logs = np.array([o.log for o in study.config.goals.objectives])
+    return np.where(logs, np.exp(np.minimum(np.where(logs, Y, 0.0), 700.0)), Y)
+
+
+def limit_bounds(study: Study) -> list[tuple[str, int, float]]:
+    """The limits whose bound is known: outcome, side, bound in model space."""
+    goals, found = study.config.goals, []
+    for limit in goals.limits:
+        bound = limit.bound(study.baseline)
+        if bound is not None:
+            found.append((limit.outcome, limit.side, goals.to_model(limit.outcome, bound)))
+    return found
+
+
+def reference_point(study: Study, data: Dataset) -> list[float]:
+    """The reference point, raw units: thresholds; else the baseline worsened by 10 %; else just below the observed
+    front.
+    """
+    goals, reference = study.config.goals, []
+    Y = raw(data.Y[:, : len(goals.objectives)], study)
+    for j, o in enumerate(goals.objectives):
+        seen = Y[np.isfinite(Y[:, j]), j]
+        base = study.baseline.get(o.name)
+        if o.threshold is not None:
+            reference.append(o.threshold)
+        elif study.config.guardrails and base is not None:
+            reference.append(base - o.sign * 0.1 * abs(base))
+        else:
+            worst, best = float((o.sign * seen).min()), float((o.sign * seen).max())
+            reference.append(o.sign * (worst - 0.1 * (best - worst)))
+    return reference
+
+
+@cache
+def _normals(columns: int) -> Floats:
+    """Fixed standard normal draws (NORMALS, columns): an additive recurrence on square roots of primes (Niederreiter)."""
+    roots = np.sqrt([p for p in range(2, 100) if all(p % q for q in range(2, p))][:columns])
+    u = (0.5 + np.arange(1, NORMALS + 1)[:, None] * roots) % 1.0
+    return np.asarray(special.ndtri(np.clip(u, 1e-9, 1 - 1e-9)))

@@ -1,0 +1,110 @@
+"""What one outcome's Gaussian process is fitted to: the rows of a dataset, standardised.
+
+Y is standardised per outcome, (y - shift) / scale, by the mean of the rows and the deviation of single windows. Public:
+Settings, Rows, rows_of, FEASIBLE, Hyperparameters, lengthscales.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from arqon_gp.errors import FitError
+from arqon_gp.history import Dataset, Key, key
+from arqon_gp.space import Categorical, Floats, Space
+from arqon_kernels.covariance import CATEGORY, NUMBER
+
+FEASIBLE = "feasible"  # the outcome that says whether a window succeeds: 1 or 0, share of the windows of a row
+NOISE_RANGE = (1e-4, 10.0)  # of the standardised noise variance
+NOISE_PRIOR = (1.0, 2.0)  # LogNormal(1, 2) as a raw density is log noise ~ N(-3, 2^2) as a density in log noise
+COLD_NOISE = math.exp(-3.0)
+EXACT_NOISE = 1e-6  # standardised variance of an outcome declared exact: a jitter, not a belief
+
+Hyperparameters = dict[str, list[float]]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is modelled: the space, the outcomes in order, and those declared free of noise."""
+
+    space: Space
+    outcomes: tuple[str, ...]
+    exact: frozenset[str] = frozenset()
+
+    @property
+    def categorical(self) -> list[int]:
+        """Columns of X that are categories."""
+        return [i for i, knob in enumerate(self.space) if isinstance(knob, Categorical)]
+
+    @property
+    def numeric(self) -> list[int]:
+        """Columns of X that are numbers."""
+        return [i for i, knob in enumerate(self.space) if not isinstance(knob, Categorical)]
+
+    @property
+    def kinds(self) -> Integers:
+        """The kind (d,) of each column of X, as the covariance names them."""
+        return np.array([CATEGORY if isinstance(knob, Categorical) else NUMBER for knob in self.space])
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one outcome: X (n, d), y (n,) standardised, what scales and adds to their noise, the scatter.
+
+    `index` (n,): where they stand in the dataset.
+    """
+
+    X: Floats
+    y: Floats
+    share: Floats  # 1 / count
+    floor: Floats
+    ss: float
+    dof: float
+    within_floor: float
+    shift: float
+    scale: float
+    keys: tuple[Key, ...]
+    index: Integers
+
+
+def rows_of(data: Dataset, settings: Settings, name: str) -> Rows:
+    """The rows that have this outcome; FitError when none has."""
+    if name == FEASIBLE:
+        y, count = 1.0 - data.failed / data.tried, data.tried
+        floor, ss, dof, within = np.zeros(len(y)), 0.0, 0.0, 0.0
+    else:
+        j = settings.outcomes.index(name)
+        y, count, floor = data.Y[:, j], data.count[:, j], data.floor[:, j]
+        ss, dof, within = float(data.within_ss[j]), float(data.within_dof[j]), float(data.within_floor[j])
+    index = np.flatnonzero(np.isfinite(y))
+    if not len(index):
+        raise FitError(f"no window has the outcome {name!r} yet")
+    y, share = y[index], 1.0 / count[index]
+    shift = float(y.mean())
+    # what the variance of single windows at these rows would be
+    variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (ss / dof if dof else 0.0) * float((1.0 - share).mean())
+    scale = math.sqrt(variance) if variance > (1e-9 * abs(shift)) ** 2 else max(abs(shift), 1.0)
+    return Rows(
+        X=data.X[index],
+        y=(y - shift) / scale,
+        share=share,
+        floor=floor[index] / scale**2,
+        ss=ss / scale**2,
+        dof=dof,
+        within_floor=within / scale**2,
+        shift=shift,
+        scale=scale,
+        keys=tuple(key(data.params[i]) for i in index),
+        index=index,
+    )
+
+
+def lengthscales(h: Hyperparameters, settings: Settings) -> Floats:
+    """The lengthscale (d,) of each column of X."""
+    found = np.empty(len(settings.space.knobs))
+    found[settings.numeric], found[settings.categorical] = h["lengthscale"], h["category"]
+    return found

@@ -1,0 +1,180 @@
+"""The BoTorch twin of an outcome's Gaussian process: the same posterior as a SingleTaskGP, for gradients by autograd and
+for researchers, whose every acquisition function works on it.
+
+Public: single_task_gp, objective, fit_outcome, DTYPE.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from botorch.models import SingleTaskGP
+from botorch.models.kernels.categorical import CategoricalKernel
+from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
+from botorch.optim.fit import fit_gpytorch_mll_scipy
+from gpytorch.constraints import GreaterThan, Interval
+from gpytorch.kernels import Kernel
+from gpytorch.likelihoods.gaussian_likelihood import _GaussianLikelihoodBase
+from gpytorch.likelihoods.noise_models import Noise
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.priors import LogNormalPrior
+from linear_operator.operators import DiagLinearOperator
+from torch import Tensor
+
+from arqon_gp.errors import FitError
+from arqon_gp.rows import COLD_NOISE, EXACT_NOISE, NOISE_PRIOR, NOISE_RANGE, Hyperparameters, Rows, Settings
+
+DTYPE = torch.float64
+FIT_STEPS = 200
+
+
+def single_task_gp(
+    rows: Rows, settings: Settings, h: Hyperparameters, device: torch.device, *, learned: bool
+) -> SingleTaskGP:
+    """The model on the standardised scale, in evaluation mode."""
+    model = _model(rows, settings, device, learned=learned)
+    _write(model, settings, h)
+    return model.eval()
+
+
+def objective(model: SingleTaskGP, rows: Rows) -> ExactMarginalLogLikelihood:
+    """The log posterior density, per row, that the hyperparameters of such a model maximise."""
+    return _WindowLikelihood(model.likelihood, model, rows)
+
+
+def fit_outcome(
+    rows: Rows, settings: Settings, device: torch.device, warm: Hyperparameters | None, *, learned: bool
+) -> Hyperparameters:
+    """The better of a cold and a warm fit by log posterior density."""
+    best: tuple[float, Hyperparameters] | None = None
+    for start in (None, warm) if warm else (None,):
+        model = _model(rows, settings, device, learned=learned)
+        if start is not None:
+            _write(model, settings, start)
+        density_of = objective(model, rows).to(device)
+        density_of.train()
+        try:
+            fit_gpytorch_mll_scipy(density_of, options={"maxiter": FIT_STEPS})
+            density = float(density_of(model(*model.train_inputs), model.train_targets).detach())
+        except (RuntimeError, ValueError) as error:  # not positive definite, NaN: this start is lost
+            last: Exception = error
+            continue
+        if math.isfinite(density) and (best is None or density > best[0]):
+            best = (density, _read(model, settings))
+    if best is None:
+        raise FitError(f"no start converged: {last}") from last
+    return best[1]
+
+
+class _RowNoise(Noise):  # type: ignore[misc]  # gpytorch ships no types
+    """Noise variance of a row: noise / count + floor. One parameter, the variance of a single window."""
+
+    def __init__(self, rows: Rows, noise: float, *, learned: bool) -> None:
+        super().__init__()
+        self.register_parameter("raw_noise", torch.nn.Parameter(torch.zeros(1, dtype=DTYPE), requires_grad=learned))
+        low, high = NOISE_RANGE if learned else (EXACT_NOISE / 10.0, 10.0)
+        self.register_constraint("raw_noise", Interval(low, high, transform=None, initial_value=noise))
+        self.register_buffer("share", torch.as_tensor(rows.share, dtype=DTYPE))
+        self.register_buffer("floor", torch.as_tensor(rows.floor, dtype=DTYPE))
+        self.raw_noise.data.fill_(noise)
+        if learned:
+            self.register_prior("noise_prior", LogNormalPrior(*NOISE_PRIOR), lambda module: module.noise)
+
+    @property
+    def noise(self) -> Tensor:
+        """Variance (1,) of a single window."""
+        raw: Tensor = self.raw_noise
+        return raw
+
+    def forward(self, *_: object, shape: torch.Size | None = None, **__: object) -> DiagLinearOperator:
+        """The rows' noise where the shape is theirs, a single window's elsewhere."""
+        if shape is None or shape[-1] == len(self.share):
+            return DiagLinearOperator(self.noise * self.share + self.floor)
+        return DiagLinearOperator(self.noise.expand(shape))
+
+
+class _RowLikelihood(_GaussianLikelihoodBase):  # type: ignore[misc]  # gpytorch ships no types
+    """Gaussian likelihood of rows that are means of windows."""
+
+    def __init__(self, noise: _RowNoise) -> None:
+        super().__init__(noise_covar=noise)
+
+    @property
+    def noise(self) -> Tensor:
+        """Variance (1,) of a single window."""
+        noise: Tensor = self.noise_covar.noise
+        return noise
+
+
+class _WindowLikelihood(ExactMarginalLogLikelihood):  # type: ignore[misc]  # gpytorch ships no types
+    """Log posterior of the hyperparameters given the single windows: the rows, and the scatter inside them.
+
+    sum_i log N(y_i | window variance) = log N(means | variance / count) - dof/2 log variance - ss / (2 variance) +
+    const.
+    """
+
+    def __init__(self, likelihood: _RowLikelihood, model: SingleTaskGP, rows: Rows) -> None:
+        super().__init__(likelihood, model)
+        self._rows = rows
+
+    def _add_other_terms(self, res: Tensor, params: Sequence[object]) -> Tensor:
+        total: Tensor = super()._add_other_terms(res, params)
+        variance: Tensor = self.likelihood.noise.squeeze() + self._rows.within_floor
+        return total - 0.5 * self._rows.dof * variance.log() - 0.5 * self._rows.ss / variance
+
+
+def _kernel(settings: Settings) -> Kernel:
+    numeric, categorical = settings.numeric, settings.categorical
+    parts: list[Kernel] = []
+    if numeric:
+        parts.append(get_covar_module_with_dim_scaled_prior(len(numeric), use_rbf_kernel=False, active_dims=numeric))
+    if categorical:
+        kernel = CategoricalKernel(
+            ard_num_dims=len(categorical),
+            active_dims=categorical,
+            lengthscale_constraint=GreaterThan(1e-2, transform=None, initial_value=1.0),
+        )
+        kernel.register_prior("lengthscale_prior", LogNormalPrior(0.0, 1.0), lambda m: m.lengthscale)
+        parts.append(kernel)
+    return parts[0] if len(parts) == 1 else parts[0] * parts[1]
+
+
+def _model(rows: Rows, settings: Settings, device: torch.device, *, learned: bool) -> SingleTaskGP:
+    likelihood = _RowLikelihood(_RowNoise(rows, COLD_NOISE if learned else EXACT_NOISE, learned=learned))
+    model = SingleTaskGP(
+        torch.as_tensor(rows.X, dtype=DTYPE),
+        torch.as_tensor(rows.y, dtype=DTYPE).unsqueeze(-1),
+        likelihood=likelihood,
+        covar_module=_kernel(settings),
+        outcome_transform=None,
+    )
+    return model.to(device=device, dtype=DTYPE)
+
+
+def _parts(model: SingleTaskGP, settings: Settings) -> tuple[Kernel | None, Kernel | None]:
+    """The numeric and the categorical factor of the covariance."""
+    if settings.numeric and settings.categorical:
+        return model.covar_module.kernels[0], model.covar_module.kernels[1]
+    return (model.covar_module, None) if settings.numeric else (None, model.covar_module)
+
+
+def _read(model: SingleTaskGP, settings: Settings) -> Hyperparameters:
+    matern, categories = _parts(model, settings)
+    return {
+        "lengthscale": matern.lengthscale.detach().cpu().reshape(-1).tolist() if matern is not None else [],
+        "category": categories.lengthscale.detach().cpu().reshape(-1).tolist() if categories is not None else [],
+        "noise": model.likelihood.noise.detach().cpu().reshape(-1).tolist(),
+        "mean": model.mean_module.constant.detach().cpu().reshape(-1).tolist(),
+    }
+
+
+def _write(model: SingleTaskGP, settings: Settings, h: Hyperparameters) -> None:
+    matern, categories = _parts(model, settings)
+    if matern is not None:
+        matern.lengthscale = torch.tensor(h["lengthscale"], dtype=DTYPE)
+    if categories is not None:
+        categories.lengthscale = torch.tensor(h["category"], dtype=DTYPE)
+    model.likelihood.noise_covar.raw_noise.data.fill_(h["noise"][0])
+    model.mean_module.constant.data.fill_(h["mean"][0])

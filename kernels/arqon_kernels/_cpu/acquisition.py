@@ -1,0 +1,304 @@
+"""Value and gradient of the acquisition, compiled. The formulas stand in acquisition.py."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from arqon_kernels._cpu import compiled, compiled_sums
+from arqon_kernels._cpu.covariance import row, row_vjp
+from arqon_kernels._cpu.normal import log_call, log_ei, log_ndtr, log_put
+from arqon_kernels._cpu.improvement import UNDERFLOW, fill_table, log_samples, sum_boxes
+from arqon_kernels.acquisition import AUGMENTATION, HYPERVOLUME, MEAN, UTILITY, Problem
+
+Floats = npt.NDArray[np.float64]
+
+LEAST_VARIANCE = 1e-18  # of the standardised outcome: at a baseline point nothing is left to learn
+PENALTY = 10.0  # of the goal MEAN for each unit of log probability that the limits lack
+
+
+class Work(NamedTuple):
+    """Scratch of one evaluation."""
+
+    k: Floats  # (m, N)
+    by_r2: Floats  # (m, N)
+    v: Floats  # (m, Q)
+    mean: Floats  # (m, S)
+    std: Floats  # (m,)
+    value: Floats  # (S,)
+    by_mean: Floats  # (m, S) of sample s's value
+    by_std: Floats  # (m, S)
+    g: Floats  # (N,)
+    u: Floats  # (S, o) raw means, for the hypervolume as all that follows
+    u_std: Floats  # (o,)
+    by_u: Floats  # (S, o)
+    by_u_std: Floats  # (S, o)
+    table: Floats  # (3, o, S, E)
+
+
+@compiled
+def workspace(p: Problem, samples: int) -> Work:
+    """Scratch for so many samples."""
+    m, N, Q, o = p.lengthscale.shape[0], p.Z.shape[0], p.R.shape[1], len(p.weight)
+    return Work(
+        np.empty((m, N)),
+        np.empty((m, N)),
+        np.empty((m, Q)),
+        np.empty((m, samples)),
+        np.empty(m),
+        np.empty(samples),
+        np.empty((m, samples)),
+        np.empty((m, samples)),
+        np.empty(N),
+        np.empty((samples, o)),
+        np.empty(o),
+        np.empty((samples, o)),
+        np.empty((samples, o)),
+        np.empty((3, o, samples, p.boxes.edges.shape[2])),
+    )
+
+
+@compiled
+def value_and_gradient(p: Problem, x: Floats, gradient: Floats, w: Work) -> float:
+    """The value at x (d,) by as many samples as the workspace holds; its gradient (d,) goes into `gradient`."""
+    value = value_only(p, x, w)
+    gradient[:] = 0.0
+    if not math.isfinite(value):
+        return value
+    samples = len(w.value)
+    for s in range(samples):  # the softmax of the samples
+        share = math.exp(w.value[s] - value) / samples
+        for j in range(len(w.std)):
+            w.by_mean[j, s] *= share
+            w.by_std[j, s] *= share
+    for j in range(len(w.std)):
+        _pull(p.A[j], p.R[j], w.v[j], w.by_mean[j], w.by_std[j], w.std[j], w.g)
+        row_vjp(x, p.Z, p.lengthscale[j], p.kinds, w.g, w.by_r2[j], gradient)
+    return value
+
+
+@compiled
+def value_only(p: Problem, x: Floats, w: Work) -> float:
+    """log mean_s exp(value_s); leaves each sample's value and slopes in the workspace."""
+    for j in range(len(w.std)):
+        row(x, p.Z, p.lengthscale[j], p.kinds, w.k[j], w.by_r2[j])
+        _moments(p.A[j], p.R[j], p.constant[j], w.k[j], w.v[j], w.mean[j])
+        left = 1.0 - (w.v[j] * w.v[j]).sum()
+        w.std[j] = math.sqrt(max(left, LEAST_VARIANCE))
+    w.value[:] = 0.0
+    w.by_mean[:] = 0.0
+    w.by_std[:] = 0.0
+    if p.goal == MEAN:
+        return _utility_of_mean(p, w)
+    if p.goal == UTILITY:
+        _improvements(p, w)
+    if p.goal == HYPERVOLUME:
+        _hypervolumes(p, w)
+        if p.floor > -math.inf:
+            _floor(p, w)
+    _limits(p, w)
+    most = w.value.max()
+    if not math.isfinite(most):
+        return most
+    return most + math.log(np.exp(w.value - most).mean())
+
+
+@compiled_sums
+def _moments(A: Floats, R: Floats, constant: float, k: Floats, v: Floats, mean: Floats) -> None:
+    """v = R k, and the mean of each sample."""
+    for q in range(len(v)):
+        total = 0.0
+        for i in range(len(k)):
+            total += R[q, i] * k[i]
+        v[q] = total
+    mean[:] = constant
+    for i in range(len(k)):
+        ki = k[i]
+        for s in range(len(mean)):
+            mean[s] += ki * A[i, s]
+
+
+@compiled_sums
+def _pull(A: Floats, R: Floats, v: Floats, by_mean: Floats, by_std: Floats, std: float, g: Floats) -> None:
+    """The slope of the value in each k_i: through the means, and through variance = 1 - v'v."""
+    total = 0.0
+    for s in range(len(by_std)):
+        total += by_std[s]
+    total = -total / std
+    for i in range(len(g)):
+        slope = 0.0
+        for s in range(len(by_mean)):
+            slope += A[i, s] * by_mean[s]
+        g[i] = slope
+    for q in range(len(v)):
+        pull = total * v[q]
+        for i in range(len(g)):
+            g[i] += pull * R[q, i]
+
+
+@compiled
+def _improvements(p: Problem, w: Work) -> None:
+    """log E[(U - best)_+] of each sample."""
+    linear, last = 0, -1
+    for j in range(len(p.weight)):
+        if p.is_log[j]:
+            last = j
+        else:
+            linear += 1
+    variance = 0.0
+    for j in range(len(p.weight)):
+        if not p.is_log[j]:
+            variance += (p.weight[j] * p.scale[j] * w.std[j]) ** 2
+    std = math.sqrt(variance)
+    for s in range(len(w.value)):
+        normal, drawn = 0.0, 0.0
+        for j in range(len(p.weight)):
+            u = p.shift[j] + p.scale[j] * w.mean[j, s]
+            if not p.is_log[j]:
+                normal += p.weight[j] * u
+            elif linear > 0 or j != last:
+                drawn += p.weight[j] * math.exp(min(u + p.scale[j] * w.std[j] * p.draws[j, s], 700.0))
+        if linear > 0:
+            value, by_utility, by_spread = log_ei(normal + drawn, std, p.best[s])
+        else:
+            value, by_utility, by_spread = _last_log(p, w, last, drawn, s)
+        w.value[s] = value
+        for j in range(len(p.weight)):
+            if not p.is_log[j]:
+                w.by_mean[j, s] = by_utility * p.weight[j] * p.scale[j]
+                w.by_std[j, s] = by_spread * (p.weight[j] * p.scale[j]) ** 2 * w.std[j] / std
+            elif linear > 0 or j != last:
+                u = p.shift[j] + p.scale[j] * (w.mean[j, s] + w.std[j] * p.draws[j, s])
+                slope = by_utility * p.weight[j] * p.scale[j] * math.exp(min(u, 700.0))
+                w.by_mean[j, s] = slope
+                w.by_std[j, s] = slope * p.draws[j, s]
+
+
+@compiled
+def _last_log(p: Problem, w: Work, j: int, others: float, s: int) -> tuple[float, float, float]:
+    """log E[(others + weight e^u - best)_+], and its slope in `others`; the slopes in u are written down."""
+    weight, threshold = p.weight[j], p.best[s] - others
+    mean, std = p.shift[j] + p.scale[j] * w.mean[j, s], p.scale[j] * w.std[j]
+    strike = threshold / weight
+    if strike <= 0.0:  # a cost that is never low enough, or a gain that is always large enough
+        if weight < 0.0:
+            return -math.inf, 0.0, 0.0
+        forward = math.exp(min(mean + 0.5 * std * std, 700.0))
+        expected = weight * forward - threshold
+        w.by_mean[j, s] = p.scale[j] * weight * forward / expected
+        w.by_std[j, s] = p.scale[j] * weight * forward * std / expected
+        return math.log(expected), 1.0 / expected, 0.0
+    if weight < 0.0:
+        value, by_mean, by_std, by_strike = log_put(mean, std, math.log(strike))
+    else:
+        value, by_mean, by_std, by_strike = log_call(mean, std, math.log(strike))
+    w.by_mean[j, s] = by_mean * p.scale[j]
+    w.by_std[j, s] = by_std * p.scale[j]
+    return value + math.log(abs(weight)), -by_strike / threshold, 0.0
+
+
+@compiled
+def _hypervolumes(p: Problem, w: Work) -> None:
+    """log E[hypervolume improvement] of each sample."""
+    o, samples = len(p.weight), len(w.value)
+    sign = np.sign(p.weight)
+    edges, logs = p.boxes.edges[:samples], p.boxes.logs[:samples]
+    for j in range(o):
+        w.u_std[j] = p.scale[j] * w.std[j]
+        for s in range(samples):
+            w.u[s, j] = p.shift[j] + p.scale[j] * w.mean[j, s]
+    fill_table(w.u, w.u_std, sign, p.is_log, edges, logs, w.table)
+    most = 0.0
+    w.by_u_std[:] = 0.0
+    for s in range(samples):
+        total = sum_boxes(
+            s, p.boxes.lower_index[s], p.boxes.upper_index[s], p.boxes.number[s], w.table, w.by_u[s], w.by_u_std[s]
+        )
+        most = max(most, total)
+        w.value[s] = math.log(total) if total > 0.0 else -math.inf
+        inverse = 1.0 / total if total > 0.0 else 0.0
+        for j in range(o):
+            w.by_u[s, j] *= inverse
+            w.by_u_std[s, j] *= inverse
+    if most <= UNDERFLOW:
+        log_samples(
+            w.u, w.u_std, sign, p.is_log, edges, logs, p.boxes.edge_count[:samples], p.boxes.lower_index[:samples],
+            p.boxes.upper_index[:samples], p.boxes.number[:samples], w.value, w.by_u, w.by_u_std, w.table,
+        )  # fmt: skip
+    for j in range(o):
+        for s in range(samples):
+            w.by_mean[j, s] = p.scale[j] * w.by_u[s, j]
+            w.by_std[j, s] = p.scale[j] * w.by_u_std[s, j]
+
+
+@compiled
+def _floor(p: Problem, w: Work) -> None:
+    """Add log P(the Chebyshev value of the means is above the floor) to each sample."""
+    part, slope = np.empty(len(p.weight)), np.empty(len(p.weight))
+    for s in range(len(w.value)):
+        total, least = 0.0, 0
+        for j in range(len(part)):
+            y = w.u[s, j]
+            slope[j] = p.weight[j] * p.scale[j]
+            if p.is_log[j]:
+                y = math.exp(min(y, 700.0))
+                slope[j] *= y
+            part[j] = p.weight[j] * (y - p.centre[j])
+            total += part[j]
+            least = j if part[j] < part[least] else least
+        value, by_z = log_ndtr((part[least] + AUGMENTATION * total - p.floor) / p.floor_width)
+        w.value[s] += value
+        for j in range(len(part)):
+            w.by_mean[j, s] += by_z / p.floor_width * slope[j] * (AUGMENTATION + (1.0 if j == least else 0.0))
+
+
+@compiled
+def _limits(p: Problem, w: Work) -> None:
+    """Add log P(each limit holds) to each sample."""
+    for i in range(len(p.limit_outcome)):
+        j, side, at = p.limit_outcome[i], p.limit_side[i], p.limit_at[i]
+        for s in range(len(w.value)):
+            z = side * (at - w.mean[j, s]) / w.std[j]
+            value, slope = log_ndtr(z)
+            w.value[s] += value
+            w.by_mean[j, s] -= slope * side / w.std[j]
+            w.by_std[j, s] -= slope * z / w.std[j]
+
+
+@compiled
+def _utility_of_mean(p: Problem, w: Work) -> float:
+    """The utility of the posterior mean less the penalty; one sample. The slopes are those of the value itself."""
+    count = len(p.weight)
+    utility, least, at = 0.0, math.inf, 0
+    for j in range(count):
+        std = p.scale[j] * w.std[j]
+        u = p.shift[j] + p.scale[j] * w.mean[j, 0]
+        y = math.exp(min(u + 0.5 * std * std, 700.0)) if p.is_log[j] else u
+        part = p.weight[j] * (y - p.centre[j]) if len(p.centre) > 0 else p.weight[j] * y
+        slope = p.weight[j] * p.scale[j] * (y if p.is_log[j] else 1.0)
+        w.by_mean[j, 0] = slope
+        w.by_std[j, 0] = slope * std if p.is_log[j] else 0.0
+        utility += part
+        if part < least:
+            least, at = part, j
+    if len(p.centre) > 0:
+        utility = least + AUGMENTATION * utility
+        for j in range(count):
+            factor = AUGMENTATION + (1.0 if j == at else 0.0)
+            w.by_mean[j, 0] *= factor
+            w.by_std[j, 0] *= factor
+    w.value[0] = utility
+    held = w.value.copy()
+    by_mean, by_std = w.by_mean.copy(), w.by_std.copy()
+    w.value[:], w.by_mean[:], w.by_std[:] = 0.0, 0.0, 0.0
+    _limits(p, w)
+    lacking = w.value[0] < p.log_confidence
+    if lacking:
+        held[0] += PENALTY * (w.value[0] - p.log_confidence)
+    w.value[:] = held
+    w.by_mean[:] = by_mean + (PENALTY if lacking else 0.0) * w.by_mean
+    w.by_std[:] = by_std + (PENALTY if lacking else 0.0) * w.by_std
+    return held[0]

@@ -1,0 +1,209 @@
+"""Where the acquisition is largest in a box: screening, then projected BFGS with a search of the grids, compiled.
+
+The same projected BFGS as bfgs.py, upwards. Columns that are grids or categories never leave their values: a numeric
+grid is first relaxed to its interval, then snapped, then searched value by value.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from arqon_kernels._cpu import compiled
+from arqon_kernels._cpu.acquisition import Work, value_and_gradient, value_only, workspace
+from arqon_kernels.acquisition import CHOICE, CONTINUOUS, GRID, Domain, Problem
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+DESCENT = 1e-4
+MOST_CUTS = 12
+TOLERANCE = 1e-6  # of the log value
+MOST_ROUNDS = 8
+MOST_CHOICES = 64  # values of one column looked at in one round
+
+
+@compiled
+def screen(p: Problem, X: Floats, samples: int) -> Floats:
+    """The values (r,) at X (r, d) by the first samples."""
+    w, found = workspace(p, samples), np.empty(len(X))
+    for r in range(len(X)):
+        found[r] = value_only(p, X[r], w)
+    return found
+
+
+@compiled
+def climb_all(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -> Floats:
+    """Move each start of X (r, d) uphill, in place; the values (r,)."""
+    w, found = workspace(p, samples), np.empty(len(X))
+    relaxed, exact = np.empty(len(domain.role), np.bool_), np.empty(len(domain.role), np.bool_)
+    for i in range(len(domain.role)):
+        exact[i] = domain.role[i] == CONTINUOUS
+        relaxed[i] = exact[i] or domain.role[i] == GRID
+    grids = (relaxed != exact).any()
+    for r in range(len(X)):
+        found[r] = _climb(p, domain, X[r], relaxed, steps, w)
+        if grids:
+            _snap(domain, X[r])
+            found[r] = value_only(p, X[r], w)
+    return found
+
+
+@compiled
+def polish_all(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -> Floats:
+    """Search the grids around each start of X (r, d) and climb where nothing is a grid, in place; the values (r,)."""
+    w, found = workspace(p, samples), np.empty(len(X))
+    exact = np.empty(len(domain.role), np.bool_)
+    for i in range(len(domain.role)):
+        exact[i] = domain.role[i] == CONTINUOUS
+    for r in range(len(X)):
+        value = _climb(p, domain, X[r], exact, steps, w) if exact.any() else value_only(p, X[r], w)
+        for _ in range(MOST_ROUNDS):
+            better = _step_grids(p, domain, X[r], value, w)
+            if not better > value + TOLERANCE:
+                break
+            value = _climb(p, domain, X[r], exact, steps, w) if exact.any() else better
+        found[r] = value
+    return found
+
+
+@compiled
+def _snap(domain: Domain, x: Floats) -> None:
+    """Numeric grid columns to their nearest value."""
+    for i in range(len(x)):
+        if domain.role[i] == GRID:
+            x[i] = domain.values[domain.first[i] + _nearest(domain, i, x[i])]
+
+
+@compiled
+def _nearest(domain: Domain, i: int, at: float) -> int:
+    values = domain.values[domain.first[i] : domain.first[i] + domain.size[i]]
+    k = np.searchsorted(values, at)
+    if k == len(values) or (k > 0 and at - values[k - 1] <= values[k] - at):
+        k -= 1
+    return k
+
+
+@compiled
+def _step_grids(p: Problem, domain: Domain, x: Floats, value: float, w: Work) -> float:
+    """One round over the grid columns: each is moved to its best neighbour (1, 2, 4, ... steps away) or choice."""
+    for i in range(len(x)):
+        if domain.role[i] < GRID or domain.size[i] < 2:
+            continue
+        count, here = domain.size[i], _nearest(domain, i, x[i])
+        best, at = value, here
+        everything = domain.role[i] == CHOICE or count <= 8
+        reach = count if everything else 2 * int(math.log2(count)) + 2
+        for c in range(min(reach, MOST_CHOICES)):
+            k = c
+            if not everything:
+                k = here + (1 << (c // 2)) * (1 if c % 2 == 0 else -1)
+            if k == here or k < 0 or k >= count:
+                continue
+            x[i] = domain.values[domain.first[i] + k]
+            found = value_only(p, x, w)
+            if found > best:
+                best, at = found, k
+        x[i] = domain.values[domain.first[i] + at]
+        value = best
+    return value
+
+
+@compiled
+def _climb(p: Problem, domain: Domain, x: Floats, movable: npt.NDArray[np.bool_], steps: int, w: Work) -> float:
+    """Projected BFGS from x, in place, over the movable columns; the value reached."""
+    d = len(x)
+    g, there, g_there = np.empty(d), np.empty(d), np.empty(d)
+    value = value_and_gradient(p, x, g, w)
+    if not math.isfinite(value):
+        return value
+    H, step = np.zeros((d, d)), np.empty(d)
+    fresh = True
+    for _ in range(steps):
+        norm = 0.0
+        for i in range(d):
+            free = movable[i] and not ((x[i] <= domain.low[i] and g[i] < 0) or (x[i] >= domain.high[i] and g[i] > 0))
+            step[i] = g[i] if free else 0.0
+            norm += step[i] * step[i]
+        norm = math.sqrt(norm)
+        if norm < 1e-5:
+            break
+        if not fresh:
+            ascent = _quasi_newton(H, step, g, w)
+            if not ascent > 0.0:
+                fresh = True
+        if fresh:
+            # the first step goes a tenth of the box at the most: the value is a logarithm, its slope no length
+            step *= min(1.0, 0.1 / norm)
+        length, found = 1.0, False
+        for _cut in range(MOST_CUTS):
+            ahead = 0.0
+            for i in range(d):
+                there[i] = min(max(x[i] + length * step[i], domain.low[i]), domain.high[i])
+                ahead += g[i] * (there[i] - x[i])
+            new = value_and_gradient(p, there, g_there, w)
+            if math.isfinite(new) and new >= value + DESCENT * ahead:
+                found = True
+                break
+            length *= 0.3
+        if not found:
+            if fresh:
+                break
+            fresh = True
+            continue
+        fresh = _update(H, x, there, g, g_there, fresh)
+        gained = new - value
+        value = new
+        x[:] = there
+        g[:] = g_there
+        if gained < TOLERANCE:
+            break
+    return value
+
+
+@compiled
+def _quasi_newton(H: Floats, step: Floats, g: Floats, w: Work) -> float:
+    """Replace the gradient of the free columns in `step` by H times it; its slope along the result."""
+    d = len(step)
+    slope = step.copy()
+    ascent = 0.0
+    for i in range(d):
+        if slope[i] == 0.0:
+            step[i] = 0.0
+            continue
+        total = 0.0
+        for j in range(d):
+            total += H[i, j] * slope[j]
+        step[i] = total
+        ascent += total * g[i]
+    return ascent
+
+
+@compiled
+def _update(H: Floats, x: Floats, there: Floats, g: Floats, g_there: Floats, fresh: bool) -> bool:
+    """BFGS of the inverse Hessian of minus the value; whether it still has to be begun."""
+    d = len(x)
+    s, y = there - x, g - g_there
+    curvature, size, length = 0.0, 0.0, 0.0
+    for i in range(d):
+        curvature += s[i] * y[i]
+        size += y[i] * y[i]
+        length += s[i] * s[i]
+    if curvature <= 1e-12 * math.sqrt(size * length):
+        return fresh
+    if fresh:
+        H[:] = 0.0
+        for i in range(d):
+            H[i, i] = curvature / size
+    Hy = np.zeros(d)
+    yHy = 0.0
+    for i in range(d):
+        for j in range(d):
+            Hy[i] += H[i, j] * y[j]
+        yHy += y[i] * Hy[i]
+    for i in range(d):
+        for j in range(d):
+            H[i, j] += ((1.0 + yHy / curvature) * s[i] * s[j] - s[i] * Hy[j] - Hy[i] * s[j]) / curvature
+    return False

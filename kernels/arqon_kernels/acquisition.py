@@ -1,0 +1,129 @@
+"""What a measurement at x is worth: noisy expected improvement, of a utility or of the hypervolume, and its gradient.
+
+Monte Carlo over what the measured points are truly worth, closed form over the candidate (Rao-Blackwell). Sample s fixes
+the noise-free outcomes f_b^s at the baseline points b; given them and the rows, outcome j at x is normal with
+mean_js = c_j + k_j(x, Z) A_j[:, s] and variance 1 - |R_j k_j(x, Z)|^2, so that the cost of a sample is one column. Value:
+
+    log mean_s exp(v_s + sum over limits of log Phi(side (bound - mean_js) / std_j))
+
+UTILITY: v_s = log E[(U - best_s)_+], U = sum_j w_j u_j, u = shift + scale f, or exp of it for a log outcome. The linear
+part of U is normal, so its expectation is closed (Ament et al. 2023, "Unexpected improvements to expected
+improvement"); log outcomes are drawn beside it, but for one where no linear outcome is left: that one is integrated as
+an option's pay-off is. HYPERVOLUME: v_s = log E[hypervolume improvement] over the boxes of sample s (Daulton et al. 2021;
+see improvement.py), and with a floor log Phi((V_s - floor) / width), V_s the Chebyshev value of the means. FEASIBLE: v_s = 0, one sample, no baseline: the log probability that all limits hold. MEAN: the
+utility of the posterior mean, less a penalty where P(limits) is below a confidence.
+
+The exact product of improvement and limits holds where no limited outcome is part of the utility; where it is, the two
+are taken as independent given the sample. Shapes: N points Z, d columns, m outcomes, S samples, Q rows of R.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+UTILITY, HYPERVOLUME, FEASIBLE, MEAN = range(4)  # goals
+FIXED, CONTINUOUS, GRID, CHOICE = range(4)  # roles of a column when the maximum is sought
+AUGMENTATION = 0.05  # rho of the augmented Chebyshev value (Knowles 2006, eq. 2)
+
+
+class Edges(NamedTuple):
+    """The region that no baseline point dominates, by sample; see boxes.py."""
+
+    edges: Floats  # (S, o, E) sorted, +inf after the last
+    logs: Floats  # (S, o, E) of the strikes of log outcomes
+    edge_count: Indices  # (S, o)
+    lower_index: Indices  # (S, K, o)
+    upper_index: Indices  # (S, K, o)
+    number: Indices  # (S,) of boxes
+
+
+class Problem(NamedTuple):
+    """Everything a value depends on but x. Outcomes: the o objectives first, then those that are only limited."""
+
+    goal: int
+    Z: Floats  # (N, d)
+    kinds: Integers  # (d,)
+    lengthscale: Floats  # (m, d)
+    constant: Floats  # (m,)
+    A: Floats  # (m, N, S)
+    R: Floats  # (m, Q, N)
+    shift: Floats  # (m,)
+    scale: Floats  # (m,)
+    is_log: Bools  # (o,)
+    weight: Floats  # (o,) signed; for the hypervolume its signs alone count
+    centre: Floats  # (o,) of the Chebyshev value; empty for the weighted sum
+    draws: Floats  # (o, S) standard normals for log outcomes
+    best: Floats  # (S,)
+    limit_outcome: Integers  # (l,)
+    limit_side: Floats  # (l,) +1: at or below
+    limit_at: Floats  # (l,) standardised bound
+    log_confidence: float
+    floor: float  # of the Chebyshev value, -inf where there is none, and the width of the doubt about it
+    floor_width: float
+    boxes: Edges
+
+
+class Domain(NamedTuple):
+    """Where x may be: bounds (d,), the role of each column, and the sorted values of its grid."""
+
+    low: Floats
+    high: Floats
+    role: Integers
+    first: Integers  # (d,) where a column's values begin in `values`
+    size: Integers  # (d,)
+    values: Floats
+
+
+NO_EDGES = Edges(
+    np.zeros((0, 0, 0)),
+    np.zeros((0, 0, 0)),
+    np.zeros((0, 0), np.int32),
+    np.zeros((0, 0, 0), np.int32),
+    np.zeros((0, 0, 0), np.int32),
+    np.zeros(0, np.int32),
+)
+
+
+def boxes(front: Floats, reference: Floats, sign: Floats, is_log: Bools) -> Edges:
+    """The boxes of fronts (S, P, o) of maximised outcomes above a reference point (o,)."""
+    from arqon_kernels._cpu.boxes import decompose_all
+    from arqon_kernels._cpu.improvement import edge_logs
+
+    _, _, count, edges, edge_count, lower_index, upper_index = decompose_all(front, reference)
+    return Edges(edges, edge_logs(edges, sign, is_log), edge_count, lower_index, upper_index, count)
+
+
+def front_counts(Y: Floats) -> Integers:
+    """In how many draws of Y (S, P, o), maximised, each point (P,) is finite and dominated by no other."""
+    from arqon_kernels._cpu.boxes import front_counts as body
+
+    return np.asarray(body(Y))
+
+
+def values(p: Problem, X: Floats, samples: int) -> Floats:
+    """The values (r,) at X (r, d) by the first samples."""
+    from arqon_kernels._cpu.maximize import screen
+
+    return np.asarray(screen(p, np.ascontiguousarray(X), samples))
+
+
+def climb(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -> Floats:
+    """Move each start of X (r, d) uphill, in place; the values (r,). Numeric grids are relaxed, then snapped."""
+    from arqon_kernels._cpu.maximize import climb_all
+
+    return np.asarray(climb_all(p, domain, X, samples, steps))
+
+
+def polish(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -> Floats:
+    """Search the grids around each start of X (r, d) and climb where nothing is a grid, in place; the values (r,)."""
+    from arqon_kernels._cpu.maximize import polish_all
+
+    return np.asarray(polish_all(p, domain, X, samples, steps))
