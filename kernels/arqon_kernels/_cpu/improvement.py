@@ -71,7 +71,7 @@ def log_expected_hvi_all(
     grad_std: Floats,
     work: Floats,
 ) -> float:
-    S, m, E = edges.shape
+    S, m, _ = edges.shape
     fill_table(mean, std, sign, is_log, edges, logs, work)
     grad_std[:] = 0.0
     total = 0.0

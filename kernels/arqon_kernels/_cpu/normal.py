@@ -37,10 +37,11 @@ def excess(x: float) -> float:
     p1 = (-0.10078958422195869 - 0.022180098761475267 * t) + (0.035587516161854925 + 0.0020298814180186426 * t) * u
     p2 = (-0.01186264295934581 + 0.0002721706886635439 * t) + (0.0038677981312048183 - 0.00020438995789887694 * t) * u
     p3 = (-0.0012315975639602139 + 5.557911525009608e-05 * t) + (0.0003761649589763652 - 4.407588148197393e-06 * t) * u
-    p4 = (-0.00010702603855924166 - 3.504963053939132e-06 * t) + (2.7205582095375212e-05 + 1.9250043983939845e-06 * t) * u
+    p4 = (-0.00010702603855924166 - 3.50496305393913e-06 * t) + (2.720558209537521e-05 + 1.925004398393984e-06 * t) * u
     p5 = (-5.78133137656462e-06 - 4.855515189017926e-07 * t) + (9.049905055026607e-07 + 5.436006651299007e-08 * t) * u
     high = (p4 + p5 * v) - 7.665294832106207e-08 * w
-    return r * ((p0 + p1 * v) + ((p2 + p3 * v) + high * w) * w)
+    value: float = r * ((p0 + p1 * v) + ((p2 + p3 * v) + high * w) * w)
+    return value
 
 
 @compiled
@@ -143,7 +144,7 @@ def log_option(d: float, std: float) -> tuple[float, float, float, float]:
 
 @compiled
 def mills_pair(x: float, w: float, h: float) -> tuple[float, float, float]:
-    """R(x - h), R(x + h) and their difference, R the Mills ratio Phi(-x) / phi(x): a series about x, for h <= 0.005, w = excess(x)."""
+    """R(x - h), R(x + h) and their difference, R the Mills ratio: a series about x, for h <= 0.005 and w = excess(x)."""
     r0 = np.divide(1.0, x + w)
     r1 = -w * r0
     r2 = r0 + x * r1
@@ -222,3 +223,36 @@ def narrow_option_pass(std: float, call: bool, value: Floats, slope: Floats, den
         value[i] = gap if middle <= 0.0 else gap - less
         slope[i] = above if call else (below if below > 0.0 else 0.0)
         density[i] = phi
+
+
+@compiled
+def log_ndtr_each(z: Floats) -> Floats:
+    out = np.empty((2, len(z)))
+    for i in range(len(z)):
+        out[0, i], out[1, i] = log_ndtr(z[i])
+    return out
+
+
+@compiled
+def log_ei_each(mean: Floats, std: Floats, best: Floats) -> Floats:
+    out = np.empty((4, len(mean)))
+    for i in range(len(mean)):
+        out[0, i], out[1, i], out[2, i] = log_ei(mean[i], std[i], best[i])
+        out[3, i] = -out[1, i]
+    return out
+
+
+@compiled
+def log_put_each(mean: Floats, std: Floats, log_strike: Floats) -> Floats:
+    out = np.empty((4, len(mean)))
+    for i in range(len(mean)):
+        out[0, i], out[1, i], out[2, i], out[3, i] = log_put(mean[i], std[i], log_strike[i])
+    return out
+
+
+@compiled
+def log_call_each(mean: Floats, std: Floats, log_strike: Floats) -> Floats:
+    out = np.empty((4, len(mean)))
+    for i in range(len(mean)):
+        out[0, i], out[1, i], out[2, i], out[3, i] = log_call(mean[i], std[i], log_strike[i])
+    return out
