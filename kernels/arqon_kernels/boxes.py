@@ -5,8 +5,8 @@ The region {h > reference: no f in F with f >= h} is a union of boxes (lower, up
 m = 2: the strips over the staircase, at most P + 1. m = 3: the third objective falls from +inf while the staircase of
 what was passed is kept as columns, and a new point closes those it touches and opens two (Yang, Emmerich, Deutz and
 Baeck 2019, "Efficient computation of expected hypervolume improvement using box decomposition algorithms"): at most
-2 P + 1 boxes, here in O(P^2), as columns move up an array. Points that are dominated, repeated or tied in a coordinate, that hold NaN or do not
-lie above the reference in every coordinate are taken and change nothing or what they should.
+2 P + 1 boxes, here in O(P^2), as columns move up an array. A point that is dominated, repeated, holds NaN or does not
+lie above the reference in every coordinate changes nothing; ties in a coordinate are taken.
 """
 
 from __future__ import annotations

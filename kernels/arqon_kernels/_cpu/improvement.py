@@ -15,7 +15,7 @@ Integers = npt.NDArray[np.int32]
 Booleans = npt.NDArray[np.bool_]
 
 UNDERFLOW = 1e-280  # below it some box may have lost its product: the sum is taken again in logs
-FARTHEST = 1e9  # in standard deviations: keeps -inf, the log of no strike, out of the arithmetic
+FARTHEST = 1e150  # in standard deviations: keeps -inf, the log of no strike, out of the arithmetic
 
 
 @compiled
@@ -113,8 +113,8 @@ def fill_table(
             for e in range(E):
                 d = (logs[s, j, e] - mean[s, j]) * inverse
                 d = scale - d if call else d
-                d = d if d > -FARTHEST else -FARTHEST
-                psi[s, e] = d if d < FARTHEST else FARTHEST
+                d = -FARTHEST if d < -FARTHEST else d
+                psi[s, e] = FARTHEST if d > FARTHEST else d
         option_pass(scale, call, flat[0], flat[1], flat[2])
         for s in range(S):
             forward = math.exp(mean[s, j] + 0.5 * scale * scale) if call else 0.0

@@ -144,7 +144,7 @@ def log_option(d: float, std: float) -> tuple[float, float, float, float]:
 
 @compiled
 def mills_pair(x: float, w: float, h: float) -> tuple[float, float, float]:
-    """R(x - h), R(x + h) and their difference, R the Mills ratio: a series about x, for h <= 0.005 and w = excess(x)."""
+    """R(x - h), R(x + h) and their difference, R the Mills ratio: a series about x, h <= 0.005, w = excess(x)."""
     r0 = np.divide(1.0, x + w)
     r1 = -w * r0
     r2 = r0 + x * r1
@@ -164,10 +164,10 @@ def linear_pass(std: float, sign: float, value: Floats, slope: Floats, density: 
     for e in range(len(value)):
         gain = value[e]
         x = abs(gain) * inverse
-        x = x if x < FAR else FAR + 1.0
+        x = FAR + 1.0 if x > FAR else x  # NaN stays, here and below
         w = excess(x)
         phi = exp_and_expm1(-0.5 * x * x)[0] * INV_SQRT_TAU
-        phi = phi if x < FAR else 0.0
+        phi = 0.0 if x > FAR else phi
         tail = np.divide(phi, x + w)
         value[e] = (gain if gain > 0.0 else 0.0) + std * w * tail
         slope[e] = sign * (1.0 - tail if gain > 0.0 else tail)
@@ -184,9 +184,9 @@ def option_pass(std: float, call: bool, value: Floats, slope: Floats, density: F
         d = value[i]
         a, b = abs(d), abs(d - std)
         w_a, w_b = excess(a), excess(b)
-        x = a if a < FAR else FAR + 1.0
+        x = FAR + 1.0 if a > FAR else a
         phi = exp_and_expm1(-0.5 * x * x)[0] * INV_SQRT_TAU
-        phi = phi if a < FAR else 0.0
+        phi = 0.0 if a > FAR else phi
         mills_a, mills_b = np.divide(1.0, a + w_a), np.divide(1.0, b + w_b)
         gap = phi * (std - abs(w_a - w_b)) * mills_a * mills_b
         q = std * (d - 0.5 * std)
@@ -208,12 +208,12 @@ def narrow_option_pass(std: float, call: bool, value: Floats, slope: Floats, den
         d = value[i]
         middle = d - 0.5 * std
         x = abs(middle)
-        x = x if x < FAR + 1.0 else FAR + 1.0
+        x = FAR + 1.0 if x > FAR + 1.0 else x
         near, far, gap = mills_pair(x, excess(x), 0.5 * std)
         a = abs(d)
-        x = a if a < FAR else FAR + 1.0
+        x = FAR + 1.0 if a > FAR else a
         phi = exp_and_expm1(-0.5 * x * x)[0] * INV_SQRT_TAU
-        phi = phi if a < FAR else 0.0
+        phi = 0.0 if a > FAR else phi
         q = std * middle
         q = q if q > 0.0 else 0.0
         e, less = exp_and_expm1(-(q if q < 700.0 else 700.0))
