@@ -7,7 +7,7 @@ is_log. With psi_j(a) = E[(h_j - a)_+] and the boxes of `boxes.py`, for each sam
 psi: the expected improvement where h is linear, the lognormal put (sign -1; 0 for a >= 0) or call (sign +1) else: their
 formulas stand in `normal.py`. psi(+inf) = 0. It is evaluated once for each distinct edge.
 
-Accuracy: psi is exact to 1e-13 relative for z > -37.5 and 0 below (psi / std < 1e-305). A difference of two psi loses
+Accuracy: psi is exact to 2e-13 relative for z > -37.5 and 0 below (psi / std < 1e-305). A difference of two psi loses
 what they share: its relative error is about 4e-16 psi(lower) / (psi(lower) - psi(upper)), which for edges w apart is at
 most 4e-16 max(gain, std) / w; in a sum of boxes an error of 4e-16 psi(lower) stands beside the wide boxes' product. If
 the sum over all samples is below 1e-280 it is taken again in logs, and is finite however far below the front a
