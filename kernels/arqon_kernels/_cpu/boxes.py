@@ -197,3 +197,22 @@ def decompose_all(
         lower_index[:, :k].copy(),
         upper_index[:, :k].copy(),
     )
+
+
+@compiled
+def front_counts(Y: Floats) -> npt.NDArray[np.int64]:
+    S, P, m = Y.shape
+    found = np.zeros(P, np.int64)
+    for s in range(S):
+        for i in range(P):
+            on = math.isfinite(Y[s, i, 0])
+            for k in range(P):
+                if not on:
+                    break
+                at_least, better = True, False
+                for j in range(m):
+                    at_least = at_least and Y[s, k, j] >= Y[s, i, j]
+                    better = better or Y[s, k, j] > Y[s, i, j]
+                on = not (at_least and better)
+            found[i] += on
+    return found

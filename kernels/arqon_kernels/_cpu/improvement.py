@@ -188,8 +188,33 @@ def rescue(
     """`log_expected_hvi_all` with every sum and product in logs; about 9 times as slow."""
     S, m, _ = edges.shape
     sample_log, sample_std = np.empty(S), np.empty((S, m))
+    log_samples(
+        mean, std, sign, is_log, edges, logs, edge_count, lower_index, upper_index, count, sample_log, grad_mean,
+        sample_std, table,
+    )  # fmt: skip
+    return average(sample_log, sample_std, sample_log.max(), grad_mean, grad_std)
+
+
+@compiled
+def log_samples(
+    mean: Floats,
+    std: Floats,
+    sign: Floats,
+    is_log: Booleans,
+    edges: Floats,
+    logs: Floats,
+    edge_count: Integers,
+    lower_index: Integers,
+    upper_index: Integers,
+    count: Integers,
+    sample_log: Floats,
+    sample_mean: Floats,
+    sample_std: Floats,
+    table: Floats,
+) -> None:
+    """The log of each sample's expectation (S,), and its slopes (S, m) in mean and std."""
+    S, m, _ = edges.shape
     gap_log, gap_mean, gap_std = np.empty(m), np.empty(m), np.empty(m)
-    highest = -math.inf
     for s in range(S):
         for j in range(m):
             for e in range(edge_count[s, j]):
@@ -198,7 +223,7 @@ def rescue(
                 )
                 table[0, j, s, e], table[1, j, s, e], table[2, j, s, e] = value, in_mean, in_std
         top, weight = -math.inf, 0.0
-        grad_mean[s], sample_std[s] = 0.0, 0.0
+        sample_mean[s], sample_std[s] = 0.0, 0.0
         for k in range(count[s]):
             box = log_box(s, lower_index[s, k], upper_index[s, k], table, gap_log, gap_mean, gap_std)
             if box == -math.inf:
@@ -207,22 +232,20 @@ def rescue(
                 shrink = math.exp(top - box)
                 weight *= shrink
                 for j in range(m):
-                    grad_mean[s, j] *= shrink
+                    sample_mean[s, j] *= shrink
                     sample_std[s, j] *= shrink
                 top = box
             share = math.exp(box - top)
             weight += share
             for j in range(m):
-                grad_mean[s, j] += share * gap_mean[j]
+                sample_mean[s, j] += share * gap_mean[j]
                 sample_std[s, j] += share * gap_std[j]
         sample_log[s] = -math.inf
         if weight > 0.0:
             sample_log[s] = top + math.log(weight)
             for j in range(m):
-                grad_mean[s, j] /= weight
+                sample_mean[s, j] /= weight
                 sample_std[s, j] /= weight
-        highest = max(highest, sample_log[s])
-    return average(sample_log, sample_std, highest, grad_mean, grad_std)
 
 
 @compiled
