@@ -26,7 +26,7 @@ from arqon_gp.rows import FEASIBLE, Integers, lengthscales
 from arqon_gp.space import Floats
 from arqon_gp.surrogate import OutcomeGP, Surrogate
 from arqon_kernels import acquisition as kernel
-from arqon_kernels.acquisition import Edges, Problem
+from arqon_kernels.acquisition import Problem
 
 SAMPLES = 128
 PRUNE_SAMPLES = 256
@@ -196,7 +196,7 @@ def _holds(surrogate: Surrogate, aim: Aim, f: Floats) -> npt.NDArray[np.bool_]:
 def _best(U: Floats, holds: npt.NDArray[np.bool_]) -> Floats:
     """The level to beat in each sample (S,): the best that keeps the limits; below everything where none does."""
     nothing = U.min(axis=0) - max(float(U.std()), 1e-12)
-    return np.maximum(np.where(holds, U, -np.inf).max(axis=0), nothing)
+    return np.asarray(np.maximum(np.where(holds, U, -np.inf).max(axis=0), nothing))
 
 
 def _prune(surrogate: Surrogate, aim: Aim, X: Floats, rng: np.random.Generator) -> Integers:
@@ -241,9 +241,9 @@ def _flattered(surrogate: Surrogate, aim: Aim, X: Floats, stds: float) -> Floats
         f.append((mean - gp.rows.shift + o.sign * stds * np.sqrt(variance)) / gp.rows.scale)
     Y = _raw(surrogate, aim, np.stack(f))
     if aim.reference is None:
-        return aim.utility(Y)
+        return np.asarray(aim.utility(Y))
     signed = Y * np.array([o.sign for o in aim.goals.objectives])
-    return -(signed[None, :, :] > signed[:, None, :]).all(axis=-1).sum(axis=1).astype(float)
+    return -np.asarray((signed[None, :, :] > signed[:, None, :]).all(axis=-1).sum(axis=1), dtype=float)
 
 
 def _spread(surrogate: Surrogate, aim: Aim, X: Floats) -> float:

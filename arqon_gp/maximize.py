@@ -39,7 +39,8 @@ def maximize(p: Problem, space: Space, box: Box, good: Floats, rng: np.random.Ge
 
 
 def _domain(space: Space, box: Box) -> Domain:
-    low, high, role, first, count, flat = [], [], [], [], [], []
+    low, high, flat = [], [], list[float]()
+    role, first, size = [], [], []
     for knob, domain in zip(space, box.domains, strict=True):
         options = values(knob, domain)
         if isinstance(domain, Interval):
@@ -48,7 +49,7 @@ def _domain(space: Space, box: Box) -> Domain:
         low.append(ordered[0])
         high.append(ordered[-1])
         first.append(len(flat))
-        count.append(len(ordered))
+        size.append(len(ordered))
         flat += ordered
         if ordered[0] == ordered[-1]:
             role.append(FIXED)
@@ -56,8 +57,7 @@ def _domain(space: Space, box: Box) -> Domain:
             role.append(CHOICE)
         else:
             role.append(CONTINUOUS if isinstance(domain, Interval) or len(ordered) > MOST_GRID_POINTS else GRID)
-    integers = (np.array(x, dtype=np.int64) for x in (role, first, count))
-    return Domain(np.array(low), np.array(high), *integers, np.array(flat))
+    return Domain(np.array(low), np.array(high), np.array(role), np.array(first), np.array(size), np.array(flat))
 
 
 def _starts(domain: Domain, good: Floats, rng: np.random.Generator) -> Floats:

@@ -147,7 +147,7 @@ def nondominated(Y: Floats) -> npt.NDArray[np.bool_]:
 
 def hypervolume(Y: Floats, reference: Floats) -> float:
     """Volume between a reference point (m,) and maximised outcomes (n, m) above it, slice by slice of the last one."""
-    Y = Y[(Y > reference).all(axis=1)]
+    Y = Y[(reference < Y).all(axis=1)]
     if not len(Y):
         return 0.0
     if Y.shape[1] == 1:

@@ -148,7 +148,7 @@ def reference_point(study: Study, data: Dataset) -> list[float]:
 
 @cache
 def _normals(columns: int) -> Floats:
-    """Fixed standard normal draws (NORMALS, columns): an additive recurrence on square roots of primes (Niederreiter)."""
+    """Fixed standard normal draws (NORMALS, columns): an additive recurrence on the square roots of primes."""
     roots = np.sqrt([p for p in range(2, 100) if all(p % q for q in range(2, p))][:columns])
     u = (0.5 + np.arange(1, NORMALS + 1)[:, None] * roots) % 1.0
     return np.asarray(special.ndtri(np.clip(u, 1e-9, 1 - 1e-9)))

@@ -274,7 +274,9 @@ class ModelAdvisor:
 class Search(Protocol):
     """An acquisition, ready to be maximised."""
 
-    rng: np.random.Generator
+    @property
+    def rng(self) -> np.random.Generator:
+        """Its random stream."""
 
     def best_in(self, box: Box) -> Params:
         """The config of the box where it is largest."""

@@ -103,9 +103,9 @@ class OutcomeGP:
             return self.joint(X)
         if own.all():
             return self._prior(X)
-        J, I = ~own, self.root[:, own]
-        inverse_II, others = I.T @ I, self.root[:, J]
-        inverse_JI = others.T @ I
+        J, mine = ~own, self.root[:, own]
+        inverse_II, others = mine.T @ mine, self.root[:, J]
+        inverse_JI = others.T @ mine
         constant = self.hyperparameters["mean"][0]
         k, y = self.k(self.rows.X[J], X), self.rows.y[J] - constant
 

@@ -1,5 +1,5 @@
-"""One thread for linear algebra while a decision is made: the thread count is part of the result, because sums are taken
-in another order on two threads. The process's own settings are back afterwards. Public: one_thread.
+"""One thread for linear algebra while a decision is made: the thread count is part of the result, because sums are
+taken in another order on two threads. The process's own settings are back afterwards. Public: one_thread.
 """
 
 from __future__ import annotations

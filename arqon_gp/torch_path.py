@@ -25,10 +25,10 @@ from arqon_gp.acquisition import Aim, Bounds
 from arqon_gp.device import deterministic, on_device
 from arqon_gp.history import Dataset
 from arqon_gp.objectives import AUGMENTATION, Goals, Utility
-from arqon_gp.space import Box, Categorical, Floats, Interval, Space, unit, values
 from arqon_gp.outlook import Outlook
 from arqon_gp.records import Params
 from arqon_gp.rows import FEASIBLE, Hyperparameters, Settings, rows_of
+from arqon_gp.space import Box, Categorical, Floats, Interval, Space, unit, values
 from arqon_gp.surrogate import OutcomeGP, Surrogate
 from arqon_gp.twin import DTYPE, fit_outcome
 
@@ -42,7 +42,7 @@ Constraint = Callable[[Tensor], Tensor]  # (..., m) samples -> (...), feasible w
 def fit(
     data: Dataset, settings: Settings, where: str, warm: dict[str, Hyperparameters], rng_seed: int
 ) -> tuple[Surrogate, str]:
-    """The surrogate of these rows, fitted on a torch device, and where it was fitted: out of memory falls to the CPU."""
+    """The surrogate of these rows, fitted on a torch device, and where: out of memory falls to the CPU."""
 
     def run(device: torch.device) -> Surrogate:
         gps = []

@@ -1,5 +1,5 @@
-"""The BoTorch twin of an outcome's Gaussian process: the same posterior as a SingleTaskGP, for gradients by autograd and
-for researchers, whose every acquisition function works on it.
+"""The BoTorch twin of an outcome's Gaussian process: the same posterior as a SingleTaskGP, for gradients by autograd
+and for researchers, whose every acquisition function works on it.
 
 Public: single_task_gp, objective, fit_outcome, DTYPE.
 """

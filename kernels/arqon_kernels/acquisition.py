@@ -1,19 +1,19 @@
 """What a measurement at x is worth: noisy expected improvement, of a utility or of the hypervolume, and its gradient.
 
-Monte Carlo over what the measured points are truly worth, closed form over the candidate (Rao-Blackwell). Sample s fixes
-the noise-free outcomes f_b^s at the baseline points b; given them and the rows, outcome j at x is normal with
-mean_js = c_j + k_j(x, Z) A_j[:, s] and variance 1 - |R_j k_j(x, Z)|^2, so that the cost of a sample is one column. Value:
+Monte Carlo over what the measured points are truly worth, closed form over the candidate (Rao-Blackwell). Sample s
+fixes the noise-free outcomes f_b^s at the baseline points b; given them and the rows, outcome j at x is normal with
+mean_js = c_j + k_j(x, Z) A_j[:, s] and variance 1 - |R_j k_j(x, Z)|^2: a sample costs one column more. The value is
+log mean_s exp(v_s + sum over limits of log Phi(side (bound - mean_js) / std_j)), and v_s depends on the goal.
 
-    log mean_s exp(v_s + sum over limits of log Phi(side (bound - mean_js) / std_j))
+UTILITY: log E[(U - best_s)_+], U = sum_j w_j u_j, u = shift + scale f, or exp of it for a log outcome. The linear part
+of U is normal, so its expectation is closed (Ament et al. 2023, "Unexpected improvements to expected improvement").
+Log outcomes are drawn beside it; where no linear outcome is left, one of them is integrated as an option's pay-off is.
+HYPERVOLUME: log E[hypervolume improvement] over the boxes of sample s (Daulton et al. 2021; see improvement.py); with a
+floor, plus log Phi((V_s - floor) / width), V_s the augmented Chebyshev value of the means.
+FEASIBLE: 0, with one sample and no baseline: the log probability that all limits hold.
+MEAN: the utility of the posterior mean itself, less a penalty where P(limits) is below a confidence.
 
-UTILITY: v_s = log E[(U - best_s)_+], U = sum_j w_j u_j, u = shift + scale f, or exp of it for a log outcome. The linear
-part of U is normal, so its expectation is closed (Ament et al. 2023, "Unexpected improvements to expected
-improvement"); log outcomes are drawn beside it, but for one where no linear outcome is left: that one is integrated as
-an option's pay-off is. HYPERVOLUME: v_s = log E[hypervolume improvement] over the boxes of sample s (Daulton et al. 2021;
-see improvement.py), and with a floor log Phi((V_s - floor) / width), V_s the Chebyshev value of the means. FEASIBLE: v_s = 0, one sample, no baseline: the log probability that all limits hold. MEAN: the
-utility of the posterior mean, less a penalty where P(limits) is below a confidence.
-
-The exact product of improvement and limits holds where no limited outcome is part of the utility; where it is, the two
+The product of improvement and limits is exact where no limited outcome is part of the utility; where one is, the two
 are taken as independent given the sample. Shapes: N points Z, d columns, m outcomes, S samples, Q rows of R.
 """
 

@@ -4,8 +4,8 @@ k(a, b) = m(r) m(c) exp(-e),  m(r) = (1 + s + s^2 / 3) exp(-s),  s = sqrt(5) r  
 r^2 = sum over knobs (delta_i / l_i)^2, c^2 the same over context columns, and
 e = mean over categories [a_i != b_i] / l_i + sum over time columns |a_i - b_i| / l_i.
 delta_i = a_i - b_i, or sin(pi (a_i - b_i)) / pi on a cycle of period 1: the chord, near a = b the difference itself.
-Sources: Rasmussen and Williams 2006, eq. 4.17; the exponential factor in time is the forgetting of Bogunovic et al. 2016,
-"Time-varying Gaussian process bandit optimization"; BoTorch's CategoricalKernel for categories.
+Sources: Rasmussen and Williams 2006, eq. 4.17; the exponential factor in time is the forgetting of Bogunovic et al.
+2016, "Time-varying Gaussian process bandit optimization"; BoTorch's CategoricalKernel for categories.
 With t = r^2:  dm/dt = -(5/6) (1 + s) exp(-s), smooth at a = b.
 Shapes: A (n, d), B (m, d), lengthscale (d,), kinds (d,) -> (n, m), float64.
 """
@@ -55,7 +55,8 @@ def _checked(A: Any, B: Any, lengthscale: Any, kinds: Any) -> tuple[Floats, Floa
     kinds = np.zeros(d, dtype=np.int64) if kinds is None else np.ascontiguousarray(kinds, dtype=np.int64)
     if A.ndim != 2 or B.ndim != 2 or lengthscale.shape != (d,) or B.shape[1] != d or kinds.shape != (d,):
         raise ValueError(
-            f"expected shapes (n, d), (m, d), (d,), (d,); found {A.shape}, {B.shape}, {lengthscale.shape}, {kinds.shape}"
+            "expected shapes (n, d), (m, d), (d,), (d,); "
+            f"found {A.shape}, {B.shape}, {lengthscale.shape}, {kinds.shape}"
         )
     if not (lengthscale > 0).all():
         raise ValueError(f"lengthscale: expected positive numbers, found {lengthscale}")

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from arqon_kernels._cpu import compiled, compiled_sums
 from arqon_kernels._cpu.covariance import row, row_vjp
-from arqon_kernels._cpu.normal import log_call, log_ei, log_ndtr, log_put
 from arqon_kernels._cpu.improvement import UNDERFLOW, fill_table, log_samples, sum_boxes
+from arqon_kernels._cpu.normal import log_call, log_ei, log_ndtr, log_put
 from arqon_kernels.acquisition import AUGMENTATION, HYPERVOLUME, MEAN, UTILITY, Problem
 
 Floats = npt.NDArray[np.float64]
@@ -100,7 +100,7 @@ def value_only(p: Problem, x: Floats, w: Work) -> float:
         if p.floor > -math.inf:
             _floor(p, w)
     _limits(p, w)
-    most = w.value.max()
+    most = float(w.value.max())
     if not math.isfinite(most):
         return most
     return most + math.log(np.exp(w.value - most).mean())
@@ -290,15 +290,12 @@ def _utility_of_mean(p: Problem, w: Work) -> float:
             factor = AUGMENTATION + (1.0 if j == at else 0.0)
             w.by_mean[j, 0] *= factor
             w.by_std[j, 0] *= factor
-    w.value[0] = utility
-    held = w.value.copy()
     by_mean, by_std = w.by_mean.copy(), w.by_std.copy()
-    w.value[:], w.by_mean[:], w.by_std[:] = 0.0, 0.0, 0.0
-    _limits(p, w)
-    lacking = w.value[0] < p.log_confidence
-    if lacking:
-        held[0] += PENALTY * (w.value[0] - p.log_confidence)
-    w.value[:] = held
-    w.by_mean[:] = by_mean + (PENALTY if lacking else 0.0) * w.by_mean
-    w.by_std[:] = by_std + (PENALTY if lacking else 0.0) * w.by_std
-    return held[0]
+    w.by_mean[:], w.by_std[:] = 0.0, 0.0
+    _limits(p, w)  # the workspace holds its value and slopes now
+    lacking = float(w.value[0]) - p.log_confidence
+    penalty = PENALTY if lacking < 0.0 else 0.0
+    w.value[0] = utility + penalty * lacking
+    w.by_mean[:] = by_mean + penalty * w.by_mean
+    w.by_std[:] = by_std + penalty * w.by_std
+    return utility + penalty * lacking

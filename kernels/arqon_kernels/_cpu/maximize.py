@@ -80,7 +80,7 @@ def _snap(domain: Domain, x: Floats) -> None:
 @compiled
 def _nearest(domain: Domain, i: int, at: float) -> int:
     values = domain.values[domain.first[i] : domain.first[i] + domain.size[i]]
-    k = np.searchsorted(values, at)
+    k = int(np.searchsorted(values, at))
     if k == len(values) or (k > 0 and at - values[k - 1] <= values[k] - at):
         k -= 1
     return k
