@@ -80,8 +80,8 @@ class Windows:
         stays = np.split(y, np.flatnonzero(np.diff(group)) + 1)
         if len(stays) < 2:
             return 0.0, 0
-        steps = np.diff([np.median(stay) for stay in stays])
-        weight = np.array([1.0 / len(stay) for stay in stays])
+        steps = np.diff([stay[0] if len(stay) == 1 else np.median(stay) for stay in stays])
+        weight = 1.0 / np.array([len(stay) for stay in stays])
         expected = noise.variance * float(np.median(weight[1:] + weight[:-1]))
         size = NORMAL_MAD * float(np.median(np.abs(steps)))
         return max(size**2 - expected, 0.0) / 2.0, len(steps)
@@ -131,9 +131,9 @@ class Yardstick:
 def yardstick(history: History, config: Config, baseline: Mapping[str, float]) -> Yardstick:
     """The yardstick after these results."""
     goals = config.goals
-    raw = np.array([goals.outcomes(row.values) for row in history.rows]).reshape(len(history), len(goals.objectives))
-    model = np.array([model_values(row, goals) for row in history.rows]).reshape(len(history), len(goals.modelled))
-    known = np.array([known_variance(row, goals) for row in history.rows]).reshape(model.shape)
+    raw = np.array([[row.values.get(o.name) for o in goals.objectives] for row in history.rows], dtype=float)
+    raw = raw.reshape(len(history), len(goals.objectives))
+    model, known = model_values(history.rows, goals), known_variance(history.rows, goals)
     keys, failed = tuple(key(r.params) for r in history.rows), tuple(r.failed for r in history.rows)
     outcomes = Windows(goals.modelled, model, known, keys, failed, history.regimes)
     noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}

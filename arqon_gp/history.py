@@ -8,7 +8,7 @@ Notation: n stays, d knobs, m modelled outcomes. Public: History, Dataset, train
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -136,18 +136,24 @@ class Levels:
     variance: Floats
 
 
-def model_values(row: Observation, goals: Goals) -> Floats:
-    """The m modelled outcomes of one row in model space, NaN where missing."""
-    return np.array([goals.to_model(name, row.values.get(name)) for name in goals.modelled])
+def model_values(rows: Sequence[Observation], goals: Goals) -> Floats:
+    """The modelled outcomes (n, m) of rows in model space, NaN where missing."""
+    values = np.array([[row.values.get(name) for name in goals.modelled] for row in rows], dtype=float)
+    values = values.reshape(len(rows), len(goals.modelled))
+    for j in [j for j, name in enumerate(goals.modelled) if name in goals.logs]:
+        values[:, j] = np.log(values[:, j], where=values[:, j] > 0, out=np.full(len(rows), np.nan))
+    return values
 
 
-def known_variance(row: Observation, goals: Goals) -> Floats:
-    """Variance of one row that is known from its standard errors, in model space (delta method on log outcomes)."""
-    floor = []
-    for name in goals.modelled:
-        sem, value = row.sem.get(name, 0.0), row.values.get(name)
-        floor.append((sem / value) ** 2 if name in goals.logs and value else sem**2)
-    return np.array(floor)
+def known_variance(rows: Sequence[Observation], goals: Goals) -> Floats:
+    """Variance (n, m) that is known from standard errors, in model space (delta method on log outcomes)."""
+    known = np.zeros((len(rows), len(goals.modelled)))
+    for i, row in enumerate(rows):
+        for name, sem in row.sem.items():
+            value = row.values.get(name)
+            if name in goals.modelled:
+                known[i, goals.modelled.index(name)] = (sem / value if name in goals.logs and value else sem) ** 2
+    return known
 
 
 def levels(history: History, goals: Goals) -> Levels:
@@ -176,9 +182,9 @@ Means = dict[Key, tuple[Floats, Floats]]
 def _config_means(history: History, goals: Goals, regime: int) -> Means:
     """Mean and number of windows (m,) of each config in one regime."""
     groups: dict[Key, list[Floats]] = {}
-    for i, row in enumerate(history.rows):
+    for i, values in enumerate(model_values(history.rows, goals)):
         if history.regime_of(i) == regime:
-            groups.setdefault(key(row.params), []).append(model_values(row, goals))
+            groups.setdefault(key(history.rows[i].params), []).append(values)
     return {name: _mean_count(np.array(group)) for name, group in groups.items()}
 
 
@@ -194,8 +200,8 @@ def _pooled_variance(history: History, goals: Goals) -> Floats:
     """Variance (m,) of windows around the mean of their config in their regime; at least one degree of freedom."""
     ss, dof = np.zeros(len(goals.modelled)), np.zeros(len(goals.modelled))
     groups: dict[tuple[int, Key], list[Floats]] = {}
-    for i, row in enumerate(history.rows):
-        groups.setdefault((history.regime_of(i), key(row.params)), []).append(model_values(row, goals))
+    for i, values in enumerate(model_values(history.rows, goals)):
+        groups.setdefault((history.regime_of(i), key(history.rows[i].params)), []).append(values)
     for group in groups.values():
         mean, count = _mean_count(np.array(group))
         ss += np.nansum((np.array(group) - mean) ** 2, axis=0)
@@ -215,34 +221,34 @@ def _step_between(old: Means, new: Means, j: int) -> tuple[float, float]:
 
 def training_set(history: History, space: Space, goals: Goals) -> Dataset:
     """The stays of the history as the surrogate's rows."""
-    level = levels(history, goals)
-    stays = _stays(history)
-    n, m = len(stays), len(goals.modelled)
-    Y, count, floor = np.full((n, m), np.nan), np.zeros((n, m)), np.zeros((n, m))
-    ss, dof, given, failed, tried = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(n), np.zeros(n)
-    for i, (regime, rows) in enumerate(stays):
-        values = np.array([model_values(row, goals) for row in rows])
-        mean, count[i] = _mean_count(values)
-        known = np.isfinite(values)
-        ss += np.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
-        dof += np.maximum(count[i] - 1.0, 0.0)
-        Y[i] = mean + level.shift[regime]
-        told = np.where(known, np.array([known_variance(row, goals) for row in rows]), 0.0).sum(axis=0)
-        floor[i] = told / np.maximum(count[i], 1.0) ** 2 + level.variance[regime]
-        given += told
-        failed[i], tried[i] = sum(row.failed for row in rows), len(rows)
-    params = tuple(rows[0].params for _, rows in stays)
-    X = np.array([space.encode(p) for p in params]).reshape(n, len(space.knobs))
-    return Dataset(params, X, Y, count, floor, ss, dof, given / np.maximum(count.sum(axis=0), 1.0), failed, tried)
+    level, rows, m = levels(history, goals), history.rows, len(goals.modelled)
+    first = _stays(history)
+    n, size = len(first), np.diff([*first, len(rows)])
+    values, told = model_values(rows, goals), known_variance(rows, goals)
+    known = np.isfinite(values)
+
+    def per_stay(x: Floats) -> Floats:
+        return np.add.reduceat(x, first, axis=0) if n else np.zeros((0, m))
+
+    count = per_stay(known.astype(float))
+    mean = np.divide(per_stay(np.where(known, values, 0.0)), count, where=count > 0, out=np.full((n, m), np.nan))
+    told = per_stay(np.where(known, told, 0.0))
+    regime = [history.regime_of(i) for i in first]
+    return Dataset(
+        params=tuple(rows[i].params for i in first),
+        X=np.array([space.encode(rows[i].params) for i in first]).reshape(n, len(space.knobs)),
+        Y=mean + level.shift[regime],
+        count=count,
+        floor=told / np.maximum(count, 1.0) ** 2 + level.variance[regime],
+        within_ss=np.where(known, (values - np.repeat(mean, size, axis=0)) ** 2, 0.0).sum(axis=0),
+        within_dof=np.maximum(count - 1.0, 0.0).sum(axis=0),
+        within_floor=told.sum(axis=0) / np.maximum(count.sum(axis=0), 1.0),
+        failed=per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
+        tried=size.astype(float),
+    )
 
 
-def _stays(history: History) -> list[tuple[int, list[Observation]]]:
-    """Regime and rows of each maximal run of one config."""
-    stays: list[tuple[int, list[Observation]]] = []
-    for i, row in enumerate(history.rows):
-        regime = history.regime_of(i)
-        if stays and stays[-1][0] == regime and key(stays[-1][1][-1].params) == key(row.params):
-            stays[-1][1].append(row)
-        else:
-            stays.append((regime, [row]))
-    return stays
+def _stays(history: History) -> list[int]:
+    """The first row of each maximal run of one config in one regime."""
+    rows, opened = history.rows, set(history.regimes)
+    return [i for i, row in enumerate(rows) if i == 0 or i in opened or row.params != rows[i - 1].params]
