@@ -80,7 +80,7 @@ def problem(case: Case, kinds: list[int], above: float = 0.0, N: int = 9, S: int
     Y = np.where(is_log, np.exp(u), u)
     best = (Y @ weight).max(axis=0)
     if case.goal == UTILITY:
-        best = best * np.exp(0.3 * above * np.sign(best)) if is_log.all() else best + above * np.abs(weight).sum()
+        best = best * np.exp(above * np.sign(best)) if is_log.all() else best + above * np.abs(weight).sum()
     signs, boxes = np.sign(weight), kernel.NO_EDGES
     if case.goal == HYPERVOLUME:
         front = np.ascontiguousarray((Y * signs).transpose(1, 0, 2))
