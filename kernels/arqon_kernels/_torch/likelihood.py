@@ -37,7 +37,13 @@ def log_posterior(
     value = -0.5 * (residual @ torch.linalg.solve(K, residual) + torch.logdet(K) + len(y) * math.log(2.0 * math.pi))
     variance = noise + within_floor
     value = value - 0.5 * (dof * variance.log() + ss / variance)
-    value = value + torch.distributions.LogNormal(lengthscale_loc, lengthscale_scale).log_prob(lengthscale).sum()
+    value = value + _lognormal(theta[:-1], lengthscale_loc, lengthscale_scale).sum()
     if noise_prior is not None:
-        value = value + torch.distributions.LogNormal(*(y.new_tensor(v) for v in noise_prior)).log_prob(noise)
+        value = value + _lognormal(theta[-1], *(y.new_tensor(v) for v in noise_prior))
     return value
+
+
+def _lognormal(log_x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """The log density of x, as a density of x itself."""
+    off = (log_x - loc) / scale
+    return -log_x - 0.5 * off.square() - scale.log() - 0.5 * math.log(2.0 * math.pi)
