@@ -1,7 +1,7 @@
 """The torch path on CUDA and on the CPU: posterior and acquisition at the same points, and each device's candidate.
 
-Each device fits the same study: the log posterior densities lie within 0.01 nats. With the CPU's hyperparameters, at 256
-points, both agree within rtol 1e-6; the value of each device's candidate, judged on the CPU, is within 1 % of the
+Each device fits the same study: the log posterior densities lie within 0.01 nats. With the CPU's hyperparameters both
+agree at 256 points within rtol 1e-6; the value of each device's candidate, judged on the CPU, is within 1 % of the
 other's (exit status 1 else). One ask is timed on both, for the ratio alone.
 """
 

@@ -40,10 +40,12 @@ def log_posterior(
     value = value + _lognormal(theta[:-1], lengthscale_loc, lengthscale_scale).sum()
     if noise_prior is not None:
         value = value + _lognormal(theta[-1], *(y.new_tensor(v) for v in noise_prior))
-    return value
+    density: Tensor = value
+    return density
 
 
 def _lognormal(log_x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """The log density of x, as a density of x itself."""
     off = (log_x - loc) / scale
-    return -log_x - 0.5 * off.square() - scale.log() - 0.5 * math.log(2.0 * math.pi)
+    density: Tensor = -log_x - 0.5 * off.square() - scale.log() - 0.5 * math.log(2.0 * math.pi)
+    return density
