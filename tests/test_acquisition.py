@@ -252,7 +252,7 @@ def test_the_front_is_not_explored_below_the_floor() -> None:
     # the utility min(0.5 - a, 0.5 - b) + ... is 0 in the middle of the front, -0.5 at its ends
     assert value_at(floored, 0.5, 0.0) == pytest.approx(value_at(free, 0.5, 0.0), abs=0.5)
     assert value_at(floored, 0.05, 0.0) < value_at(free, 0.05, 0.0) - 5.0
-    assert 0.4 < best_in(floored, space, space.whole)[0][0] < 0.6
+    assert 0.25 < best_in(floored, space, space.whole)[0][0] < 0.75, "-0.2 is reached at 0.3 and 0.7"
 
 
 def test_the_posterior_mean_is_the_utility_in_units_of_its_spread() -> None:
