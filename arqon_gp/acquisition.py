@@ -53,7 +53,7 @@ class Aim:
 
 
 def supports(aim: Aim) -> bool:
-    """Whether the engine has this acquisition; what it lacks is BoTorch's (acquisition_botorch)."""
+    """Whether the engine has this acquisition; what it lacks is BoTorch's (torch_path.py)."""
     return aim.reference is None or len(aim.goals.objectives) in (2, 3)
 
 

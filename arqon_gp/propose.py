@@ -81,6 +81,7 @@ class ModelAdvisor:
         settings = Settings(config.space, config.goals.modelled, config.exact)
         if not len(data.X):
             raise FitError("nothing was measured yet")
+        self.device = place(self._wanted, len(data.X))
         with one_thread():
             found = restore(data, settings, study.hyperparameters) if known else self._fit(study, data, settings)
         self._fitted = Outlook(study, found, data)
@@ -89,13 +90,13 @@ class ModelAdvisor:
     def _fit(self, study: Study, data: Dataset, settings: Settings) -> Surrogate:
         """A fresh fit; where it fails, the hyperparameters of the last one, if there are any."""
         try:
-            where = place(self._wanted, len(data.X))
-            self.device = where
-            if where == "cpu":
+            if self.device == "cpu":
                 return fit(data, settings, study.hyperparameters)
             from arqon_gp import torch_path
 
-            found, self.device = torch_path.fit(data, settings, where, study.hyperparameters, study.config.rng_seed)
+            found, self.device = torch_path.fit(
+                data, settings, self.device, study.hyperparameters, study.config.rng_seed
+            )
             return found
         except NUMERICAL as error:
             if not study.hyperparameters:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -59,9 +60,9 @@ def fit(
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """An acquisition, ready to be maximised on a device."""
+    """An acquisition, ready to be maximised on a device; out of memory there, it is made and maximised on the CPU."""
 
-    target: AcquisitionFunction
+    made: Callable[[torch.device], AcquisitionFunction]  # once for each device
     space: Space
     device: torch.device
     rng: np.random.Generator
@@ -69,37 +70,39 @@ class Search:
     def best_in(self, box: Box) -> Params:
         """The config of the box where it is largest."""
         with deterministic(int(self.rng.integers(2**31))):
-            x, _ = on_device(self.device, lambda device: maximize(self.target, self.space, box, device))
+            x, _ = on_device(self.device, lambda device: maximize(self.made(device), self.space, box, device))
         return self.space.decode(x, box)
 
     def values_at(self, X: Floats) -> Floats:
         """Its values (r,) at X (r, d)."""
-        with torch.no_grad():
-            found = self.target(torch.as_tensor(X, dtype=DTYPE, device=self.device).unsqueeze(-2))
-        return np.asarray(found.cpu().numpy())
+
+        def run(device: torch.device) -> Tensor:
+            found: Tensor = self.made(device)(torch.as_tensor(X, dtype=DTYPE, device=device).unsqueeze(-2))
+            return found.cpu()
+
+        with deterministic(int(self.rng.integers(2**31))), torch.no_grad():
+            return np.asarray(on_device(self.device, run)[0].numpy())
 
 
 def search(found: Outlook, aim: Aim, pending: Floats, rng: np.random.Generator, where: str, *, recover: bool) -> Search:
     """The acquisition of an aim on a torch device; with `recover` the probability that all limits hold."""
-    device, surrogate, space = torch.device(where), found.surrogate, found.study.config.space
-    if recover:
-        return Search(recovery(surrogate, aim.bounds, device), space, device, rng)
-    shape = frame(surrogate, aim.goals, aim.utility, found.data.X, device)
-    limits = constraints(surrogate, aim.bounds)
-    if aim.floor is not None:
-        floor = (aim.floor[0] - shape.centre) / shape.spread
-        limits.append(lambda Z: floor - shape.score(Z))
-    target = build(
-        surrogate,
-        shape,
-        limits,
-        found.data.X,
-        pending,
-        signs=None if aim.reference is None else [o.sign for o in aim.goals.objectives],
-        reference=aim.reference,
-        rng_seed=int(rng.integers(2**31)),
-    )
-    return Search(target, space, device, rng)
+    surrogate, rng_seed = found.surrogate, int(rng.integers(2**31))
+
+    @cache
+    def made(device: torch.device) -> AcquisitionFunction:
+        if recover:
+            return recovery(surrogate, aim.bounds, device)
+        shape = frame(surrogate, aim.goals, aim.utility, found.data.X, device)
+        limits = constraints(surrogate, aim.bounds)
+        if aim.floor is not None:
+            floor = (aim.floor[0] - shape.centre) / shape.spread
+            limits.append(lambda Z: floor - shape.score(Z))
+        signs = None if aim.reference is None else [o.sign for o in aim.goals.objectives]
+        return build(
+            surrogate, shape, limits, found.data.X, pending, signs=signs, reference=aim.reference, rng_seed=rng_seed
+        )
+
+    return Search(made, found.study.config.space, torch.device(where), rng)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 import arqon_gp
 import arqon_kernels
@@ -33,9 +35,10 @@ def test_the_house_rules_hold(command: list[str]) -> None:
 
 
 def modules_after(code: str) -> set[str]:
-    """Top-level packages loaded once this code ran in a fresh interpreter."""
-    code += "\nimport json, sys; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    """Modules loaded once this code ran in a fresh interpreter."""
+    code += "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -52,6 +55,55 @@ def test_torch_is_not_loaded_before_a_model_is_needed(code: str) -> None:
     assert not modules_after(code) & {"torch", "botorch", "gpytorch", "optuna", "matplotlib", "rich"}
 
 
+PLAIN: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1, "initial": 0.5}}, "objectives": {"qps": "max"}}
+FRONT = PLAIN | {"objectives": {"qps": "max", "p99_ms": "min"}}
+NEXT = """
+from arqon_gp import ArqonSolver
+with ArqonSolver({config!r}, journal={journal!r}, device="cpu") as solver:
+    candidate = solver.ask_one()
+    assert candidate.reason.startswith("the highest noisy expected"), candidate.reason
+    solver.seed([{{"params": candidate, "values": {{"qps": 1.0, "p99_ms": 1.0}}}}])
+    solver.recommend(), solver.status(), solver.explain(candidate.id)
+    model = solver.status()["model"]
+    assert (model["device"], model["fallbacks"]) == ("cpu", {{}}), model
+"""
+
+
+def told_before_the_model(config: dict[str, Any], asks: int, **options: Any) -> int:
+    """Ask and tell until the model chooses a candidate, so many times at the most; how often was told."""
+    with arqon_gp.ArqonSolver(config, registry=CollectorRegistry(), device="cpu", **options) as solver:
+        for told in range(asks):
+            candidate = solver.ask_one()
+            assert candidate is not None
+            if candidate.reason.startswith("the highest noisy expected"):
+                return told
+            values = {"qps": candidate["x"], "p99_ms": 1.0 + candidate["x"] ** 2}
+            solver.seed([{"params": candidate, "values": values}])
+    return asks
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PLAIN,
+        PLAIN | {"constraints": {"p99_ms": {"max": 3.0}}, "guardrails": {}, "probe_ratio": 0.0},
+        FRONT,
+        FRONT | {"guardrails": {}, "probe_ratio": 0.0},
+    ],
+    ids=["one objective", "guarded, with a limit", "two objectives", "two objectives, guarded"],
+)
+def test_a_model_based_ask_on_the_cpu_loads_no_torch_and_nothing_else_that_is_slow(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    """In a fresh process, as after a restart; the recommendation too."""
+    journal = f"sqlite:///{tmp_path}/journal.db"
+    before = told_before_the_model(config, asks=40)
+    told_before_the_model(config, asks=before, journal=journal)
+    loaded = modules_after(NEXT.format(config=config, journal=journal))
+    slow = {"torch", "botorch", "gpytorch", "linear_operator", "pandas", "scipy.stats", "scipy.optimize", "matplotlib"}
+    assert sorted(loaded & slow) == []
+
+
 def test_the_public_names_are_these() -> None:
     assert sorted(arqon_gp.__all__) == [
         "ArqonError", "ArqonProbe", "ArqonSolver", "Candidate", "ClosedError", "Config", "ConfigError",
@@ -59,7 +111,8 @@ def test_the_public_names_are_these() -> None:
         "Recommendation", "RequestError", "ResultError", "StudyHeld", "__version__", "config_schema",
     ]  # fmt: skip
     assert all(hasattr(arqon_gp, name) for name in arqon_gp.__all__)
-    assert sorted(arqon_kernels.__all__) == ["matern52", "matern52_vjp"]
+    assert sorted(arqon_kernels.__all__) == ["LogPosterior", "covariance", "minimize"]
+    assert all(hasattr(arqon_kernels, name) for name in arqon_kernels.__all__)
 
 
 def test_a_call_that_a_later_version_brings_is_absent_not_a_stub() -> None:

@@ -17,7 +17,7 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"
 @CUDA
 def test_an_ask_runs_on_the_gpu() -> None:
     config = gpu.CONFIG | {"budget": 12, "probe_ratio": 0.5}
-    with ArqonSolver(config, registry=CollectorRegistry(), device="auto") as solver:
+    with ArqonSolver(config, registry=CollectorRegistry(), device="cuda") as solver:
         while (candidate := solver.ask_one()) is not None:
             solver.seed([{"params": candidate, "value": (candidate["a"] - 0.4) ** 2}])
         assert solver.status()["model"]["device"].startswith("cuda")
@@ -29,11 +29,12 @@ def test_cuda_and_cpu_agree() -> None:
     cell = gpu.compare(40, torch.device("cuda"))
     assert max(cell[key] for key in ("mean_rel", "variance_rel", "acquisition_rel")) < gpu.RTOL
     assert cell["candidate_value_rel"] < gpu.VALUE_RTOL
+    assert cell["density_diff"] < gpu.DENSITY_ATOL
 
 
 def test_the_comparison_itself_finds_a_device_equal_to_itself() -> None:
     cell = gpu.compare(12, torch.device("cpu"))
-    assert cell["mean_rel"] == cell["acquisition_rel"] == cell["candidate_value_rel"] == 0.0
+    assert cell["mean_rel"] == cell["acquisition_rel"] == cell["candidate_value_rel"] == cell["density_diff"] == 0.0
 
 
 def test_the_comparison_would_see_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:

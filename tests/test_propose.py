@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from prometheus_client import CollectorRegistry
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from arqon_gp import ArqonSolver, RequestError, device, propose
+from arqon_gp import ArqonSolver, RequestError, device, propose, torch_path
 from arqon_gp.device import deterministic, on_device, resolve
 from arqon_gp.errors import FitError
 from tests.conftest import Make
@@ -34,7 +37,7 @@ def fail(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("error", [FitError, RuntimeError, ValueError, ZeroDivisionError])
-@pytest.mark.parametrize("what", ["fit", "acquisition.maximize"])
+@pytest.mark.parametrize("what", ["fit", "maximize", "acquisition.problem"])
 def test_ask_one_never_raises_for_numerics_but_falls_back_inside_the_box(
     make: Make, monkeypatch: pytest.MonkeyPatch, what: str, error: type[Exception]
 ) -> None:
@@ -69,23 +72,104 @@ def test_out_of_memory_on_the_gpu_is_answered_on_the_cpu_in_the_same_call(monkey
     assert tried == ["cuda", "cpu"]
 
 
+@pytest.mark.parametrize("what", ["fit_outcome", "frame", "maximize"])
 def test_an_ask_whose_gpu_is_full_is_answered_by_the_model_on_the_cpu(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+    make: Make, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    def full(data: Any, settings: Any, where: torch.device, warm: Any) -> Any:
-        if where.type == "cuda":
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return real(data, settings, where, warm)
+    """Whatever step the memory runs out in; the device "cuda" is the CPU in disguise."""
+    real, failed = getattr(torch_path, what), []
 
-    real = propose.fit
-    solver = started(make(CONFIG))
-    monkeypatch.setattr(propose, "resolve", lambda wanted: torch.device("cuda"))
+    def full(*given: Any, **more: Any) -> Any:
+        if any(isinstance(x, torch.device) and x.type == "cuda" for x in given):
+            failed.append(what)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(*given, **more)
+
+    def disguised(rows: Any, settings: Any, where: torch.device, *given: Any, **more: Any) -> Any:
+        return fit_outcome(rows, settings, torch.device("cpu"), *given, **more)
+
+    solver, fit_outcome = started(make(CONFIG)), torch_path.fit_outcome
+    monkeypatch.setattr(propose, "place", lambda wanted, rows: "cuda")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(propose, "fit", full)
+    if what != "fit_outcome":
+        monkeypatch.setattr(torch_path, "fit_outcome", disguised)
+    if what == "maximize":
+        real_frame = torch_path.frame
+        monkeypatch.setattr(torch_path, "frame", lambda *given: real_frame(*given[:-1], torch.device("cpu")))
+    monkeypatch.setattr(torch_path, what, full)
     candidate = solver.ask_one()
     assert candidate is not None
+    assert failed
     assert "highest noisy expected improvement" in candidate.reason
-    assert solver.status()["model"]["device"] == "cpu"
+    assert solver.status()["model"]["fallbacks"] == {}
+    if what == "fit_outcome":
+        assert solver.status()["model"]["device"] == "cpu"
+
+
+def test_a_failed_refit_goes_on_with_the_last_hyperparameters_and_is_counted(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solver = started(make(CONFIG))
+    candidate = solver.ask_one()
+    assert candidate is not None
+    known = solver._study.hyperparameters
+    solver.seed([{"params": candidate, "value": 1.1}])
+    monkeypatch.setattr("arqon_gp.propose.fit", fail)
+    again = solver.ask_one()
+    assert again is not None
+    assert "the model failed" not in again.reason
+    assert "highest noisy expected improvement" in again.reason
+    assert solver._study.hyperparameters == known
+    assert solver.status()["model"]["fallbacks"] == {"fit": 1}
+    counted = {
+        s.labels["cause"]: s.value
+        for m in solver._metrics._of.fallbacks.collect()
+        for s in m.samples
+        if s.name == "arqon_fallbacks_total"
+    }
+    assert counted["fit"] == 1
+
+
+def test_where_neither_a_fit_nor_the_last_hyperparameters_do_a_random_step_is_taken(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solver = started(make(CONFIG))
+    candidate = solver.ask_one()
+    assert candidate is not None
+    solver.seed([{"params": candidate, "value": 1.1}])
+    monkeypatch.setattr("arqon_gp.propose.fit", fail)
+    monkeypatch.setattr("arqon_gp.propose.restore", fail)
+    again = solver.ask_one()
+    assert again is not None
+    assert "a random legal step: the model failed" in again.reason
+
+
+def test_another_process_goes_on_with_what_the_first_one_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"seed": 1, "budget": 40, "bounds": {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}}
+    journal = f"sqlite:///{tmp_path}/journal.db"
+    with ArqonSolver(config, journal=journal, registry=CollectorRegistry(), device="cpu") as first:
+        for _ in range(10):
+            candidate = first.ask_one()
+            assert candidate is not None
+            first.seed([{"params": candidate, "value": (candidate["x"] - 0.3) ** 2}])
+        (known,) = first.ask(q=1)
+        assert known.reason.startswith("the highest noisy expected improvement")
+    monkeypatch.setattr("arqon_gp.propose.fit", fail)  # nothing was told since: nothing is fitted again
+    with ArqonSolver(config, journal=journal, registry=CollectorRegistry(), device="cpu") as second:
+        (fresh,) = second.ask(q=1)
+        assert fresh.id != known.id
+        assert fresh.reason.startswith("the highest noisy expected improvement")
+        model = second.status()["model"]
+        assert (model["device"], model["fallbacks"]) == ("cpu", {})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_an_ask_for_a_device_that_is_not_there_is_misuse_not_a_numerical_failure(make: Make) -> None:
+    solver = started(make(CONFIG, device="cuda"))
+    with pytest.raises(RequestError, match=r"device 'cuda': torch finds no CUDA device"):
+        solver.ask_one()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -110,6 +194,55 @@ def test_threads_and_random_streams_of_the_process_are_as_before() -> None:
     assert random.random() == expected[1]
     with deterministic(1):
         assert torch.equal(torch.rand(3), first)
+
+
+def threads_of_blas() -> dict[str, int]:
+    return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_the_threads_of_linear_algebra_are_as_before_after_an_ask(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    solver, inside = started(make(CONFIG)), []
+    real = propose.maximize
+
+    def watched(*given: Any) -> Any:
+        inside.append(set(threads_of_blas().values()))
+        return real(*given)
+
+    monkeypatch.setattr(propose, "maximize", watched)
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = threads_of_blas()
+        assert set(before.values()) == {2}
+        solver.ask_one()
+        assert threads_of_blas() == before
+    assert inside
+    assert all(threads == {1} for threads in inside)
+
+
+def test_they_are_as_before_also_where_the_model_failed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    solver = started(make(CONFIG))
+    monkeypatch.setattr("arqon_gp.propose.maximize", fail)
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = threads_of_blas()
+        solver.ask_one()
+        assert threads_of_blas() == before
+
+
+def test_four_objectives_are_botorchs_and_leave_the_streams_of_the_process_as_they_were(make: Make) -> None:
+    config = {"seed": 1, "budget": 20, "bounds": CONFIG["bounds"], "objectives": dict.fromkeys("abcd", "min")}
+    solver, random_before = make(config), random.getstate()
+    threads, before = torch.get_num_threads(), torch.get_rng_state()
+    reasons = []
+    for _ in range(8):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        reasons.append(candidate.reason)
+        x, y = candidate["x"] / 100, candidate["y"]
+        solver.seed([{"params": candidate, "values": {"a": x, "b": y, "c": (x - y) ** 2, "d": 1 - x * y}}])
+    assert reasons[-1].startswith("the highest noisy expected hypervolume improvement")
+    assert solver.status()["model"]["fallbacks"] == {}
+    assert torch.equal(torch.get_rng_state(), before)
+    assert random.getstate() == random_before
+    assert torch.get_num_threads() == threads
 
 
 def test_freed_memory_is_given_back_only_where_the_system_can(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from botorch.acquisition import qLogNoisyExpectedImprovement
+from botorch.fit import fit_gpytorch_mll
+from botorch.sampling import SobolQMCNormalSampler
 from scipy.stats import multivariate_normal
 
 from arqon_gp.config import parse
-from arqon_gp.device import deterministic
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, History, levels, training_set
 from arqon_gp.records import Label, Labelled, Observation, Role, Told
-from arqon_gp.surrogate import FEASIBLE, NOISE_RANGE, Settings, Surrogate, fit
-from arqon_kernels import matern52
+from arqon_gp.rows import FEASIBLE, NOISE_RANGE, Hyperparameters, Settings, lengthscales, rows_of
+from arqon_gp.surrogate import Surrogate, fit, log_posterior, restore
+from arqon_gp.twin import _read, objective, single_task_gp
+from arqon_kernels import covariance
 
-CPU = torch.device("cpu")
 MIXED = {
     "seed": 1,
     "bounds": {
@@ -53,15 +56,14 @@ def fitted(config: dict[str, Any], history: History, **more: Any) -> tuple[Surro
     checked = parse(config)
     data = training_set(history, checked.space, checked.goals)
     settings = Settings(checked.space, checked.goals.modelled, checked.exact)
-    with deterministic(0):
-        return fit(data, settings, CPU, more.get("warm", {})), data
+    return fit(data, settings, more.get("warm", {})), data
 
 
 def gp_sample(n: int, noise_std: float, seed: int, lengthscale: float = 0.4) -> History:
     """A GP sample of unit variance with noise at random points."""
     random = np.random.default_rng(seed)
     X = random.random((n, 2))
-    K = matern52(X, X, np.full(2, lengthscale)) + 1e-10 * np.eye(n)
+    K = covariance(X, X, np.full(2, lengthscale)) + 1e-10 * np.eye(n)
     y = np.linalg.cholesky(K) @ random.normal(size=n) + noise_std * random.normal(size=n)
     history = History()
     for x, value in zip(X, y, strict=True):
@@ -78,11 +80,102 @@ def test_the_numpy_posterior_is_that_of_the_botorch_model() -> None:
     assert (data.count > 1).any(), "there are pooled rows"
     for j, gp in enumerate(surrogate.outcomes):
         ours, spread = gp.predict(X)
-        np.testing.assert_allclose((ours - gp.rows.shift) / gp.rows.scale, mean[:, j], rtol=1e-6, atol=1e-8)
-        np.testing.assert_allclose(spread / gp.rows.scale**2, variance[:, j], rtol=1e-5, atol=1e-8)
-        joint_mean, covariance = gp.joint(X)
+        np.testing.assert_allclose((ours - gp.rows.shift) / gp.rows.scale, mean[:, j], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(spread / gp.rows.scale**2, variance[:, j], rtol=1e-6, atol=1e-9)
+        joint_mean, joint = gp.joint(X)
         np.testing.assert_allclose(joint_mean, ours, rtol=1e-9)
-        np.testing.assert_allclose(np.diag(covariance), spread, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(np.diag(joint), spread, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_botorch_twin_has_the_same_joint_posterior_gradients_included(seed: int, exact: bool) -> None:
+    config = PLAIN | ({"noise": {"value": "exact"}} if exact else {})
+    surrogate, _ = fitted(config, gp_sample(12, 0.0 if exact else 0.3, seed=seed))
+    gp, X = surrogate["value"], np.random.default_rng(seed).random((6, 2))
+    there = torch.tensor(X, requires_grad=True)
+    posterior = gp.botorch_model().posterior(there)
+    mean, joint = gp.joint(X)
+    np.testing.assert_allclose(
+        (mean - gp.rows.shift) / gp.rows.scale, posterior.mean.detach().numpy()[:, 0], rtol=1e-6, atol=1e-9
+    )
+    theirs = posterior.mvn.covariance_matrix.detach().numpy()
+    np.testing.assert_allclose(joint / gp.rows.scale**2, theirs, rtol=1e-6, atol=1e-8)
+    (slope,) = torch.autograd.grad(posterior.mean.sum(), there)
+    h = 1e-6 * np.array([1.0, 0.0])
+    expected = (gp.predict(X + h)[0] - gp.predict(X - h)[0]) / 2e-6 / gp.rows.scale
+    np.testing.assert_allclose(slope.numpy()[:, 0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_any_botorch_acquisition_runs_on_the_botorch_model() -> None:
+    surrogate, data = fitted(PLAIN, gp_sample(10, 0.3, seed=2))
+    gp, at = surrogate["value"], np.array([[0.3, 0.7], [0.9, 0.2]])
+    target = qLogNoisyExpectedImprovement(
+        surrogate.botorch_model(), torch.as_tensor(data.X), sampler=SobolQMCNormalSampler(torch.Size([4096]), seed=1)
+    )
+    found = target(torch.as_tensor(at).unsqueeze(-2)).exp().detach().numpy()
+    random = np.random.default_rng(0)
+    for x, value in zip(at, found, strict=True):
+        mean, joint = gp.joint(np.vstack([data.X, x]))
+        draws = random.multivariate_normal(mean, joint, size=100_000) / gp.rows.scale
+        expected = float(np.maximum(draws[:, -1] - draws[:, :-1].max(axis=1), 0.0).mean())
+        assert value == pytest.approx(expected, rel=0.1, abs=2e-3)
+
+
+def density_of(h: Hyperparameters, data: Dataset, settings: Settings) -> float:
+    """Log posterior density of one outcome's hyperparameters."""
+    rows = rows_of(data, settings, "value")
+    theta = np.log(np.append(lengthscales(h, settings), h["noise"][0]))
+    return float(log_posterior(rows, settings, learned=True)(theta)[0])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_fit_is_at_least_as_dense_as_that_of_botorch(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    config, n = parse(MIXED | {"objectives": {"value": "max"}}) if seed % 2 else parse(PLAIN), 6 + 3 * seed
+    history, noise = History(), float(random.choice([0.05, 0.3, 1.0]))
+    for _ in range(n):
+        u, policy = random.random(2), str(random.choice(list("abc")))
+        params = {"x": u[0], "n": int(1 + 63 * u[1]), "policy": policy} if seed % 2 else {"x": u[0], "y": u[1]}
+        value = math.sin(7 * u[0]) * math.cos(4 * u[1]) + (policy == "b") * (seed % 2) + noise * random.normal()
+        history = told(history, (params, {"value": value}))
+    data, settings = training_set(history, config.space, config.goals), Settings(config.space, ("value",))
+    ours = fit(data, settings, {})["value"].hyperparameters
+    rows = rows_of(data, settings, "value")
+    d = (len(settings.numeric), len(settings.categorical))
+    cold = {"lengthscale": [1.0] * d[0], "category": [1.0] * d[1], "noise": [0.05], "mean": [0.0]}
+    model = single_task_gp(rows, settings, cold, torch.device("cpu"), learned=True)
+    fit_gpytorch_mll(objective(model, rows))
+    theirs = _read(model, settings)
+    assert density_of(ours, data, settings) >= density_of(theirs, data, settings) - 1e-3
+
+
+def test_restored_from_its_hyperparameters_it_is_the_same_to_the_bit() -> None:
+    surrogate, data = fitted(MIXED, mixed_history())
+    again = restore(data, surrogate.settings, surrogate.hyperparameters)
+    X = np.random.default_rng(0).random((5, 3))
+    for before, after in zip(surrogate.outcomes, again.outcomes, strict=True):
+        for a, b in zip(before.predict(X), after.predict(X), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_posterior_without_a_config_is_that_of_the_other_rows() -> None:
+    surrogate, data = fitted(PLAIN, gp_sample(9, 0.3, seed=4))
+    gone, X = data.params[3], np.random.default_rng(1).random((4, 2))
+    gp = surrogate["value"]
+    mean, joint = gp.without(gone, X)
+    keep = np.arange(9) != 3
+    h, X_others = gp.hyperparameters, data.X[keep]
+    scale = np.array(h["lengthscale"])
+    K, k = covariance(X_others, X_others, scale) + h["noise"][0] * np.eye(8), covariance(X, X_others, scale)
+    expected = h["mean"][0] + k @ np.linalg.solve(K, gp.rows.y[keep] - h["mean"][0])
+    spread = covariance(X, X, scale) - k @ np.linalg.solve(K, k.T)
+    np.testing.assert_allclose((mean - gp.rows.shift) / gp.rows.scale, expected, rtol=1e-9)
+    np.testing.assert_allclose(joint / gp.rows.scale**2, spread, rtol=1e-8, atol=1e-12)
+    everything, _ = fitted(PLAIN, told(History(), ({"x": 0.5, "y": 0.5}, {"value": 2.0})))
+    alone, prior = everything["value"].without({"x": 0.5, "y": 0.5}, X)
+    np.testing.assert_allclose(alone, 2.0, rtol=1e-12)
+    np.testing.assert_allclose(np.diag(prior), everything["value"].rows.scale ** 2, rtol=1e-12)
 
 
 def test_pooled_rows_predict_what_single_windows_would() -> None:
@@ -94,8 +187,8 @@ def test_pooled_rows_predict_what_single_windows_would() -> None:
     y = (np.array([1.0, 1.4, 0.9, 3.0]) - gp.rows.shift) / gp.rows.scale
     at = np.array([[0.4, 0.4]])
     scale = np.array(h["lengthscale"])
-    K = matern52(X, X, scale) + h["noise"][0] * np.eye(4)
-    k = matern52(at, X, scale)
+    K = covariance(X, X, scale) + h["noise"][0] * np.eye(4)
+    k = covariance(at, X, scale)
     mean = h["mean"][0] + k @ np.linalg.solve(K, y - h["mean"][0])
     variance = 1.0 - k @ np.linalg.solve(K, k.T)
     ours, spread = gp.predict(at)
@@ -109,10 +202,10 @@ def test_the_pooled_likelihood_is_that_of_the_single_windows_up_to_a_constant() 
     ss, dof = float(((y[:3] - y[:3].mean()) ** 2).sum()), 2.0
 
     def single(noise: float) -> float:
-        return float(multivariate_normal.logpdf(y, cov=matern52(X, X, np.array([0.5])) + noise * np.eye(4)))
+        return float(multivariate_normal.logpdf(y, cov=covariance(X, X, np.array([0.5])) + noise * np.eye(4)))
 
     def pooled(noise: float) -> float:
-        K = matern52(X[[0, 3]], X[[0, 3]], np.array([0.5])) + np.diag(noise / count)
+        K = covariance(X[[0, 3]], X[[0, 3]], np.array([0.5])) + np.diag(noise / count)
         scatter = -0.5 * dof * math.log(noise) - 0.5 * ss / noise
         return float(multivariate_normal.logpdf(means, cov=K)) + scatter
 

@@ -32,6 +32,8 @@ Bools = npt.NDArray[np.bool_]
 UTILITY, HYPERVOLUME, FEASIBLE, MEAN = range(4)  # goals
 FIXED, CONTINUOUS, GRID, CHOICE = range(4)  # roles of a column when the maximum is sought
 AUGMENTATION = 0.05  # rho of the augmented Chebyshev value (Knowles 2006, eq. 2)
+LEAST_VARIANCE = 1e-18  # of the standardised outcome: at a baseline point nothing is left to learn
+PENALTY = 10.0  # of the goal MEAN for each unit of log probability that the limits lack
 
 
 class Edges(NamedTuple):

@@ -12,12 +12,17 @@ from arqon_kernels._cpu import compiled, compiled_sums
 from arqon_kernels._cpu.covariance import row, row_vjp
 from arqon_kernels._cpu.improvement import UNDERFLOW, fill_table, log_samples, sum_boxes
 from arqon_kernels._cpu.normal import log_call, log_ei, log_ndtr, log_put
-from arqon_kernels.acquisition import AUGMENTATION, HYPERVOLUME, MEAN, UTILITY, Problem
+from arqon_kernels.acquisition import (
+    AUGMENTATION,
+    HYPERVOLUME,
+    LEAST_VARIANCE,
+    MEAN,
+    PENALTY,
+    UTILITY,
+    Problem,
+)
 
 Floats = npt.NDArray[np.float64]
-
-LEAST_VARIANCE = 1e-18  # of the standardised outcome: at a baseline point nothing is left to learn
-PENALTY = 10.0  # of the goal MEAN for each unit of log probability that the limits lack
 
 
 class Work(NamedTuple):
@@ -211,19 +216,19 @@ def _hypervolumes(p: Problem, w: Work) -> None:
         for s in range(samples):
             w.u[s, j] = p.shift[j] + p.scale[j] * w.mean[j, s]
     fill_table(w.u, w.u_std, sign, p.is_log, edges, logs, w.table)
-    most = 0.0
+    whole = 0.0
     w.by_u_std[:] = 0.0
     for s in range(samples):
         total = sum_boxes(
             s, p.boxes.lower_index[s], p.boxes.upper_index[s], p.boxes.number[s], w.table, w.by_u[s], w.by_u_std[s]
         )
-        most = max(most, total)
-        w.value[s] = math.log(total) if total > 0.0 else -math.inf
+        whole += total  # a sum, not the largest: NaN stays
+        w.value[s] = total if math.isnan(total) else math.log(total) if total > 0.0 else -math.inf
         inverse = 1.0 / total if total > 0.0 else 0.0
         for j in range(o):
             w.by_u[s, j] *= inverse
             w.by_u_std[s, j] *= inverse
-    if most <= UNDERFLOW:
+    if whole <= UNDERFLOW:
         log_samples(
             w.u, w.u_std, sign, p.is_log, edges, logs, p.boxes.edge_count[:samples], p.boxes.lower_index[:samples],
             p.boxes.upper_index[:samples], p.boxes.number[:samples], w.value, w.by_u, w.by_u_std, w.table,
