@@ -26,12 +26,14 @@ MARGIN = 0.1  # the reference point lies this share of the range beyond the fron
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`noise`: standard deviation of each outcome as a share of its range. `best`: the known minimum, if it is."""
+    """`noise`: standard deviation of each outcome as a share of its range. `best`: the known minimum; `optimal`: inputs
+    (k, d) of the known front; both found numerically where they are None."""
 
     d: int
     noise: tuple[float, ...]
     make: Callable[[Random], Function]
     best: float | None = None
+    optimal: np.ndarray | None = None
 
     @property
     def m(self) -> int:
@@ -71,7 +73,7 @@ def case(name: str, seed: int, asks: int) -> Case:
     if problem.m == 1:
         best = _minimum(function, dense, F[:, 0]) if problem.best is None else problem.best
     else:
-        front = _front(function, dense, F)
+        front = _front(function, dense, F) if problem.optimal is None else function(problem.optimal)
         reference = front.max(axis=0) + MARGIN * scale
         volume = hypervolume(front, reference)
     return Case(problem, function, X, draws * scale * np.array(problem.noise), scale, best, reference, volume)
@@ -123,7 +125,7 @@ def nondominated(F: np.ndarray) -> np.ndarray:
 
 def hypervolume(F: np.ndarray, reference: np.ndarray) -> float:
     """Volume dominated by the rows of F (n, 2 or 3), minimised, below the reference point."""
-    F = F[(F < reference).all(axis=1)]
+    F = F[(reference > F).all(axis=1)]
     if not len(F):
         return 0.0
     F = F[nondominated(F)]
@@ -187,6 +189,9 @@ def _dtlz2(X: np.ndarray) -> np.ndarray:
     return np.column_stack([far * np.cos(a) * np.cos(b), far * np.cos(a) * np.sin(b), far * np.sin(a)])
 
 
+_DTLZ2_OPTIMAL = np.array([[a, b, 0.5, 0.5] for a in np.linspace(0, 1, 40) for b in np.linspace(0, 1, 40)])
+
+
 def _gp_sample(random: Random, d: int) -> Function:
     """A Matern-5/2 GP sample by random Fourier features; lengthscales uniform in [.2, .8], one a coordinate."""
     lengthscales = random.uniform(0.2, 0.8, d)
@@ -217,5 +222,5 @@ PROBLEMS = {
     "bc2": Problem(2, (0.01, 0.02), _fixed(_branin, _currin)),
     "gp3x2": Problem(3, (0.075, 0.075), _samples(2)),
     "gp3x3": Problem(3, (0.075, 0.075, 0.075), _samples(3)),
-    "dtlz2x3": Problem(4, (0.05, 0.05, 0.05), _fixed(_dtlz2)),
+    "dtlz2x3": Problem(4, (0.05, 0.05, 0.05), _fixed(_dtlz2), optimal=_DTLZ2_OPTIMAL),
 }
