@@ -304,7 +304,9 @@ def main() -> int:
     if not given.summary:
         peers.load_fused_kernel(wanted=not given.smoke)
         i, _, k = given.shard.partition("/")
-        done = {(line["problem"], line["seed"], line["arm"], line["asks"]) for line in known(path)}
+        done = {
+            tuple(line[key] for key in ("problem", "seed", "arm", "asks")) for line in known(path) if "score" in line
+        }
         for name, seed in wanted(counts, first, (int(i), int(k))):
             for arm in [arm for arm in given.arms if (name, seed, arm, asks) not in done]:
                 append(path, line := cell(name, seed, arm, asks, search))
