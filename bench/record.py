@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("arqon-gp", "torch", "botorch", "gpytorch", "numpy", "scipy", "numba", "optuna")
+PACKAGES = ("arqon-gp", "torch", "botorch", "gpytorch", "numpy", "scipy", "numba", "optuna", "egobox")
 
 
 def write(name: str, figures: Any, *, settings: dict[str, Any], folder: Path = RESULTS) -> Path:
