@@ -186,6 +186,12 @@ class ArqonSolver:
         with self._open():
             return report.explain(self._study.config, self._journal.read(self._study.config.name, 0), str(id))
 
+    def windows(self) -> list[dict[str, Any]]:
+        """Each result of a candidate, in order of arrival: what explain() says of it, and its `utility`."""
+        with self._open():
+            events = self._journal.read(self._study.config.name, 0)
+            return report.windows(self._study, self._yardstick(), events)
+
     def history(self) -> pandas.DataFrame:
         """Every result, one row each, in order of arrival."""
         with self._open():

@@ -97,6 +97,24 @@ def test_what_is_pending_is_explained_with_what_is_expected_of_it() -> None:
     assert (told["pending"], told["result"]) == (True, None)
 
 
+def test_windows_tells_of_each_result_of_a_candidate_what_explain_tells() -> None:
+    loop = Loop(config(), System(worse_above_50), to(size=60))
+    loop.solver.seed([{"params": HERE, "values": {"qps": 99.0}}])
+    loop.until("rollback")
+    loop.step(status="failed")
+    pending = loop.solver.ask_one()
+    windows = loop.solver.windows()
+    json.dumps(windows, allow_nan=False)
+    told = loop.solver.history().iloc[1:]
+    assert [w["id"] for w in windows] == list(told["id"]) == [c.id for c in loop.candidates]
+    assert windows == [
+        loop.solver.explain(c.id) | {"utility": w["utility"]} for c, w in zip(loop.candidates, windows, strict=True)
+    ]
+    assert [w["utility"] for w in windows[:-1]] == list(told["qps"])[:-1]
+    assert windows[-1]["utility"] is None, "a failure has none"
+    assert pending.id not in [w["id"] for w in windows]
+
+
 def test_a_recommendation_has_intervals_that_hold_the_truth(make: Make) -> None:
     """With the model: qps is 100 everywhere, with noise of 2; eight windows tell it to within about 1."""
     solver: ArqonSolver = make(config(budget=8, constraints={"p99_ms": {"max": 15}}))
