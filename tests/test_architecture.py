@@ -56,7 +56,7 @@ def test_the_public_names_are_these() -> None:
     assert sorted(arqon_gp.__all__) == [
         "ArqonError", "ArqonProbe", "ArqonSolver", "Candidate", "ClosedError", "Config", "ConfigError",
         "ConfigMismatch", "FitError", "JournalError", "Kind", "NotSupportedYet", "Prediction", "RateLimited",
-        "Recommendation", "RequestError", "ResultError", "StudyHeld", "__version__", "config_schema",
+        "Recommendation", "RequestError", "ResultError", "StudyHeld", "SystemFailed", "__version__", "config_schema",
     ]  # fmt: skip
     assert all(hasattr(arqon_gp, name) for name in arqon_gp.__all__)
     assert sorted(arqon_kernels.__all__) == ["matern52", "matern52_vjp"]
