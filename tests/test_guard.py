@@ -525,6 +525,14 @@ def test_one_window_that_noise_may_explain_is_measured_again() -> None:
     assert loop.step() == HERE, "two such windows do"
 
 
+def test_a_promising_config_whose_windows_stay_incomplete_is_let_go_after_five() -> None:
+    loop = Loop(config(), System(better_above_50), to(size=60))
+    loop.run(4)
+    loop.solver.script.propose_next = to(size=55)
+    kinds = [loop.step(values={"qps": None}).kind for _ in range(5)]
+    assert kinds == ["replicate"] * 4 + ["explore"], "the fifth window of 60 was the last"
+
+
 @pytest.mark.parametrize(
     ("back", "label"),
     [
@@ -810,6 +818,14 @@ def test_a_failure_keeps_safe_mode_from_ending_early() -> None:
     loop = trouble()
     loop.step(status="failed")
     assert {c.kind for c in loop.run(12)} == {"hold"}
+
+
+def test_a_manual_change_keeps_safe_mode_from_ending_early() -> None:
+    """Someone else tunes too: what last_good does alone was not seen for long enough."""
+    loop = trouble()
+    loop.solver.seed([{"params": HERE | {"size": 47}, "values": {"qps": 100.0}}])
+    assert [c.kind for c in loop.run(13)] == ["rollback"] + ["hold"] * 12
+    assert loop.status["phase"] == "safe mode"
 
 
 def test_safe_mode_ends_by_its_timer() -> None:
