@@ -18,6 +18,7 @@ from arqon_gp.advice import Advisor
 from arqon_gp.comparison import Yardstick
 from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
+from arqon_gp.objectives import Objective
 from arqon_gp.records import Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
 from arqon_gp.space import Interval, values
 from arqon_gp.study import Study
@@ -113,17 +114,29 @@ def step_box(study: Study) -> dict[str, Any]:
 
 def _utility(study: Study, yard: Yardstick) -> dict[str, Any]:
     goals, used = study.config.goals, yard.utility
-    shown = {
+    shown: dict[str, Any] = {
         "kind": "augmented Chebyshev" if used.centre is not None else "weighted sum",
         "weights": {o.name: o.sign * w for o, w in zip(goals.objectives, used.weights, strict=True)},
         "min_effect": yard.min_effect if len(study.history) else None,
     }
     if used.centre is not None:
         shown["centre"] = dict(zip([o.name for o in goals.objectives], used.centre, strict=True))
+        shown["reference"] = {o.name: _reference(study, o) for o in goals.objectives}
     return shown
 
 
+def _reference(study: Study, o: Objective) -> float | None:
+    """What the front has to beat in an objective: its threshold, else the baseline worsened by 10 %; None: inferred
+    from the observed front.
+    """
+    base = study.baseline.get(o.name)
+    if o.threshold is not None or base is None or study.config.guardrails is None:
+        return o.threshold
+    return base - o.sign * 0.1 * abs(base)
+
+
 def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]) -> dict[str, Any]:
+    rows = study.history.rows
     return {
         "outcomes": list(study.config.goals.modelled),
         "device": device,
@@ -131,6 +144,11 @@ def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]
         "window_std": {name: noise.std for name, noise in yard.noise.items()} if len(study.history) else {},
         "outlier_share": {name: noise.outliers for name, noise in yard.noise.items()} if len(study.history) else {},
         "fallbacks": fallbacks,
+        "nonpositive": {
+            name: sum(value is not None and value <= 0 for value in (row.values.get(name) for row in rows))
+            for name in study.config.goals.modelled
+            if name in study.config.goals.logs
+        },
     }
 
 

@@ -92,8 +92,8 @@ class ArqonSolver:
 
     def _reopened(self, config: Config) -> Study:
         events = list(self._journal.read(config.name, 0))
-        if events and isinstance(events[0], Opened) and events[0].config != json.loads(config.canonical):
-            changed = differences(json.dumps(events[0].config), config.canonical)
+        created = events[0] if events else None
+        if isinstance(created, Opened) and (changed := differences(json.dumps(created.config), config.canonical)):
             raise ConfigMismatch(
                 f"study {config.name!r} was created with another config ({changed}); give the same one, or another "
                 "name: changing a running study (reconfigure) is not supported yet"

@@ -42,6 +42,16 @@ def test_status_names_what_an_operator_asks_for() -> None:
     assert status["model"]["window_std"]["utility"] == pytest.approx(1.0, abs=0.9)
 
 
+def test_status_shows_what_the_front_has_to_beat() -> None:
+    """The threshold; else the baseline worsened by 10 %; else, without guardrails, what the front itself says."""
+    goals = {"qps": "max", "p99_ms": "min", "misses": {"direction": "min", "threshold": 7}}
+    loop = Loop(config(objectives=goals), lambda p: {"qps": 100.0, "p99_ms": 20.0, "misses": 3.0}, to(size=55))
+    loop.run(4)
+    assert loop.status["utility"]["reference"] == {"qps": 90.0, "p99_ms": 22.0, "misses": 7.0}
+    loop = Loop(config(objectives=goals) | {"guardrails": None}, lambda p: {})
+    assert loop.status["utility"]["reference"] == {"qps": None, "p99_ms": None, "misses": 7.0}
+
+
 def test_explain_tells_why_where_and_what_came_of_it() -> None:
     loop = Loop(config(), System(worse_above_50), to(size=60))
     back = loop.until("rollback")

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -171,6 +172,16 @@ def test_another_config_is_refused_with_the_difference(reopen: Any) -> None:
         reopen(budget=30)
     reopen(budget=30, name="another")
     reopen()
+
+
+def test_the_same_bounds_in_another_order_are_another_config(reopen: Any) -> None:
+    """max_delta may be a list in the order of bounds, and configs are told apart by the order of their values."""
+    two = {"a": {"min": 0, "max": 1}, "b": {"min": 0, "max": 1}}
+    reopen = partial(reopen, guardrails=None)
+    reopen(bounds=two).close()
+    with pytest.raises(ConfigMismatch, match=r'bounds: \{"a".* in the journal, \{"b"'):
+        reopen(bounds=dict(reversed(two.items())))
+    reopen(bounds=two)
 
 
 HOLDER = """
