@@ -43,7 +43,7 @@ def parse(results: str | Sequence[Mapping[str, Any]], config: Config, prefix: st
     try:
         if isinstance(results, str | bytes):
             results = _decoded(results)
-        if isinstance(results, Mapping) or not isinstance(results, Sequence):
+        if not isinstance(results, Sequence):
             raise ValueError(f"expected a list of results, found {type(results).__name__}")
         return [_row(i, row, config) for i, row in enumerate(results)]
     except ValueError as error:
