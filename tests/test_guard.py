@@ -658,6 +658,19 @@ def test_a_raw_breach_counts_only_while_there_are_fewer_than_three_windows(measu
     assert loop.solver.ask_one().kind == kind
 
 
+def test_a_limit_on_a_rate_that_was_always_zero_is_kept_at_zero_and_broken_by_more() -> None:
+    loop = Loop(
+        config(constraints={"errors": {"max": 0.01}}),
+        lambda params: {"qps": 100.0, "errors": 0.5 * (params["size"] > 55)},
+        to(size=55),
+    )
+    loop.run(5)
+    assert "rollback" not in [c.kind for c in loop.candidates]
+    loop.solver.script.propose_next = to(size=60)
+    loop.until("rollback")
+    assert any("errors <= 0.01 is broken" in e.reason for e in loop.events(Suspected))
+
+
 def test_a_limit_from_below_is_a_limit() -> None:
     loop = Loop(config(constraints={"qps": {"min": 80}}), System(worse_above_50), to(size=60))
     loop.run(3)

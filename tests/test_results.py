@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from arqon_gp import ArqonSolver, ResultError
+from arqon_gp.records import Told
 from tests.conftest import FakeClock, Make
 
 BOUNDS: dict[str, Any] = {
@@ -49,6 +50,13 @@ def test_with_the_id_of_a_candidate_a_row_closes_that_candidate(make: Make) -> N
     solver.seed([row(batch[1], id=batch[1].id)])
     assert solver.status()["pending"] == [batch[0].id, batch[2].id]
     assert solver.ask() == [batch[0], batch[2]]
+
+
+def test_the_id_may_be_told_as_a_number(make: Make) -> None:
+    solver = make(free())
+    first, second = solver.ask(2)
+    solver.seed([row(HERE | {"size": 33}, id=int(second.id))])
+    assert solver.status()["pending"] == [first.id]
 
 
 def test_rows_without_id_close_the_candidates_they_equal(make: Make) -> None:
@@ -184,6 +192,15 @@ def test_the_same_id_with_the_same_values_changes_nothing(pool: Any) -> None:
     solver.seed([row(candidate, 1.5, id=candidate.id), row(candidate, 1.5, id=candidate.id)])
     assert solver.get_history_len() == 1
     assert solver.status()["budget"]["spent"] == 1
+
+
+def test_the_same_id_with_a_missing_value_again_changes_nothing(pool: Any) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    for _ in range(2):
+        solver.seed([row(candidate, math.nan, id=candidate.id)])
+    assert solver._study.history.rows[0].values == {"value": None}
+    assert len([e for e in solver._journal.read("default", 0) if isinstance(e, Told)]) == 1
 
 
 def test_the_same_id_with_other_values_is_a_correction(pool: Any) -> None:
@@ -370,6 +387,16 @@ def test_a_scalar_value_is_refused_where_there_are_objectives(make: Make) -> Non
     solver = make(guarded(objectives={"a": "min"}))
     with pytest.raises(ResultError, match="value: this study has objectives; give values"):
         solver.seed([row(HERE)])
+
+
+def test_a_standard_error_without_a_name_needs_a_single_objective(make: Make) -> None:
+    solver = make(guarded(objectives={"a": "min", "b": "max"}))
+    values = {"a": 1.0, "b": 2.0}
+    for given in ({"sem": 0.5}, {"std": 0.5, "n": 4}):
+        with pytest.raises(ResultError, match=r"with several objectives give one by name: \{a, b\}"):
+            solver.seed([{"params": HERE, "values": values} | given])
+    solver.seed([{"params": HERE, "values": values, "std": {"a": 0.5, "b": None}, "n": 4}])
+    assert solver._study.history.rows[0].sem == {"a": 0.25}
 
 
 def test_values_beside_value_are_tracked(pool: Any) -> None:

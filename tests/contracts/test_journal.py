@@ -107,6 +107,8 @@ def test_an_append_behind_another_length_adds_nothing(journal: Journal, after: i
     with pytest.raises(JournalError, match=f"has 2 events, not {after}"):
         journal.append("a", after, paused(9))
     assert list(journal.read("a", 0)) == paused(1, 2)
+    journal.append("a", 2, paused(3))
+    assert list(journal.read("a", 0)) == paused(1, 2, 3), "and goes on from there"
 
 
 def test_an_empty_append_only_becomes_the_writer(journal: Journal) -> None:
