@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from arqon_gp.comparison import UTILITY, Comparison, Question, Yardstick, _flat, compare, yardstick
+from arqon_gp.comparison import UTILITY, Comparison, Question, Yardstick, _flat, _Judge, compare, yardstick
 from arqon_gp.config import parse
 from arqon_gp.evidence import Noise, p_beyond, window_noise
 from arqon_gp.history import History
@@ -112,6 +113,39 @@ def test_before_anything_is_known_a_single_window_says_what_its_noise_lets_it_sa
 def answer(history: History, question: Question, **more: Any) -> Comparison:
     found = config(**more)
     return compare(question, yardstick(history, found, {}), found, {}, lambda params, other: None)
+
+
+def test_without_one_config_measured_twice_the_noise_is_at_most_all_there_is_and_hardly_known() -> None:
+    assert yard(told((A, 1.0), (B, 5.0))).noise["qps"] == Noise(4.0, 1.0)
+    assert yard(told((A, 20.0))).noise["qps"] == Noise(4.0, 1.0), "a tenth of the only value"
+
+
+def test_a_given_standard_error_makes_a_breach_less_sure() -> None:
+    rows = [Observation(B, {"qps": 99 + v}, Role.WINDOW) for v in NOISY[:10]]
+    sure, unsure = (Observation(A, {"qps": 104.0}, Role.WINDOW, sem={"qps": sem}) for sem in (0.0, 20.0))
+    found = []
+    for last in (sure, unsure):
+        history = History().apply(Told((*rows, last), 0.0))
+        judged = yard(history, constraints={"qps": {"max": 100}})
+        noise, known = judged.noise["qps"], last.sem["qps"] ** 2
+        found.append(answer(history, Question(A, B), constraints={"qps": {"max": 100}}).breach)
+        assert found[-1] == pytest.approx(stats.t(noise.dof).cdf(4.0 / np.sqrt(noise.variance + known)))
+    assert found[0] > 0.95 > 0.6 > found[1]
+
+
+def test_the_known_variance_of_a_utility_is_in_raw_units() -> None:
+    goals = {"p99_ms": {"direction": "min", "weight": 2}, "qps": {"direction": "max", "weight": 10}}
+    row = Observation(A, {"p99_ms": 50.0, "qps": 7.0}, Role.WINDOW, sem={"p99_ms": 3.0, "qps": 0.5})
+    windows = yard(History().apply(Told((row,), 0.0)), objectives=goals).windows
+    assert windows.known[0] == pytest.approx([(2 * 3.0) ** 2 + (10 * 0.5) ** 2, (3 / 50) ** 2, 0.25])
+
+
+def test_last_good_is_expected_where_everything_is_since_the_config_before_it() -> None:
+    history = told(*[(B, 0.0)] * 5, *[(C, 100.0)] * 2, *[(A, 101.0)] * 2)
+    found = config()
+    judge = _Judge(Question(A, A, [C, A]), yardstick(history, found, {}), found, {}, lambda params, other: None)
+    assert judge.evidence(A, UTILITY).centre == 100.0
+    assert judge.evidence(A, UTILITY).windows.tolist() == [101.0, 101.0]
 
 
 def test_windows_from_before_last_good_was_measured_saw_another_time() -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -240,10 +241,52 @@ def test_a_failed_write_leaves_the_study_as_it_was(reopen: Any, monkeypatch: pyt
     assert solver.get_history_len() == 1
 
 
-@pytest.mark.parametrize("url", ["postgresql://host/db", "mysql://x", "sqlite://", "journal.db"])
+@pytest.mark.parametrize("url", ["postgresql://host/db", "mysql://x", "sqlite://", "sqlite:///", "journal.db"])
 def test_an_unknown_journal_is_refused_with_what_there_is(url: str) -> None:
     with pytest.raises(JournalError, match=r"sqlite:///path/to/file.db"):
         open_journal(url)
+
+
+def test_a_journal_that_comes_later_is_said_to() -> None:
+    with pytest.raises(JournalError, match="postgresql is not supported yet"):
+        open_journal("postgresql://host/db")
+
+
+def test_a_name_is_no_way_out_of_the_folder(tmp_path: Path) -> None:
+    journal = SqliteJournal(str(tmp_path / "in" / "journal.db"))
+    journal.append("../../up/x", 0, paused(1))
+    assert list(journal.read("../../up/x", 0)) == paused(1)
+    assert [place.name for place in tmp_path.iterdir()] == ["in"]
+    assert all(place.is_file() for place in (tmp_path / "in").iterdir())
+    assert journal._db.execute("SELECT study FROM writers").fetchall() == [("../../up/x",)]
+    journal.close()
+    with sqlite3.connect(tmp_path / "in" / "journal.db") as db:
+        assert db.execute("SELECT count(*) FROM writers").fetchone() == (0,), "nobody writes any more"
+    db.close()
+
+
+def test_two_studies_of_one_file_are_written_at_the_same_time(tmp_path: Path) -> None:
+    def write(name: str) -> None:
+        journal = SqliteJournal(str(tmp_path / "journal.db"))
+        for i in range(40):
+            journal.append(name, i, paused(i))
+        journal.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "abcd"))
+    journal = SqliteJournal(str(tmp_path / "journal.db"))
+    assert [len(list(journal.read(name, 0))) for name in "abcd"] == [40] * 4
+    journal.close()
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    journal = SqliteJournal(str(tmp_path / "journal.db"))
+    journal._db.execute("DROP TABLE events")
+    with pytest.raises(JournalError, match="cannot be read: no such table"):
+        list(journal.read("a", 0))
+    with pytest.raises(JournalError, match="nothing was written: no such table"):
+        journal.append("a", 0, paused(1))
+    journal.close()
 
 
 def test_an_unwritable_place_is_said(tmp_path: Path) -> None:
