@@ -354,6 +354,7 @@ def test_nothing_is_taken_for_what_it_is_not(path: str, value: Any) -> None:
 def test_a_default_that_is_spelled_out_is_no_difference() -> None:
     spelled = small(budget=None, probe_ratio=0.2, name="default", constraints={})
     assert parse(spelled).canonical == parse(small()).canonical
+    assert parse(small()).canonical == '{"seed":1,"bounds":{"x":{"min":0.0,"max":10.0}}}', "nor will a new key be one"
 
 
 def test_differences_name_what_is_only_in_one_and_an_order_that_has_a_meaning() -> None:

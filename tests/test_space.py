@@ -69,6 +69,11 @@ def test_a_log_knob_at_zero_or_below_encodes_like_its_lower_bound() -> None:
     assert [unit(knob, value) for value in (0.0, -5.0, 0.1)] == [0.0, 0.0, 0.0]
 
 
+def test_whatever_the_optimizer_asks_for_is_decoded_into_the_box() -> None:
+    assert SPACE.decode([1e9] * 6, SPACE.whole)["log"] == 1000.0
+    assert SPACE.decode([-1e9] * 6, SPACE.whole)["log"] == pytest.approx(0.1)
+
+
 def test_a_grid_ends_at_its_upper_bound_whatever_its_floats_say() -> None:
     """0.3 / 0.1 is 2.9999999999999996."""
     assert [grid_size(knob) for knob in (Real("x", 0.0, 0.3, step=0.1), Real("x", 0.0, 1.0, step=0.25))] == [4, 5]

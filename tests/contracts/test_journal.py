@@ -117,6 +117,25 @@ def test_an_empty_append_only_becomes_the_writer(journal: Journal) -> None:
     assert list(journal.read("a", 0)) == []
 
 
+def test_what_was_handed_out_is_handed_out_again_whole() -> None:
+    predicted = {"qps": records.Prediction(1.0, 0.5, 1.5)}
+    event = records.Issued(
+        "1h2", 3, records.Kind.HOLD, {"x": 1.0}, "too early", 7.0, False, predicted, retry_after_s=2.5
+    )
+    handed = event.candidate()
+    assert (dict(handed), handed.id, handed.kind, handed.reason) == ({"x": 1.0}, "1h2", "hold", "too early")
+    assert (handed.predicted, handed.retry_after_s, handed.issued_at) == (predicted, 2.5, 7.0)
+    handed["x"] = 2.0
+    assert event.params == {"x": 1.0}, "what the caller does to it is the caller's"
+
+
+def test_a_long_event_that_cannot_be_read_is_cut() -> None:
+    with pytest.raises(JournalError) as caught:
+        records.decode("x" * 1000)
+    assert "x" * 80 + "..." in str(caught.value)
+    assert "x" * 81 not in str(caught.value)
+
+
 # ---- on disk ----
 
 
