@@ -19,6 +19,7 @@ from arqon_gp.errors import (
     RequestError,
     ResultError,
     StudyHeld,
+    SystemFailed,
 )
 from arqon_gp.records import Candidate, Kind, Prediction, Recommendation
 from arqon_gp.solver import ArqonSolver
@@ -47,6 +48,7 @@ __all__ = [
     "RequestError",
     "ResultError",
     "StudyHeld",
+    "SystemFailed",
     "__version__",
     "config_schema",
 ]

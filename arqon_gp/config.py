@@ -34,6 +34,7 @@ log = logging.getLogger("arqon_gp")
 
 PRESETS = {"conservative": 0.05, "balanced": 0.10, "aggressive": 0.20}  # max_delta as a share of each range
 TOLD = {"later": 0, "unknown": 1, "form": 2}  # our own error types, the one that says most first
+ORDERED = ("bounds", "objectives", "constraints")  # the order of their names has a meaning
 LATENCY_NAME = re.compile(r"latency|_ms$|_us$|_s$")
 
 
@@ -189,22 +190,28 @@ class _ConstraintModel(_Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 
-class _RatioModel(_Section):
-    """At most by this factor (log knobs)."""
+class _StepModel(_Section):
+    """A ratio (log knobs), or up and down: the way back must be legal too, so the reach is the smaller of both."""
 
     later = frozenset({"special"})
-    ratio: Annotated[float, Field(gt=1)]
+    ratio: float | None = None
+    up: float | None = None
+    down: float | None = None
 
-
-class _UpDownModel(_Section):
-    """The way back must be legal too, so the reach is the smaller of both."""
-
-    up: NotNegative
-    down: NotNegative
+    @model_validator(mode="after")
+    def _check(self) -> _StepModel:
+        given = (self.ratio is not None, self.up is not None, self.down is not None)
+        if given not in ((True, False, False), (False, True, True)):
+            raise PydanticCustomError("form", "expected ratio alone, or up and down", {})
+        if self.ratio is not None and self.ratio <= 1:
+            raise PydanticCustomError("form", "expected a ratio above 1", {})
+        if min(self.up or 0.0, self.down or 0.0) < 0:
+            raise PydanticCustomError("form", "expected up and down >= 0", {})
+        return self
 
 
 Delta = Annotated[
-    NotNegative | Percent | _RatioModel | _UpDownModel | None,
+    NotNegative | Percent | _StepModel | None,
     _or_say('a number >= 0, a percentage like "10%", {"ratio": 1.5} or {"up": 10, "down": 5}'),
 ]
 Deltas = Annotated[list[Delta] | dict[str, Delta], _or_say("a list in the order of bounds, or an object by knob name")]
@@ -231,6 +238,8 @@ def _direction_alone(value: object) -> object:
 def _expressions_come_later(value: object) -> object:
     if isinstance(value, str):
         raise PydanticCustomError("later", "an expression between knobs", {})
+    if isinstance(value, int | float):
+        raise PydanticCustomError("form", 'expected {"max": ...} or {"min": ...}', {})
     return value
 
 
@@ -294,8 +303,13 @@ def parse(config: str | Mapping[str, Any] | Config) -> Config:
 def differences(stored: str, given: str) -> str:
     """How two canonical configs differ, key by key: `budget: 40 in the journal, 50 given`."""
     a, b = json.loads(stored), json.loads(given)
-    keys = [key for key in dict.fromkeys([*a, *b]) if json.dumps(a.get(key)) != json.dumps(b.get(key))]
+    keys = [key for key in dict.fromkeys([*a, *b]) if _text(key, a) != _text(key, b)]
     return "; ".join(f"{key}: {json.dumps(a.get(key))} in the journal, {json.dumps(b.get(key))} given" for key in keys)
+
+
+def _text(key: str, config: Mapping[str, Any]) -> str:
+    """One entry as text; equal texts mean the same study."""
+    return json.dumps(config.get(key), sort_keys=key not in ORDERED)
 
 
 def _as_config_error(error: ValidationError) -> ConfigError:
@@ -307,7 +321,8 @@ def _as_config_error(error: ValidationError) -> ConfigError:
     if first["type"] == "missing":
         return ConfigError(f"{where}is required")
     found = "" if first["type"] == "unknown" else f"; found {first['input']!r:.80}"
-    return ConfigError(f"{where}{first['msg']}{found}")
+    said = "expected an object" if first["type"] in ("model_type", "dict_type") else first["msg"]
+    return ConfigError(f"{where}{said}{found}")
 
 
 def _closest(error: ValidationError) -> Any:
@@ -397,8 +412,9 @@ def _start(space: Space, model: _ConfigModel) -> tuple[Params, bool]:
             raise ConfigError(
                 f"{knob.name} has two initial values: {given[knob.name]!r} in initial, {own!r} in bounds; keep one"
             )
+        at = f"initial.{knob.name}" if knob.name in given else f"bounds.{knob.name}.initial"
         value = given.get(knob.name, own)
-        start[knob.name] = _centre(knob) if value is None else _initial_value(knob, value)
+        start[knob.name] = _centre(knob) if value is None else _initial_value(knob, value, at)
     initial = bool(given) or any(b.initial is not None for b in model.bounds.values())
     filled = [n for n in space.names if n not in given and model.bounds[n].initial is None]
     if filled and (initial or model.guardrails):
@@ -406,15 +422,15 @@ def _start(space: Space, model: _ConfigModel) -> tuple[Params, bool]:
     return start, initial
 
 
-def _initial_value(knob: Knob, value: Scalar) -> Scalar:
+def _initial_value(knob: Knob, value: Scalar, at: str) -> Scalar:
     try:
         checked = check_value(knob, value)
     except ValueError as error:
-        raise ConfigError(f"initial.{error}") from error
+        raise ConfigError(f"{at}: {str(error).removeprefix(f'{knob.name}: ')}") from error
     if not isinstance(knob, Categorical) and not knob.low <= float(checked) <= knob.high:
-        raise ConfigError(f"initial.{knob.name}: {checked!r} is outside {knob.low:g}..{knob.high:g}")
+        raise ConfigError(f"{at}: {checked!r} is outside {knob.low:g}..{knob.high:g}")
     if isinstance(knob, Integer) and not isinstance(checked, int):
-        raise ConfigError(f"initial.{knob.name}: type int needs a whole number; found {checked!r}")
+        raise ConfigError(f"{at}: type int needs a whole number; found {checked!r}")
     return checked
 
 
@@ -433,6 +449,8 @@ def _goals(model: _ConfigModel) -> Goals:
     for name, limit in model.constraints.items():
         if limit.max is None and limit.min is None:
             raise ConfigError(f"constraints.{name}: needs max or min")
+        if isinstance(limit.max, float) and isinstance(limit.min, float) and limit.min > limit.max:
+            raise ConfigError(f"constraints.{name}: min {limit.min:g} is above max {limit.max:g}; nothing holds both")
         is_log = name in logs or (name not in direction and limit.min is None and bool(LATENCY_NAME.search(name)))
         for side, bound in ((1, limit.max), (-1, limit.min)):
             if bound is not None:
@@ -512,16 +530,16 @@ def _steps(space: Space, g: _GuardrailsModel) -> tuple[StepLimit, ...]:
             return tuple(_step(knob, by_name.get(knob.name), at) for knob in space)
 
 
-def _step(knob: Knob, delta: float | str | _RatioModel | _UpDownModel | None, at: str) -> StepLimit:
+def _step(knob: Knob, delta: float | str | _StepModel | None, at: str) -> StepLimit:
     match delta:
         case None:
             return None
         case str():
             return _share(knob, _percent(delta))
-        case _RatioModel():
-            return _ratio(knob, delta.ratio, at)
-        case _UpDownModel():
-            return _amount(knob, min(delta.up, delta.down), at)
+        case _StepModel(ratio=float(factor)):
+            return _ratio(knob, factor, at)
+        case _StepModel():
+            return _amount(knob, min(delta.up or 0.0, delta.down or 0.0), at)
         case _:
             return _amount(knob, delta, at)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,26 @@ from typing import Any
 import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from scipy import special
 
 from arqon_gp import plots, runner
 from arqon_gp.config import Config, parse
+from arqon_gp.errors import SystemFailed
 from arqon_gp.plots import COLOURS
-from arqon_gp.records import Params
+from arqon_gp.records import Params, Scalar
 from arqon_gp.runner import Step
 from arqon_gp.solver import ArqonSolver
-from arqon_gp.space import Floats
+from arqon_gp.space import Categorical, Floats, Knob
 from arqon_gp.systems.sqlite import SqliteSystem
 
 SETTLE_S = 0.25  # discarded after a change: connections are opened, caches are cold
 WARM_UP_S = 3.0  # discarded at the start: a database that was just written is still being flushed
-SHOWN_DECISIONS = 9
+MOST_DECISIONS = 15  # shown, fewer where the terminal is low
 START: Params = {"pool_size": 4, "cache_mb": 2.0, "wal_autocheckpoint": 20}
 
 
@@ -98,8 +101,9 @@ def _tune(
     console: Console, settings: Settings, study: Config, solver: ArqonSolver, system: SqliteSystem, folder: Path
 ) -> int:
     running = dict(solver.status()["deployed"])
-    system.apply(running)
-    system.observe(WARM_UP_S)
+    with console.status("making the database and warming up"):
+        system.apply(running)
+        system.observe(WARM_UP_S)
     view = (
         _Lines(console, solver, study) if settings.plain or not console.is_terminal else _View(console, solver, study)
     )
@@ -112,9 +116,15 @@ def _tune(
             runner.run(solver, system, window_s=settings.window_s, running=running, show=view.show)
         recommended = solver.recommend()
         compare(console, system, study, recommended.params, settings)
-    except KeyboardInterrupt:
-        console.print("\n[bold]stopped.[/]\n" + runner.farewell(solver, resume), soft_wrap=True)
-        return 130
+    except (KeyboardInterrupt, SystemFailed) as stop:
+        failed = isinstance(stop, SystemFailed)
+        if solver.status()["phase"] == "finished":
+            said = f"the study is finished, only the comparison is not\nrecommended: {solver.recommend().params}\n"
+            said += f"compare again: {resume}"
+        else:
+            said = runner.farewell(solver, resume)
+        console.print(f"\n[bold]stopped[/]{escape(f': {stop}') if failed else '.'}\n{escape(said)}", soft_wrap=True)
+        return 1 if failed else 130
     picture = plots.tuning(solver, study, folder / "tuning.png")
     console.print(f"picture: {picture}    journal: {folder / 'journal.db'}", soft_wrap=True)
     return 0
@@ -131,11 +141,13 @@ def compare(console: Console, system: SqliteSystem, study: Config, recommended: 
     console.print(f"\nmeasuring again, interleaved, {settings.pairs} windows each: start and recommended config")
     order = [study.start, recommended]
     rows: dict[int, list[dict[str, float]]] = {0: [], 1: []}
-    for i in range(settings.pairs):
-        for which in (0, 1) if i % 2 == 0 else (1, 0):
-            system.apply(order[which])
-            system.observe(SETTLE_S)
-            rows[which].append(system.observe(settings.window_s))
+    with console.status("") as shown:
+        for i in range(settings.pairs):
+            shown.update(f"pair {i + 1} of {settings.pairs}")
+            for which in (0, 1) if i % 2 == 0 else (1, 0):
+                system.apply(order[which])
+                system.observe(SETTLE_S)
+                rows[which].append(system.observe(settings.window_s))
     names = [o.name for o in study.goals.objectives]
     utility = study.goals.utility({}, {})
     Y = [np.array([[row[name] for name in names] for row in rows[which]]) for which in (0, 1)]
@@ -183,7 +195,8 @@ class _Lines:
         score = _utility(self.study, step.outcomes)
         c = step.candidate
         self.console.print(
-            f"{step.number:3d} {c.kind:9s} {_short(c)} utility {score:8.0f}  {c.reason}",
+            f"{step.number:3d} {c.kind:9s} utility {_number(score):>7s}  {_short(c)}  {c.reason}",
+            markup=False,
             highlight=False,
             soft_wrap=True,
         )
@@ -201,7 +214,7 @@ class _View:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         )
         self.task = self.progress.add_task("budget", total=study.budget)
-        self.live = Live(console=console, refresh_per_second=4, transient=False)
+        self.live = Live(console=console, refresh_per_second=2, transient=False)
 
     def __enter__(self) -> _View:
         self.live.start()
@@ -220,37 +233,63 @@ class _View:
             self.seen = step.outcomes
         status = self.solver.status()
         self.progress.update(self.task, completed=status["budget"]["spent"], description=f"{status['phase']:9s}")
-        self.live.update(Group(self._config(status), self._outcomes(), self._decisions(), self.progress))
+        self.live.update(
+            Group(self._config(status), self._outcomes(status["baseline"]), self._decisions(), self.progress)
+        )
 
     def _config(self, status: dict[str, Any]) -> Table:
         table = Table("knob", "runs", "may become", "last good", "bounds", title="running config", expand=True)
         running = self.step.candidate if self.step else status["deployed"]
         for knob in self.study.space:
             box = status["guard"]["step_box"][knob.name]
-            bounds = f"{knob.low:g} .. {knob.high:g}" if not hasattr(knob, "choices") else ""
             table.add_row(
                 knob.name,
                 Text(_number(running[knob.name]), style="bold"),
-                f"{_number(box['min'])} .. {_number(box['max'])}",
+                _choices(box) if isinstance(box, list) else f"{_number(box['min'])} .. {_number(box['max'])}",
                 _number(status["last_good"]["params"][knob.name]),
-                bounds,
+                _bounds(knob),
             )
         return table
 
-    def _outcomes(self) -> Table:
-        table = Table("outcome", "last window", "predicted for this one", "95 % interval", expand=True)
+    def _outcomes(self, baseline: dict[str, float]) -> Table:
+        interval = Column("95 % interval", no_wrap=True)
+        table = Table("outcome", "start", "last window", "predicted", interval, expand=True)
         predicted = (self.step.candidate.predicted if self.step else None) or {}
         for o in self.study.goals.objectives:
             p = predicted.get(o.name)
-            last = _number(self.seen[o.name]) if o.name in self.seen else ""
-            interval = f"{_number(p.lower)} .. {_number(p.upper)}" if p else ""
-            table.add_row(o.name, last, _number(p.mean) if p else "no model yet", interval)
-        score = _number(_utility(self.study, self.seen)) if self.seen else ""
-        table.add_row("utility", Text(score, style="bold"), "", "")
+            table.add_row(
+                o.name,
+                _number(baseline[o.name]) if baseline else "",
+                _number(self.seen[o.name]) if self.seen else "",
+                _number(p.mean) if p else "no model yet",
+                f"{_number(p.lower)} .. {_number(p.upper)}" if p else "",
+            )
+        means = {name: p.mean for name, p in predicted.items()}
+        start, last, mean = (_number(_utility(self.study, y)) if y else "" for y in (baseline, self.seen, means))
+        table.add_row("utility", start, Text(last, style="bold"), mean, "")
         return table
 
     def _decisions(self) -> Panel:
-        return Panel(Group(*self.decisions[-SHOWN_DECISIONS:]), title="decisions", title_align="left")
+        """The latest, as many as the terminal has lines for: a view that is too high would lose its end."""
+        console, others = self.live.console, 15 + len(self.study.space.knobs) + len(self.study.goals.objectives)
+        room = min(MOST_DECISIONS, max(1, console.height - others))
+        shown: list[Text] = []
+        for text in reversed(self.decisions):
+            room -= len(text.wrap(console, console.width - 4))
+            if room < 0 and shown:
+                break
+            shown.insert(0, text)
+        return Panel(Group(*shown), title="decisions", title_align="left")
+
+
+def _choices(choices: Sequence[Scalar]) -> str:
+    return ", ".join(str(choice) for choice in choices)
+
+
+def _bounds(knob: Knob) -> str:
+    if isinstance(knob, Categorical):
+        return _choices(knob.choices)
+    return f"{_number(knob.low)} .. {_number(knob.high)}"
 
 
 def _utility(study: Config, outcomes: dict[str, float]) -> float:

@@ -194,7 +194,7 @@ class _Batch:
         self.taken: dict[int, Observation] = {}
 
     def take_identified(self, i: int, row: Row, prefix: str) -> bool:
-        """Rows with an id, rows before the first ask, and rows measured before the latest candidate."""
+        """Rows with an id, rows before the first ask, and rows measured before what they could be the result of."""
         latest = self.deployment.latest
         issued = self.deployment.find(row.id) if row.id is not None else None
         if issued is not None:
@@ -205,19 +205,34 @@ class _Batch:
             raise ResultError(
                 f'{prefix}: id {row.id!r} is no candidate of this study; leave it out, or add "history": true'
             )
-        old = row.history or (row.time is not None and latest is not None and row.time < latest.at)
+        old = row.history or self._before_all(row)
         if latest is not None and not old:
             return False
         if not self._known(i, row, None):
             self._take(i, row, Role.HISTORY if old else Role.WARM, None, spends=False)
         return True
 
+    def _before_all(self, row: Row) -> bool:
+        """Whether a row was measured before every candidate it could be the result of was handed out.
+
+        It can be of those it equals, else of any that is unanswered, else of the latest.
+        """
+        waiting = self._waiting
+        equal = [issued for issued in waiting if self.deployment.space.same(row.params, issued.params)]
+        latest = self.deployment.latest
+        of = equal or waiting or ([latest] if latest else [])
+        return row.time is not None and all(row.time < issued.at for issued in of) and bool(of)
+
+    @property
+    def _waiting(self) -> list[Issued]:
+        """The unanswered candidates in order, then the open hold."""
+        return [self.deployment.issued[n - 1] for n in self.open] + ([self.hold] if self.hold else [])
+
     def take_matching(self, i: int, row: Row) -> bool:
         """Rows without id that equal a pending candidate, else the open hold, else what runs."""
         same = self.deployment.space.same
-        candidates = [self.deployment.issued[n - 1] for n in self.open] + ([self.hold] if self.hold else [])
-        for issued in candidates:
-            if same(row.params, issued.params):
+        for issued in self._waiting:
+            if same(row.params, issued.params) and (row.time is None or row.time >= issued.at):
                 self.answer(i, row, issued)
                 return True
         if self.running is not None and same(row.params, self.running):

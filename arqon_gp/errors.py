@@ -9,6 +9,7 @@ ArqonError
 ├── JournalError                  the journal cannot be read or written; nothing was changed
 │   ├── StudyHeld                 another solver writes this study
 │   └── ConfigMismatch            the study was created with another config
+├── SystemFailed (RuntimeError)   the tuned system, or the load on it, ended or no longer answers
 ├── ClosedError                   the solver was closed
 └── FitError                      no surrogate could be fitted; the solver falls back inside the same box
 """
@@ -57,6 +58,10 @@ class StudyHeld(JournalError):
 
 class ConfigMismatch(JournalError):
     """The study in the journal was created with another config."""
+
+
+class SystemFailed(ArqonError, RuntimeError):
+    """What is tuned, or the load on it, ended or no longer answers."""
 
 
 class ClosedError(ArqonError):

@@ -33,6 +33,9 @@ NODES = 7  # quadrature nodes of the unknown window variance
 GRID = 161  # points of each of the grids laid over a level
 WIDE = np.sinh(np.linspace(-9.0, 9.0, GRID))  # in prior scales: dense at the centre, with tails
 NARROW = np.linspace(-8.0, 8.0, GRID)  # in standard deviations
+STEEP = 64.0  # how many window stds the prior scale may have before the gap between both grids matters
+BRIDGE = 8.0 * 1.25 ** np.arange(1, 100)  # in standard deviations: across that gap
+LEAST_STD = 1e-9  # of the prior scale: error rates that are always 0 have no variance
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +144,9 @@ def _p_below(a: Evidence, b: Evidence, margin: float, variance: float, share: fl
 
 def _posterior(e: Evidence, variance: float, share: float) -> tuple[Floats, Floats]:
     """Grid points (G,), increasing, and the probability mass (G,) at each."""
-    std = np.sqrt(variance)
     scale = max(e.scale, 1e-12)
+    variance = max(variance, (LEAST_STD * scale) ** 2)
+    std = float(np.sqrt(variance))
     t = _grid(e, std, scale)
     log_p = -0.5 * (PRIOR_DOF + 1.0) * np.log1p(((t - e.centre) / scale) ** 2 / PRIOR_DOF)
     if len(e.windows):
@@ -163,4 +167,8 @@ def _grid(e: Evidence, std: float, scale: float) -> Floats:
     parts = [wide, e.middle + std * NARROW / np.sqrt(len(e.windows))]
     if len(e.windows) <= FEW_WINDOWS:  # each window may be the one that tells the truth
         parts += [w + std * NARROW for w in e.windows]
+    if scale > STEEP * std:  # the wide grid would step over what lies between a window and the rest of the prior
+        far = std * BRIDGE[std * BRIDGE < scale]
+        at = np.append(e.windows, e.middle) if len(e.windows) <= FEW_WINDOWS else np.array([e.middle])
+        parts += [(at[:, None] + side * far[None, :]).ravel() for side in (-1.0, 1.0)]
     return np.unique(np.concatenate(parts))

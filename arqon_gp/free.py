@@ -41,6 +41,8 @@ def _new(turn: Turn) -> Candidate | None:
     course, deployment = turn.study.course, turn.study.deployment
     if turn.left <= 0 or course.finished:
         if not deployment.pending:
+            if course.target is None and len(deployment.issued) == 1:
+                turn.settle(deployment.deployed, "the budget paid one candidate: it is what runs")
             turn.finish()
         return None
     if not deployment.pending and (start := turn.measure_start()):

@@ -109,8 +109,6 @@ def _reach(knob: Real | Integer, step: Absolute | Ratio, value: float) -> tuple[
         case Absolute(delta):
             low, high = value - delta, value + delta
         case Ratio(factor, floor):
-            if value <= 0:
-                return value, value  # no ratio leads away from zero
             low, high = min(value / factor, value - floor), max(value * factor, value + floor)
     while low < value and not _permits(knob, step, value, low):
         low = math.nextafter(low, value)

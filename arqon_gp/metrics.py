@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from arqon_gp.records import Issued, Kind, Label, Labelled, Observation
+from arqon_gp.records import Issued, Kind, Label, Labelled, Observation, Role
 from arqon_gp.study import Study
 
 ASK_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -48,6 +48,9 @@ class _Families:
         self.rollbacks = counter("arqon_rollbacks", "Rollbacks handed out")
         self.labels = counter("arqon_suspicions", "Suspicions settled", "label")
         self.repeats = counter("arqon_repeated_results", "Results that repeated a known one and changed nothing")
+        self.nonpositive = counter(
+            "arqon_nonpositive_values", "Values <= 0 of an outcome modelled in log space: taken as missing", "outcome"
+        )
         self.fallbacks = counter("arqon_fallbacks", "Fits and proposals that failed", "cause")
         self.safe_mode = gauge("arqon_safe_mode", "1 in safe mode")
         self.best_value = gauge("arqon_best_value", "Value (without objectives) or utility of the best, or last_good")
@@ -91,6 +94,7 @@ class Metrics:
             (self._of.decisions, list(Kind)),
             (self._of.refusals, [*study.config.space.names, *REFUSALS]),
             (self._of.labels, list(Label)),
+            (self._of.nonpositive, sorted(study.config.goals.logs)),
             (self._of.fallbacks, CAUSES),
             (self._of.device, ["none"]),
         )
@@ -126,6 +130,11 @@ class Metrics:
         self._of.tell.labels(self.study).inc()
         self._of.repeats.labels(self.study).inc(repeats)
         for row in observations:
+            if row.role is Role.CORRECTION:
+                continue
+            for name, value in row.values.items():
+                if value is not None and value <= 0 and name in study.config.goals.logs:
+                    self._of.nonpositive.labels(self.study, name).inc()
             issued = study.deployment.find(row.id) if row.id is not None and row.kind is not None else None
             if issued is None:
                 continue

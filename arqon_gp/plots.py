@@ -9,7 +9,6 @@ from arqon_gp.config import Config
 from arqon_gp.space import Categorical
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.axes import Axes
 
 COLOURS = {
@@ -24,13 +23,10 @@ COLOURS = {
 
 
 class Told(Protocol):
-    """What can tell its history and its reasons: an ArqonSolver."""
+    """What can tell its windows: an ArqonSolver."""
 
-    def history(self) -> pandas.DataFrame:
-        """Every result."""
-
-    def explain(self, id: str) -> dict[str, Any]:
-        """Why a candidate was handed out."""
+    def windows(self) -> list[dict[str, Any]]:
+        """Each result of a candidate, explained."""
 
 
 def tuning(solver: Told, config: Config, path: str | Path) -> Path:
@@ -43,12 +39,11 @@ def tuning(solver: Told, config: Config, path: str | Path) -> Path:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    history = solver.history()
-    windows = [solver.explain(id) for id in history.loc[history["kind"].notna(), "id"]]  # those of candidates
+    windows = solver.windows()
     knobs = [knob for knob in config.space if not isinstance(knob, Categorical)]
     figure, axes = pyplot.subplots(1 + len(knobs), 1, sharex=True, figsize=(9, 2.6 * (1 + len(knobs))))
     axes = [axes] if not knobs else list(axes)
-    _utility(axes[0], windows, config)
+    _utility(axes[0], windows)
     for axis, knob in zip(axes[1:], knobs, strict=True):
         _knob(axis, windows, knob.name)
         if knob.log:
@@ -61,15 +56,11 @@ def tuning(solver: Told, config: Config, path: str | Path) -> Path:
     return Path(path)
 
 
-def _utility(axis: Axes, windows: list[dict[str, Any]], config: Config) -> None:
-    objectives = config.goals.objectives
-    weights = [o.sign * (1.0 if o.weight is None else o.weight) for o in objectives]
+def _utility(axis: Axes, windows: list[dict[str, Any]]) -> None:
     for kind, colour in COLOURS.items():
-        shown = [(i, w["result"]["values"]) for i, w in enumerate(windows, 1) if w["kind"] == kind]
-        whole = [(i, values) for i, values in shown if all(values.get(o.name) is not None for o in objectives)]
-        scores = [sum(w * values[o.name] for w, o in zip(weights, objectives, strict=True)) for _, values in whole]
-        if whole:
-            axis.scatter([i for i, _ in whole], scores, color=colour, label=kind, s=22)
+        shown = [(i, w["utility"]) for i, w in enumerate(windows, 1) if w["kind"] == kind and w["utility"] is not None]
+        if shown:
+            axis.scatter([i for i, _ in shown], [u for _, u in shown], color=colour, label=kind, s=22)
     axis.set_ylabel("utility")
     if axis.collections:
         axis.legend(ncols=len(COLOURS), fontsize=7, loc="lower right")

@@ -1,7 +1,7 @@
 """A study in plain words and numbers: status, why a candidate, the recommendation, the history as a table. Changes
 nothing.
 
-Public: status, explain, recommend, history, best_value.
+Public: status, explain, windows, recommend, history, best_value.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import numpy as np
 from arqon_gp import course, limits
 from arqon_gp.advice import Advisor
 from arqon_gp.comparison import Yardstick
+from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
+from arqon_gp.objectives import Objective
 from arqon_gp.records import Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
 from arqon_gp.space import Interval, values
-from arqon_gp.study import Study, replay
+from arqon_gp.study import Study
 
 if TYPE_CHECKING:
     import pandas
@@ -112,17 +114,29 @@ def step_box(study: Study) -> dict[str, Any]:
 
 def _utility(study: Study, yard: Yardstick) -> dict[str, Any]:
     goals, used = study.config.goals, yard.utility
-    shown = {
+    shown: dict[str, Any] = {
         "kind": "augmented Chebyshev" if used.centre is not None else "weighted sum",
         "weights": {o.name: o.sign * w for o, w in zip(goals.objectives, used.weights, strict=True)},
         "min_effect": yard.min_effect if len(study.history) else None,
     }
     if used.centre is not None:
         shown["centre"] = dict(zip([o.name for o in goals.objectives], used.centre, strict=True))
+        shown["reference"] = {o.name: _reference(study, o) for o in goals.objectives}
     return shown
 
 
+def _reference(study: Study, o: Objective) -> float | None:
+    """What the front has to beat in an objective: its threshold, else the baseline worsened by 10 %; None: inferred
+    from the observed front.
+    """
+    base = study.baseline.get(o.name)
+    if o.threshold is not None or base is None or study.config.guardrails is None:
+        return o.threshold
+    return base - o.sign * 0.1 * abs(base)
+
+
 def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]) -> dict[str, Any]:
+    rows = study.history.rows
     return {
         "outcomes": list(study.config.goals.modelled),
         "device": device,
@@ -130,20 +144,55 @@ def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]
         "window_std": {name: noise.std for name, noise in yard.noise.items()} if len(study.history) else {},
         "outlier_share": {name: noise.outliers for name, noise in yard.noise.items()} if len(study.history) else {},
         "fallbacks": fallbacks,
+        "nonpositive": {
+            name: sum(value is not None and value <= 0 for value in (row.values.get(name) for row in rows))
+            for name in study.config.goals.modelled
+            if name in study.config.goals.logs
+        },
     }
 
 
-def explain(config: Any, events: Iterable[Event], id: str) -> dict[str, Any]:
+def explain(config: Config, events: Iterable[Event], id: str) -> dict[str, Any]:
     """Why a candidate was handed out, and what became of it, from the journal; RequestError for an unknown id."""
-    known = list(events)
-    at = next((i for i, event in enumerate(known) if isinstance(event, Issued) and event.id == id), None)
-    if at is None:
+    found = _explained(config, events, id)
+    if not found:
         raise RequestError(f"id {id!r}: no such candidate in this study")
-    issued, before, after = known[at], replay(config, known[:at]), replay(config, known)
-    assert isinstance(issued, Issued)
-    last = max((i for i in range(at) if isinstance(known[i], Issued)), default=-1)
-    found = [e for e in known[last + 1 : at] if isinstance(e, Promoted | Suspected | Labelled)]
-    answer = after.history.find(id, of_candidate=True)
+    return found[0]
+
+
+def windows(study: Study, yard: Yardstick, events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Each result of a candidate, in order of arrival, explained, with its `utility` (the one in use; None where an
+    objective is missing). One pass over the journal.
+    """
+    explained = {of["id"]: of for of in _explained(study.config, events)}
+    told = [(row.id, float(u)) for row, u in zip(study.history.rows, yard.windows.value[:, 0], strict=True) if row.kind]
+    return [explained[id] | {"utility": u if math.isfinite(u) else None} for id, u in told]
+
+
+def _explained(config: Config, events: Iterable[Event], id: str | None = None) -> list[dict[str, Any]]:
+    """Every candidate (or the one of an id) as the study was just before it, with what became of it at the end."""
+    study = Study.new(config)
+    found: list[dict[str, Any]] = []
+    findings: list[str] = []
+    for event in events:
+        if isinstance(event, Issued):
+            if id is None or event.id == id:
+                found.append(_handed_out(study, event, findings))
+            findings = []
+        elif isinstance(event, Promoted | Suspected | Labelled):
+            findings.append(f"{type(event).__name__.lower()}: {event.reason}")
+        study = study.apply(event)
+    answers = {row.id: row for row in study.history.rows if row.kind is not None}
+    for of in found:
+        answer = answers.get(of["id"])
+        of["pending"] = of["id"] in [str(n) for n in study.deployment.pending]
+        of["result"] = (
+            None if answer is None else {"values": answer.values, "failed": answer.failed, "params": answer.params}
+        )
+    return found
+
+
+def _handed_out(before: Study, issued: Issued, findings: list[str]) -> dict[str, Any]:
     return {
         "id": issued.id,
         "kind": issued.kind.value,
@@ -152,17 +201,13 @@ def explain(config: Any, events: Iterable[Event], id: str) -> dict[str, Any]:
         "issued_at": issued.at,
         "change": issued.change,
         "deployed": before.deployment.deployed,
-        "last_good": before.guard.last_good if config.guardrails else None,
+        "last_good": before.guard.last_good if before.config.guardrails else None,
         "step_box": step_box(before),
         "predicted": {n: asdict(p) for n, p in issued.predicted.items()} if issued.predicted else None,
         "expected_improvement": issued.improvement,
         "p_limits": issued.p_limits,
         "fallback": issued.fallback,
-        "findings": [f"{type(event).__name__.lower()}: {event.reason}" for event in found],
-        "pending": id in [str(n) for n in after.deployment.pending],
-        "result": None
-        if answer is None
-        else {"values": answer.values, "failed": answer.failed, "params": answer.params},
+        "findings": findings,
     }
 
 

@@ -42,12 +42,19 @@ def parse(results: str | Sequence[Mapping[str, Any]], config: Config, prefix: st
     """The rows of a batch; ResultError (its text begins with `prefix`) names the row, what was found and what to do."""
     try:
         if isinstance(results, str | bytes):
-            results = json.loads(results)
-        if isinstance(results, Mapping) or not isinstance(results, Sequence):
+            results = _decoded(results)
+        if not isinstance(results, Sequence):
             raise ValueError(f"expected a list of results, found {type(results).__name__}")
         return [_row(i, row, config) for i, row in enumerate(results)]
     except ValueError as error:
         raise ResultError(f"{prefix}: {error}") from error
+
+
+def _decoded(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from error
 
 
 def _row(i: int, row: object, config: Config) -> Row:
@@ -59,6 +66,7 @@ def _row(i: int, row: object, config: Config) -> Row:
                 raise ValueError(f"{key} is not supported yet; remove it")
             if key not in KEYS:
                 raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
+        row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
         if not isinstance(row.get("params"), Mapping):
             raise ValueError(f"params: expected an object of knob values, found {row.get('params')!r:.60}")
         params = config.space.check(row["params"])
@@ -71,7 +79,7 @@ def _row(i: int, row: object, config: Config) -> Row:
             id=_identity(row.get("id")),
             eval_id=_label(row.get("eval_id")),
             sem=_sem(row, config),
-            time=None if row.get("time") is None else _number("time", row["time"]),
+            time=_number("time", row["time"]) if "time" in row else None,
             history=_flag(row.get("history", False)),
         )
     except ValueError as error:
@@ -92,6 +100,10 @@ def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | N
         if [o.name for o in config.goals.objectives] != ["value"]:
             names = ", ".join(o.name for o in config.goals.objectives)
             raise ValueError(f"value: this study has objectives; give values: {{{names}}}")
+        if "value" in given and not _equal(given["value"], row["value"]):
+            raise ValueError(
+                f"value is given twice: {row['value']!r:.60}, and {given['value']!r:.60} in values; keep one"
+            )
         given["value"] = row["value"]
     values: dict[str, float | None] = {}
     failed = status == "failed"
@@ -102,24 +114,34 @@ def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | N
     return values, failed
 
 
+def _equal(a: object, b: object) -> bool:
+    return a == b or (a != a and b != b)  # NaN is NaN
+
+
 def _sem(row: Mapping[str, Any], config: Config) -> dict[str, float]:
     """Standard errors by outcome: `sem`, or std / sqrt(n); 0 and n = 1 mean unknown."""
-    if row.get("sem") is not None and ("n" in row or "std" in row):
+    if "sem" in row and ("n" in row or "std" in row):
         raise ValueError("give sem, or n and std, not both")
     if ("n" in row) != ("std" in row):
         raise ValueError("n and std go together")
-    if row.get("sem") is not None:
-        return {name: sem for name, sem in _per_outcome("sem", row["sem"], config).items() if sem > 0}
-    if row.get("std") is None or row.get("n") is None:
+    if "sem" in row:
+        return {name: sem for name, sem in _per_outcome("sem", row, config).items() if sem > 0}
+    if "std" not in row:
         return {}
-    counts = _per_outcome("n", row["n"], config)
-    stds = _per_outcome("std", row["std"], config)
+    counts = _per_outcome("n", row, config)
+    stds = _per_outcome("std", row, config)
     return {name: std / math.sqrt(counts[name]) for name, std in stds.items() if counts.get(name, 1) > 1 and std > 0}
 
 
-def _per_outcome(key: str, value: object, config: Config) -> dict[str, float]:
+def _per_outcome(key: str, row: Mapping[str, Any], config: Config) -> dict[str, float]:
+    value = row[key]
     if isinstance(value, Mapping):
-        return {str(name): _number(f"{key}.{name}", number, low=0.0) for name, number in value.items()}
+        known = {*config.goals.modelled, *(row.get("values") or {})}
+        unknown = [name for name in value if name not in known]
+        if unknown:
+            raise ValueError(f"{key}.{unknown[0]}: no such outcome; these are known: {', '.join(sorted(known))}")
+        told = {name: number for name, number in value.items() if number is not None}
+        return {str(name): _number(f"{key}.{name}", number, low=0.0) for name, number in told.items()}
     number = _number(key, value, low=0.0)
     names = [o.name for o in config.goals.objectives] if key != "n" else list(config.goals.modelled)
     if key != "n" and len(names) > 1:

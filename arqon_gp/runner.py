@@ -58,7 +58,7 @@ def farewell(solver: ArqonSolver, resume: str) -> str:
     status = solver.status()
     good = status["last_good"]["params"] if status["last_good"] else "not kept (no guardrails)"
     lines = [f"runs now:  {status['deployed']}"]
-    if status["in_doubt"]:
+    if status["in_doubt"] and status["in_doubt"][-1] != status["deployed"]:
         lines.append(f"or, not reported yet:  {status['in_doubt'][-1]}")
     return "\n".join(
         [

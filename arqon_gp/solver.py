@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from arqon_gp.propose import ModelAdvisor
 
 log = logging.getLogger("arqon_gp")
+DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 MOST_WAITS = 3  # sleeps of one ask under on_rate_limit "wait": a clock that stands still must not hang the caller
 
 Results = str | Sequence[Mapping[str, Any]]
@@ -60,8 +62,9 @@ class ArqonSolver:
     (in memory). registry: a prometheus_client registry (default: the global one). clock: a callable giving unix
     seconds; the solver never lets it run backwards. device: "auto" (CUDA where there is one), "cpu" or "cuda".
 
-    Raises ConfigError for a bad config, ConfigMismatch if the journal's study was created with another one, StudyHeld
-    if another solver writes it. Every method but close() raises ClosedError once closed. Thread-safe.
+    Raises ConfigError for a bad config, RequestError for an unknown device, ConfigMismatch if the journal's study was
+    created with another config, StudyHeld if another solver writes it. Every method but close() raises ClosedError once
+    closed. Thread-safe.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class ArqonSolver:
         clock: Callable[[], float] | None = None,
         device: str = "auto",
     ) -> None:
+        if not isinstance(device, str) or not DEVICES.fullmatch(device):
+            raise RequestError(f'device: expected "auto", "cpu", "cuda" or "cuda:1", found {device!r}')
         self._lock = RLock()
         self._clock = clock or time.time
         self._device = device
@@ -92,8 +97,8 @@ class ArqonSolver:
 
     def _reopened(self, config: Config) -> Study:
         events = list(self._journal.read(config.name, 0))
-        if events and isinstance(events[0], Opened) and events[0].config != json.loads(config.canonical):
-            changed = differences(json.dumps(events[0].config), config.canonical)
+        created = events[0] if events else None
+        if isinstance(created, Opened) and (changed := differences(json.dumps(created.config), config.canonical)):
             raise ConfigMismatch(
                 f"study {config.name!r} was created with another config ({changed}); give the same one, or another "
                 "name: changing a running study (reconfigure) is not supported yet"
@@ -185,6 +190,12 @@ class ArqonSolver:
         """Why this candidate, and what became of it, as plain data; RequestError for an unknown id."""
         with self._open():
             return report.explain(self._study.config, self._journal.read(self._study.config.name, 0), str(id))
+
+    def windows(self) -> list[dict[str, Any]]:
+        """Each result of a candidate, in order of arrival: what explain() says of it, and its `utility`."""
+        with self._open():
+            events = self._journal.read(self._study.config.name, 0)
+            return report.windows(self._study, self._yardstick(), events)
 
     def history(self) -> pandas.DataFrame:
         """Every result, one row each, in order of arrival."""

@@ -108,7 +108,7 @@ def test_the_public_names_are_these() -> None:
     assert sorted(arqon_gp.__all__) == [
         "ArqonError", "ArqonProbe", "ArqonSolver", "Candidate", "ClosedError", "Config", "ConfigError",
         "ConfigMismatch", "FitError", "JournalError", "Kind", "NotSupportedYet", "Prediction", "RateLimited",
-        "Recommendation", "RequestError", "ResultError", "StudyHeld", "__version__", "config_schema",
+        "Recommendation", "RequestError", "ResultError", "StudyHeld", "SystemFailed", "__version__", "config_schema",
     ]  # fmt: skip
     assert all(hasattr(arqon_gp, name) for name in arqon_gp.__all__)
     assert sorted(arqon_kernels.__all__) == ["LogPosterior", "covariance", "minimize"]
@@ -119,7 +119,7 @@ def test_a_call_that_a_later_version_brings_is_absent_not_a_stub() -> None:
     public = {name for name in vars(arqon_gp.ArqonSolver) if not name.startswith("_")}
     assert public == {
         "ask", "ask_one", "cancel", "close", "explain", "get_history_len", "history", "pause", "recommend", "resume",
-        "rollback", "seed", "status", "tell",
+        "rollback", "seed", "status", "tell", "windows",
     }  # fmt: skip
 
 

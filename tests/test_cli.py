@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import re
@@ -19,8 +20,9 @@ from rich.console import Console
 from arqon_gp import Prediction, __version__, cli
 from arqon_gp.advice import Proposal
 from arqon_gp.config import parse
-from arqon_gp.demo import Settings, _View, compare, paired_interval
+from arqon_gp.demo import Settings, _tune, _View, compare, paired_interval
 from arqon_gp.demo import config as demo_config
+from arqon_gp.errors import SystemFailed
 from arqon_gp.journal.sqlite import SqliteJournal
 from arqon_gp.records import Issued, Told
 from arqon_gp.runner import Step
@@ -157,7 +159,79 @@ def test_the_live_view_shows_config_box_outcomes_decisions_and_progress() -> Non
     assert "running config" in line("running config")
     assert re.search(r"pool_size +│ 8 +│ 4 \.\. 8 +│ 4 +│ 1 \.\. 24", line("pool_size", "1 .. 24"))
     assert re.search(r"cache_mb +│ 4 +│ 2 \.\. 4 +│ 2 +│ 0.5 \.\. 64", line("cache_mb"))
-    assert re.search(r"queries_per_second +│ 500 +│ 512 +│ 480 \.\. 544", line("queries_per_second"))
-    assert re.search(r"utility +│ 4,950", line("utility")), "10 x 500 - 40 - 1000 x 0.01"
+    assert re.search(r"queries_per_second +│ 500 +│ 500 +│ 512 +│ 480 \.\. 544", line("queries_per_second"))
+    utility = r"utility +│ 4,950 +│ 4,950 +│ 5,059 +│"
+    assert re.search(utility, line("utility")), "10 x 500 - 40 - 1000 x 0.01, and 10 x 512 - 41 - 1000 x 0.02"
     assert re.search(r"4 explore +because it says so", line("because it says so"))
     assert re.search(r"4/20", line("4/20"))
+
+
+def test_a_knob_of_choices_shows_them_and_a_low_terminal_the_latest_decisions() -> None:
+    knob = {"type": "categorical", "choices": ["lru", "lfu", "arc"], "initial": "lfu"}
+    given = demo_config(20) | {"probe_ratio": 0, "bounds": {"policy": knob}, "guardrails": {"max_delta": {"policy": 1}}}
+    outcomes = {"queries_per_second": 500.0, "p99_latency_ms": 40.0, "error_rate": 0.01}
+    loop = Loop(given, lambda p: outcomes)
+    console = Console(force_terminal=True, width=80, height=22, record=True, file=io.StringIO())
+    with _View(console, loop.solver, parse(given)) as view:
+        for number in range(1, 8):
+            candidate = loop.solver.ask_one()
+            candidate.reason = f"reason {number}"
+            view.show(Step(number, candidate, True))
+            loop.solver.seed([{"params": candidate, "values": outcomes, "id": candidate.id}])
+        panel = Console(width=80, record=True, file=io.StringIO())
+        panel.print(view.live.get_renderable())
+    shown = panel.export_text()
+    assert len(shown.splitlines()) < 22
+    assert re.search(r"policy +│ lfu +│ lru, lfu, arc +│ lfu +│ lru, lfu, arc", shown)
+    assert [int(n) for n in re.findall(r"reason (\d)", shown)] == [5, 6, 7], "22 lines less 18 of tables, one spare"
+
+
+def stopped(solver: Any, system: Any, folder: Path) -> tuple[int, str]:
+    console = Console(width=300, file=io.StringIO(), record=True)
+    given = Settings(folder, 8, 0.0, 2, True)
+    status = _tune(console, given, parse(demo_config(8)), solver, system, folder)
+    return status, console.export_text()
+
+
+class Dead:
+    """A system that answers so many times, and then raises."""
+
+    def __init__(self, ends: BaseException, at: int) -> None:
+        self.ends, self.left = ends, at
+
+    def apply(self, params: Any) -> None:
+        pass
+
+    def observe(self, window_s: float) -> dict[str, float]:
+        self.left -= 1
+        if self.left < 0:
+            raise self.ends
+        return {"queries_per_second": 500.0, "p99_latency_ms": 40.0, "error_rate": 0.01}
+
+
+def test_a_dead_load_ends_the_demo_like_an_interrupt_and_says_why(tmp_path: Path) -> None:
+    loop = Loop(demo_config(8), dict)
+    status, said = stopped(loop.solver, Dead(SystemFailed("the load process ended with status 1"), 3), tmp_path)
+    assert status == 1
+    assert "stopped: the load process ended with status 1" in said
+    assert f"--dir {tmp_path} --windows 8" in said
+    assert "or, not reported yet" not in said, "what is not reported is what runs"
+    assert loop.solver.get_history_len() == 2
+
+
+def test_an_interrupted_comparison_says_that_the_study_is_finished(tmp_path: Path) -> None:
+    there = {"pool_size": 8, "cache_mb": 4.0, "wal_autocheckpoint": 80}
+    loop = Loop(demo_config(8), lambda p: Dead(KeyboardInterrupt(), 9).observe(1.0))
+    loop.run(8)
+    loop.solver.script.best_is = there
+    assert loop.solver.ask_one() is None
+    found = loop.solver.recommend()
+    better = dataclasses.replace(found, params=there)
+    loop.solver.recommend = lambda: better
+    status, said = stopped(loop.solver, Dead(KeyboardInterrupt(), 3), tmp_path)
+    assert status == 130
+    assert "stopped." in said
+    assert "the study is finished, only the comparison is not" in said
+    assert f"recommended: {there}" in said
+    assert "compare again: arqon-gp demo" in said
+    assert "runs now" not in said

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from arqon_gp import ConfigError, NotSupportedYet, config_schema
-from arqon_gp.config import Absolute, Config, MayChange, Ratio, parse
+from arqon_gp.config import Absolute, Config, MayChange, Ratio, differences, parse
 from arqon_gp.objectives import Effect
 
 WHOLE: dict[str, Any] = {
@@ -137,6 +137,10 @@ def test_minimised_latencies_are_modelled_in_log_space(name: str, direction: str
         ({"min": 0, "max": 200}, 0, Absolute(0)),
         ({"min": 0, "max": 200}, None, None),
         ({"type": "int", "min": 0, "max": 5}, "10%", Absolute(1.0)),
+        ({"type": "int", "min": 0, "max": 5}, 1, Absolute(1)),
+        ({"type": "int", "min": 0, "max": 5}, "0%", Absolute(0)),
+        ({"type": "int", "min": 1, "max": 5, "scale": "log"}, "0%", Absolute(0)),
+        ({"type": "bool"}, "0%", MayChange(False)),
         ({"min": 1, "max": 100, "scale": "log"}, {"ratio": 2}, Ratio(2)),
         ({"min": 1, "max": 100, "scale": "log"}, "50%", Ratio(pytest.approx(10.0), 0.0)),
         ({"type": "int", "min": 1, "max": 100, "scale": "log"}, "1%", Ratio(pytest.approx(100**0.01), 1.0)),
@@ -250,6 +254,20 @@ def test_an_unknown_key_is_named_with_what_is_allowed(path: str) -> None:
         ("guardrails/max_delta", {"pool_size": "much"}, "expected a number >= 0"),
         ("guardrails/max_delta", {"pool_size": -1}, "expected a number >= 0"),
         ("guardrails/on_rate_limit", "skip", "found 'skip'"),
+        (
+            "guardrails/max_delta",
+            {"timeout_ms": {"ratio": 1}},
+            "timeout_ms: expected a ratio above 1; found {'ratio': 1}",
+        ),
+        ("guardrails/max_delta", {"ratio": {"up": 1}}, "ratio: expected ratio alone, or up and down; found {'up': 1}"),
+        ("guardrails/max_delta", {"ratio": {"up": 1, "down": -1}}, "expected up and down >= 0"),
+        ("guardrails/max_delta", {"ratio": {"raito": 2}}, "unknown key 'raito'; allowed: ratio, up, down"),
+        ("bounds/pool_size", [5, 105], "bounds.pool_size: expected an object; found [5, 105]"),
+        ("bounds/timeout_ms/initial", 5, "bounds.timeout_ms.initial: 5.0 is outside 100..10000"),
+        ("initial", {"timeout_ms": True}, "initial.timeout_ms: True is not a finite number"),
+        ("guardrails", True, "guardrails: expected an object; found True"),
+        ("constraints/p99_ms", 200, 'constraints.p99_ms: expected {"max": ...} or {"min": ...}; found 200'),
+        ("constraints/rss_mb", {"min": 2, "max": 1}, "constraints.rss_mb: min 2 is above max 1; nothing holds both"),
         ("noise", {"rtt": "exact"}, "noise.rtt: no such outcome"),
         ("probe_ratio", 1.5, "found 1.5"),
     ],
@@ -291,3 +309,60 @@ def test_the_rate_is_changes_a_second() -> None:
     assert rails is not None
     assert rails.min_interval_s == pytest.approx(0.25)
     assert math.isfinite(rails.min_interval_s)
+
+
+@pytest.mark.parametrize(("preset", "share"), [("conservative", 0.05), ("balanced", 0.1), ("aggressive", 0.2)])
+def test_a_preset_is_a_share_of_each_range(preset: str, share: float) -> None:
+    rails = parse(small(guardrails={"preset": preset})).guardrails
+    assert rails is not None
+    assert rails.steps == (Absolute(pytest.approx(10 * share)),)
+
+
+def test_a_ratio_that_cannot_move_the_lowest_value_is_refused() -> None:
+    """From 10 an int moves to 11 only by a factor of 1.1."""
+    knob = {"type": "int", "min": 10, "max": 1000, "scale": "log"}
+    with pytest.raises(
+        ConfigError, match=r"ratio 1.05 cannot move x one grid step \(1\) up from 10; give at least 1.1"
+    ):
+        parse({"seed": 1, "bounds": {"x": knob}, "guardrails": {"max_delta": [{"ratio": 1.05}]}})
+    parse({"seed": 1, "bounds": {"x": knob}, "guardrails": {"max_delta": [{"ratio": 1.1}]}})
+
+
+def test_a_limit_from_above_on_a_latency_that_is_no_objective_is_modelled_in_log_space() -> None:
+    limits = {"p99_ms": {"max": 200}, "wait_s": {"min": 1}, "rss": {"max": 5}}
+    assert [limit.log for limit in parse(small(constraints=limits)).goals.limits] == [True, False, False]
+    given = small(constraints=limits, objectives={"p99_ms": {"direction": "min", "scale": "linear"}})
+    assert [limit.log for limit in parse(given).goals.limits] == [False, False, False], "the objective says how"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("budget", "500"),
+        ("seed", True),
+        ("bounds/pool_size/min", "5"),
+        ("guardrails/rollback_on_regression", 1),
+        ("bounds/timeout_ms/max", math.inf),
+        ("settle_s", math.nan),
+    ],
+)
+def test_nothing_is_taken_for_what_it_is_not(path: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"found {value!r}"):
+        parse(changed(path, value))
+
+
+def test_a_default_that_is_spelled_out_is_no_difference() -> None:
+    spelled = small(budget=None, probe_ratio=0.2, name="default", constraints={})
+    assert parse(spelled).canonical == parse(small()).canonical
+    assert parse(small()).canonical == '{"seed":1,"bounds":{"x":{"min":0.0,"max":10.0}}}', "nor will a new key be one"
+
+
+def test_differences_name_what_is_only_in_one_and_an_order_that_has_a_meaning() -> None:
+    bounds = {"x": {"min": 0.0, "max": 1.0}, "y": {"min": 0.0, "max": 1.0}}
+    a = {"seed": 1, "bounds": bounds, "noise": {"p": "exact", "q": "exact"}}
+    b = {"seed": 1, "bounds": dict(reversed(bounds.items())), "noise": {"q": "exact", "p": "exact"}, "budget": 5}
+    said = differences(json.dumps(a), json.dumps(b))
+    assert said.startswith('bounds: {"x"')
+    assert said.endswith("budget: null in the journal, 5 given")
+    assert "noise" not in said
+    assert differences(json.dumps(a), json.dumps(a)) == ""

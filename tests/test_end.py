@@ -208,3 +208,10 @@ def test_a_budget_however_small_is_kept(budget: int) -> None:
     assert loop.status["budget"]["spent"] == len(loop.solver.history()) == budget
     assert loop.status["phase"] == "finished"
     assert loop.status["deployed"] == loop.status["target"]
+
+
+def test_a_budget_of_one_recommends_what_it_measured(make: Make) -> None:
+    solver = make({"seed": 1, "budget": 1, "bounds": {"x": {"min": 0, "max": 10, "initial": 3}}})
+    solver.seed([{"params": solver.ask_one(), "value": 1.0}])
+    assert solver.ask_one() is None
+    assert solver.recommend().params == solver.status()["deployed"] == {"x": 3.0}

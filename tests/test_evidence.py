@@ -44,6 +44,42 @@ def test_the_posterior_of_a_level_is_that_of_brute_force(e: Evidence) -> None:
         assert p_beyond(e, bound, NOISE) == pytest.approx(float(w[t > bound].sum()), abs=0.01)
 
 
+def test_of_two_windows_that_disagree_each_may_tell_the_truth() -> None:
+    """Two narrow peaks under a wide prior, by a fine sum."""
+    t = np.linspace(-3000.0, 3000.0, 1_200_001)
+    p = stats.t(PRIOR_DOF, 10.0, 100.0).pdf(t)
+    for y in (0.0, 20.0):
+        p *= 0.98 * stats.norm.pdf(y, t, 1.0) + 0.02 * stats.norm.pdf(y, t, OUTLIER_SPREAD)
+    total = np.cumsum(p) / p.sum()
+    mean, low, high = interval(evidence(0.0, 20.0, centre=10.0, scale=100.0), NOISE)
+    assert mean == pytest.approx(10.0, abs=0.05)
+    assert (low, high) == (
+        pytest.approx(np.interp(0.025, total, t), abs=0.05),
+        pytest.approx(np.interp(0.975, total, t), abs=0.05),
+    )
+
+
+@pytest.mark.parametrize("scale", [100.0, 1e4, 1e8])
+@pytest.mark.parametrize("windows", [[3.0], [3.0] * 3, [3.0] * 9])
+def test_a_prior_far_wider_than_the_windows_says_nothing_beside_them(scale: float, windows: list[float]) -> None:
+    """Under a flat prior the level is as far from the windows as their mean may be, and rarely as an outlier."""
+    e = evidence(*windows, centre=0.3 * scale, scale=scale)
+    k = len(windows)
+    t = np.linspace(-100.0, 106.0, 2_000_001)
+    p = (0.98 * stats.norm.pdf(3.0, t, 1.0) + 0.02 * stats.norm.pdf(3.0, t, OUTLIER_SPREAD)) ** k
+    for bound in (2.5, 3.0, 4.0, 20.0, 60.0):
+        assert p_beyond(e, bound, NOISE) == pytest.approx(p[t > bound].sum() / p.sum(), abs=0.01)
+
+
+def test_windows_that_are_all_zero_have_a_noise_one_can_divide_by() -> None:
+    noise = window_noise(np.zeros(5), np.zeros(5, dtype=int))
+    assert noise is not None
+    assert noise.variance > 0
+    zeros = evidence(0.0, 0.0)
+    assert p_below(zeros, zeros, 1.0, noise) == pytest.approx(0.0, abs=1e-6)
+    assert p_beyond(zeros, 0.01, noise) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_the_probability_of_being_worse_is_that_of_brute_force() -> None:
     a, b = evidence(0.0, 0.5), evidence(1.0, 2.0, 1.2)
     (ta, wa), (tb, wb) = brute(a), brute(b)
@@ -81,6 +117,17 @@ def test_noise_is_learned_from_windows_of_one_config_and_outliers_do_not_blow_it
     assert dirty.std == pytest.approx(2.0, rel=0.2)
     assert dirty.outliers == pytest.approx(0.04, abs=0.015)
     assert window_noise(value[::10], group[::10]) is None, "no config was measured twice"
+
+
+def test_the_share_of_outliers_is_the_prior_share_of_two_percent_after_fifty_windows_and_those_seen() -> None:
+    y = np.random.default_rng(2).normal(size=150)
+    y[:30] *= 1000.0
+    noise = window_noise(y, np.zeros(150, dtype=int))
+    assert noise is not None
+    assert noise.outliers == pytest.approx((0.02 * 50 + 30) / (50 + 150), abs=0.01)
+    calm = window_noise(y[30:], np.zeros(120, dtype=int))
+    assert calm is not None
+    assert calm.outliers == pytest.approx(0.02, abs=0.003), "and never less"
 
 
 def test_given_variance_is_taken_off_the_learned_one() -> None:

@@ -525,6 +525,14 @@ def test_one_window_that_noise_may_explain_is_measured_again() -> None:
     assert loop.step() == HERE, "two such windows do"
 
 
+def test_a_promising_config_whose_windows_stay_incomplete_is_let_go_after_five() -> None:
+    loop = Loop(config(), System(better_above_50), to(size=60))
+    loop.run(4)
+    loop.solver.script.propose_next = to(size=55)
+    kinds = [loop.step(values={"qps": None}).kind for _ in range(5)]
+    assert kinds == ["replicate"] * 4 + ["explore"], "the fifth window of 60 was the last"
+
+
 @pytest.mark.parametrize(
     ("back", "label"),
     [
@@ -648,6 +656,19 @@ def test_a_raw_breach_counts_only_while_there_are_fewer_than_three_windows(measu
     loop = Loop(config(constraints={"p99_ms": {"max": 15}}), measure, to(size=60))
     loop.until("explore")
     assert loop.solver.ask_one().kind == kind
+
+
+def test_a_limit_on_a_rate_that_was_always_zero_is_kept_at_zero_and_broken_by_more() -> None:
+    loop = Loop(
+        config(constraints={"errors": {"max": 0.01}}),
+        lambda params: {"qps": 100.0, "errors": 0.5 * (params["size"] > 55)},
+        to(size=55),
+    )
+    loop.run(5)
+    assert "rollback" not in [c.kind for c in loop.candidates]
+    loop.solver.script.propose_next = to(size=60)
+    loop.until("rollback")
+    assert any("errors <= 0.01 is broken" in e.reason for e in loop.events(Suspected))
 
 
 def test_a_limit_from_below_is_a_limit() -> None:
@@ -810,6 +831,14 @@ def test_a_failure_keeps_safe_mode_from_ending_early() -> None:
     loop = trouble()
     loop.step(status="failed")
     assert {c.kind for c in loop.run(12)} == {"hold"}
+
+
+def test_a_manual_change_keeps_safe_mode_from_ending_early() -> None:
+    """Someone else tunes too: what last_good does alone was not seen for long enough."""
+    loop = trouble()
+    loop.solver.seed([{"params": HERE | {"size": 47}, "values": {"qps": 100.0}}])
+    assert [c.kind for c in loop.run(13)] == ["rollback"] + ["hold"] * 12
+    assert loop.status["phase"] == "safe mode"
 
 
 def test_safe_mode_ends_by_its_timer() -> None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arqon_gp import limits
-from arqon_gp.config import parse
+from arqon_gp.config import Absolute, MayChange, Ratio, parse
 from arqon_gp.design import spread
+from arqon_gp.space import Steps
 
 BOUNDS: dict[str, Any] = {
     "linear": {"min": -3.0, "max": 17.0},
@@ -134,3 +135,67 @@ def test_a_fraction_of_the_steps_is_smaller_but_at_least_one_grid_step() -> None
 )
 def test_the_rate_is_an_interval_between_changes(changed_at: float | None, now: float, expected: float) -> None:
     assert limits.retry_after_s(10.0, changed_at, now) == expected
+    assert limits.retry_after_s(0.0, 10.0, 5.0) == 0.0, "no limit, whatever the clock says"
+
+
+def one(knob: dict[str, Any], delta: Any) -> tuple[Any, Any]:
+    checked = parse({"seed": 1, "bounds": {"x": knob}, "guardrails": {"max_delta": [delta]}})
+    assert checked.guardrails is not None
+    return checked.space, checked.guardrails.steps
+
+
+def test_a_fraction_by_hand() -> None:
+    log = {"min": 1, "max": 100, "scale": "log"}
+    for knob, delta, expected in (
+        (log, {"ratio": 4}, Ratio(2.0)),
+        (log, None, Ratio(10.0)),
+        (log | {"type": "int"}, None, Ratio(10.0, 1.0)),
+        ({"min": 0, "max": 10}, 3, Absolute(1.5)),
+        ({"min": 0, "max": 10}, None, Absolute(5.0)),
+        ({"min": 0, "max": 10, "step": 2}, 2, Absolute(2.0)),
+        ({"type": "bool"}, 1, MayChange(True)),
+    ):
+        space, steps = one(knob, delta)
+        assert limits.scaled(space, steps, 0.5) == (expected,)
+
+
+@pytest.mark.parametrize(("here", "first", "last"), [(0.6, 5, 7), (0.4, 3, 5), (0.3, 2, 4)])
+def test_a_grid_step_is_one_whatever_its_floats_say(here: float, first: int, last: int) -> None:
+    """0.6 + 0.1 is 0.7, which is 6.999999999999999 steps of 0.1; 0.4 - 0.1 is 3.0000000000000004."""
+    space, steps = one({"min": 0, "max": 1, "step": 0.1}, 0.1)
+    assert limits.box(space, steps, [{"x": here}]).domains == (Steps(first, last),)
+
+
+@pytest.mark.parametrize("knob", [{"min": 0, "max": 10}, {"min": 0.01, "max": 10, "scale": "log"}])
+@pytest.mark.parametrize("share", [0.013, 0.1, 0.37])
+def test_both_ends_of_a_box_are_legal_from_anywhere(knob: dict[str, Any], share: float) -> None:
+    space, steps = one(knob, f"{100 * share}%")
+    for value in np.random.default_rng(0).uniform(0.01, 10.0, 500):
+        domain = limits.box(space, steps, [{"x": value}]).domains[0]
+        for end in (domain.low, domain.high):  # type: ignore[union-attr]
+            assert limits.legal(space, steps, {"x": value}, {"x": end})
+
+
+def test_a_frozen_choice_stays() -> None:
+    space, steps = one({"type": "categorical", "choices": ["a", "b"]}, 0)
+    assert limits.broken(space, steps, [{"x": "a"}], {"x": "b"}) == ["x"]
+    assert limits.legal(space, steps, {"x": "a"}, {"x": "a"})
+    assert limits.step_towards(space, steps, {"x": "a"}, {"x": "b"}) is None
+    assert limits.steps_between(space, steps, {"x": "a"}, {"x": "b"}) == math.inf
+
+
+def test_a_way_of_more_than_ten_thousand_steps_is_none() -> None:
+    space, steps = one({"min": 0, "max": 1}, 5e-5)
+    assert limits.steps_between(space, steps, {"x": 0.0}, {"x": 1.0}) == math.inf
+    assert limits.steps_between(space, steps, {"x": 0.0}, {"x": 0.001}) == 20
+
+
+def test_below_zero_a_log_knob_of_whole_numbers_comes_back_one_by_one() -> None:
+    """No ratio leads away from zero, but a percentage is always good for one grid step."""
+    space, steps = one({"type": "int", "min": 1, "max": 100, "scale": "log"}, "10%")
+    way = [-3]
+    while way[-1] < 1:
+        there = limits.step_towards(space, steps, {"x": way[-1]}, {"x": 1})
+        assert there is not None
+        way.append(there["x"])
+    assert way == [-3, -2, -1, 0, 1]

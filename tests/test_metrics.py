@@ -57,6 +57,27 @@ def test_the_seeds_four_names_count_what_they_say(make: Make, registry: Collecto
     assert seen["arqon_budget_left", "pool"] == 16
 
 
+def test_a_correction_is_no_second_evaluation(make: Make, registry: CollectorRegistry, clock: FakeClock) -> None:
+    solver = make(CONFIG, registry=registry)
+    candidate = solver.ask_one()
+    for value in (1.0, 2.0):
+        clock.pass_s(300.0)
+        solver.seed([{"params": candidate, "value": value, "id": candidate.id}])
+    seen = read(registry)
+    assert seen["arqon_eval_duration_seconds_count", "pool"] == 1
+    assert seen["arqon_eval_duration_seconds_sum", "pool"] == 300.0
+
+
+def test_values_that_have_no_logarithm_are_counted(make: Make, registry: CollectorRegistry) -> None:
+    given = CONFIG | {"objectives": {"p99_ms": "min"}, "constraints": {"wait_s": {"max": 3}, "rss": {"max": 5}}}
+    solver = make(given, registry=registry)
+    for p99, wait in ((0.0, 1.0), (-1.0, 0.0), (None, 1.0), (2.0, 1.0)):
+        values = {"p99_ms": p99, "wait_s": wait, "rss": 0.0}
+        solver.seed([{"params": solver.ask_one(), "values": values}])
+    assert read(registry)["arqon_nonpositive_values_total", "pool"] == 3
+    assert solver.status()["model"]["nonpositive"] == {"p99_ms": 2, "wait_s": 1}
+
+
 def test_every_family_is_there_at_zero_from_the_start(make: Make, registry: CollectorRegistry) -> None:
     make(CONFIG, registry=registry)
     seen = read(registry)

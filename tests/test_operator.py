@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -136,3 +138,9 @@ def test_more_than_one_candidate_at_once_is_refused_under_guardrails(make: Make)
     for q in (0, -1, 1.5, True):
         with pytest.raises(RequestError, match="q: expected a whole number"):
             make(config(name=f"q{q}")).ask(q)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "", None])
+def test_an_unknown_device_is_refused_at_once(make: Make, device: Any) -> None:
+    with pytest.raises(RequestError, match=r"device: expected .auto., .cpu., .cuda. or .cuda:1., found "):
+        make(config(), device=device)

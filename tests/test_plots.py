@@ -63,6 +63,27 @@ def test_rows_that_answer_no_candidate_are_left_out(tmp_path: Path, drawn: list[
     assert sum(len(c.get_offsets()) for c in drawn[0].axes[0].collections) == 4, "a failure has no utility"
 
 
+def test_without_weights_the_utility_in_use_is_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
+    given = config(objectives={"qps": "max", "hits": "max"})
+    answers = [{"qps": 100.0, "hits": 10.0}] * 3 + [{"qps": 110.0, "hits": 9.0}]
+    loop = Loop(given, lambda params: answers[len(loop.candidates) - 1], to(size=55))
+    loop.run(4)
+    picture(loop, given, tmp_path)
+    points = {c.get_label(): c.get_offsets().tolist() for c in drawn[0].axes[0].collections}
+    assert points["start"] == [[1, 0], [2, 0], [3, 0]], "the baseline is the centre"
+    # qps is 10 % better, hits 10 % worse than the baseline: min(0.1, -0.1) + 0.05 (0.1 - 0.1), not 110 + 9
+    np.testing.assert_allclose(points["explore"], [[4, -0.1]])
+
+
+def test_the_journal_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, reads = Loop(config(), System(), to(size=55)), []
+    loop.run(10)
+    read = loop.journal.read
+    monkeypatch.setattr(loop.journal, "read", lambda *at: reads.append(at) or read(*at))
+    picture(loop, config(), tmp_path)
+    assert reads == [("default", 0)]
+
+
 def test_a_study_without_windows_is_an_empty_picture(tmp_path: Path) -> None:
     assert picture(Loop(config(), System()), config(), tmp_path).ndim == 3
 

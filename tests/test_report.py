@@ -42,6 +42,16 @@ def test_status_names_what_an_operator_asks_for() -> None:
     assert status["model"]["window_std"]["utility"] == pytest.approx(1.0, abs=0.9)
 
 
+def test_status_shows_what_the_front_has_to_beat() -> None:
+    """The threshold; else the baseline worsened by 10 %; else, without guardrails, what the front itself says."""
+    goals = {"qps": "max", "p99_ms": "min", "misses": {"direction": "min", "threshold": 7}}
+    loop = Loop(config(objectives=goals), lambda p: {"qps": 100.0, "p99_ms": 20.0, "misses": 3.0}, to(size=55))
+    loop.run(4)
+    assert loop.status["utility"]["reference"] == {"qps": 90.0, "p99_ms": 22.0, "misses": 7.0}
+    loop = Loop(config(objectives=goals) | {"guardrails": None}, lambda p: {})
+    assert loop.status["utility"]["reference"] == {"qps": None, "p99_ms": None, "misses": 7.0}
+
+
 def test_explain_tells_why_where_and_what_came_of_it() -> None:
     loop = Loop(config(), System(worse_above_50), to(size=60))
     back = loop.until("rollback")
@@ -95,6 +105,24 @@ def test_what_is_pending_is_explained_with_what_is_expected_of_it() -> None:
     assert told["predicted"] == {"qps": {"mean": 100.0, "lower": 90.0, "upper": 110.0}}
     assert (told["expected_improvement"], told["p_limits"], told["fallback"]) == (3.0, 0.97, None)
     assert (told["pending"], told["result"]) == (True, None)
+
+
+def test_windows_tells_of_each_result_of_a_candidate_what_explain_tells() -> None:
+    loop = Loop(config(), System(worse_above_50), to(size=60))
+    loop.solver.seed([{"params": HERE, "values": {"qps": 99.0}}])
+    loop.until("rollback")
+    loop.step(status="failed")
+    pending = loop.solver.ask_one()
+    windows = loop.solver.windows()
+    json.dumps(windows, allow_nan=False)
+    told = loop.solver.history().iloc[1:]
+    assert [w["id"] for w in windows] == list(told["id"]) == [c.id for c in loop.candidates]
+    assert windows == [
+        loop.solver.explain(c.id) | {"utility": w["utility"]} for c, w in zip(loop.candidates, windows, strict=True)
+    ]
+    assert [w["utility"] for w in windows[:-1]] == list(told["qps"])[:-1]
+    assert windows[-1]["utility"] is None, "a failure has none"
+    assert pending.id not in [w["id"] for w in windows]
 
 
 def test_a_recommendation_has_intervals_that_hold_the_truth(make: Make) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from arqon_gp import ArqonSolver, ResultError
+from arqon_gp.records import Told
 from tests.conftest import FakeClock, Make
 
 BOUNDS: dict[str, Any] = {
@@ -49,6 +50,13 @@ def test_with_the_id_of_a_candidate_a_row_closes_that_candidate(make: Make) -> N
     solver.seed([row(batch[1], id=batch[1].id)])
     assert solver.status()["pending"] == [batch[0].id, batch[2].id]
     assert solver.ask() == [batch[0], batch[2]]
+
+
+def test_the_id_may_be_told_as_a_number(make: Make) -> None:
+    solver = make(free())
+    first, second = solver.ask(2)
+    solver.seed([row(HERE | {"size": 33}, id=int(second.id))])
+    assert solver.status()["pending"] == [first.id]
 
 
 def test_rows_without_id_close_the_candidates_they_equal(make: Make) -> None:
@@ -110,6 +118,35 @@ def test_history_rows_close_and_move_nothing_and_are_free(pool: Any, clock: Fake
     assert status["budget"]["spent"] == 0
 
 
+def test_a_time_after_a_candidate_was_handed_out_closes_it_though_another_came_later(
+    make: Make, clock: FakeClock
+) -> None:
+    solver = make(free())
+    (first,) = solver.ask(1)
+    clock.pass_s(100.0)
+    (second,) = solver.ask(1)
+    solver.seed([row(first, time=clock.now - 50.0)])
+    assert solver.status()["pending"] == [second.id]
+    solver.seed([row(second, time=clock.now - 50.0)])
+    assert solver.status()["pending"] == [second.id], "measured before the second was handed out"
+    assert roles(solver) == ["late", "history"]
+    solver.seed([row(HERE | {"size": 31}, time=clock.now - 150.0)])
+    assert roles(solver)[-1] == "history", "before any of them"
+    solver.seed([row(second, time=clock.now)])
+    assert solver.status()["pending"] == []
+
+
+def test_a_window_that_ended_before_a_pause_closes_its_candidate(pool: Any, clock: FakeClock) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    clock.pass_s(70.0)
+    solver.pause()
+    assert solver.ask_one().kind == "hold"
+    solver.seed([row(candidate, time=clock.now - 10.0)])
+    assert solver.status()["pending"] == []
+    assert list(solver.history()["id"]) == [candidate.id]
+
+
 def test_a_row_with_a_candidates_id_closes_it_even_with_an_early_time(pool: Any) -> None:
     solver = pool()
     candidate = solver.ask_one()
@@ -155,6 +192,15 @@ def test_the_same_id_with_the_same_values_changes_nothing(pool: Any) -> None:
     solver.seed([row(candidate, 1.5, id=candidate.id), row(candidate, 1.5, id=candidate.id)])
     assert solver.get_history_len() == 1
     assert solver.status()["budget"]["spent"] == 1
+
+
+def test_the_same_id_with_a_missing_value_again_changes_nothing(pool: Any) -> None:
+    solver = pool()
+    candidate = solver.ask_one()
+    for _ in range(2):
+        solver.seed([row(candidate, math.nan, id=candidate.id)])
+    assert solver._study.history.rows[0].values == {"value": None}
+    assert len([e for e in solver._journal.read("default", 0) if isinstance(e, Told)]) == 1
 
 
 def test_the_same_id_with_other_values_is_a_correction(pool: Any) -> None:
@@ -289,6 +335,15 @@ BAD_ROWS = [
     ({"params": HERE, "value": 1.0, "context": {}}, "row 1: context is not supported yet"),
     ({"params": HERE, "value": 1.0, "sem": 1, "n": 3, "std": 1}, "row 1: give sem, or n and std, not both"),
     ({"params": HERE, "value": 1.0, "n": 3}, "row 1: n and std go together"),
+    ({"params": HERE, "value": 1.0, "values": {"value": 2.0}}, "row 1: value is given twice: 1.0, and 2.0 in values"),
+    ({"params": HERE, "value": 1.0, "sem": {"rss": 1}}, "row 1: sem.rss: no such outcome; these are known: value"),
+    ({"params": HERE, "value": 1.0, "time": math.inf}, "row 1: time: expected a finite number, found inf"),
+    ({"params": HERE, "value": 1.0, "time": "now"}, "row 1: time: expected a number"),
+    ({"params": HERE, "value": True}, "row 1: value: expected a number or null, found True"),
+    ({"params": HERE, "value": 1.0, "id": True}, "row 1: id: expected the id of a candidate"),
+    ({"params": HERE, "value": 1.0, "eval_id": 1.5}, "row 1: eval_id: expected a number or a text, found 1.5"),
+    ({"params": HERE, "value": 1.0, "history": "yes"}, "row 1: history: expected true or false"),
+    ({"params": HERE, "status": None}, "row 1: value is missing"),
     ("text", "row 1: expected an object, found str"),
 ]
 
@@ -308,6 +363,20 @@ def test_a_bad_row_is_named_and_nothing_of_its_batch_is_taken(
     assert solver.get_history_len() == 0
 
 
+def test_what_may_be_left_out_may_be_null(pool: Any) -> None:
+    solver = pool()
+    optional = ("id", "eval_id", "cost", "sem", "n", "std", "status", "time", "history")
+    solver.seed([row(solver.ask_one(), **dict.fromkeys(optional), values=None)])
+    assert roles(solver) == ["window"]
+    assert list(solver.history()["cost"]) == [1.0]
+
+
+def test_the_same_value_twice_is_one(pool: Any) -> None:
+    solver = pool()
+    solver.seed([row(solver.ask_one(), 2.0, values={"value": 2})])
+    assert list(solver.history()["value"]) == [2.0]
+
+
 @pytest.mark.parametrize("text", ["{", '{"params": {}}', "12", '"x"'])
 def test_what_is_no_list_of_rows_is_refused(pool: Any, text: str) -> None:
     with pytest.raises(ResultError, match=r"^Invalid seed data: "):
@@ -318,6 +387,16 @@ def test_a_scalar_value_is_refused_where_there_are_objectives(make: Make) -> Non
     solver = make(guarded(objectives={"a": "min"}))
     with pytest.raises(ResultError, match="value: this study has objectives; give values"):
         solver.seed([row(HERE)])
+
+
+def test_a_standard_error_without_a_name_needs_a_single_objective(make: Make) -> None:
+    solver = make(guarded(objectives={"a": "min", "b": "max"}))
+    values = {"a": 1.0, "b": 2.0}
+    for given in ({"sem": 0.5}, {"std": 0.5, "n": 4}):
+        with pytest.raises(ResultError, match=r"with several objectives give one by name: \{a, b\}"):
+            solver.seed([{"params": HERE, "values": values} | given])
+    solver.seed([{"params": HERE, "values": values, "std": {"a": 0.5, "b": None}, "n": 4}])
+    assert solver._study.history.rows[0].sem == {"a": 0.25}
 
 
 def test_values_beside_value_are_tracked(pool: Any) -> None:

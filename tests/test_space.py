@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,22 @@ from hypothesis import strategies as st
 from arqon_gp import ArqonProbe, ConfigError, RequestError
 from arqon_gp.config import parse
 from arqon_gp.design import sobol, spread
+from arqon_gp.space import (
+    Box,
+    Categorical,
+    Integer,
+    Interval,
+    Options,
+    Real,
+    Steps,
+    check_value,
+    grid_size,
+    holds,
+    nearest,
+    unit,
+    values,
+    whole_domain,
+)
 
 BOUNDS: dict[str, Any] = {
     "x": {"min": -2.0, "max": 6.0},
@@ -45,6 +62,61 @@ def test_encodings_by_hand() -> None:
     assert spread(SPACE, SPACE.whole, np.zeros(6)) == {
         "x": -2.0, "log": pytest.approx(0.1), "steps": 0.1, "n": 3, "policy": "a", "on": False,
     }  # fmt: skip
+
+
+def test_a_log_knob_at_zero_or_below_encodes_like_its_lower_bound() -> None:
+    knob = Real("x", 0.1, 1000.0, log=True)
+    assert [unit(knob, value) for value in (0.0, -5.0, 0.1)] == [0.0, 0.0, 0.0]
+
+
+def test_whatever_the_optimizer_asks_for_is_decoded_into_the_box() -> None:
+    assert SPACE.decode([1e9] * 6, SPACE.whole)["log"] == 1000.0
+    assert SPACE.decode([-1e9] * 6, SPACE.whole)["log"] == pytest.approx(0.1)
+
+
+def test_a_grid_ends_at_its_upper_bound_whatever_its_floats_say() -> None:
+    """0.3 / 0.1 is 2.9999999999999996."""
+    assert [grid_size(knob) for knob in (Real("x", 0.0, 0.3, step=0.1), Real("x", 0.0, 1.0, step=0.25))] == [4, 5]
+    assert grid_size(Real("x", 0.0, 1.0, step=0.3)) == 4, "0, 0.3, 0.6 and 0.9"
+    assert whole_domain(Integer("n", 3, 11, step=4)) == Steps(0, 2)
+    assert values(Integer("n", 3, 11, step=4), Steps(0, 2)) == [3, 7, 11]
+
+
+def test_the_nearest_value_lies_in_its_domain() -> None:
+    grid, number = Real("x", 0.0, 10.0, step=0.5), Integer("n", 0, 10)
+    assert [nearest(grid, value, Steps(2, 4)) for value in (-3.0, 1.3, 1.25, 99.0)] == [1.0, 1.5, 1.0, 2.0]
+    assert [nearest(number, value, Interval(2.0, 4.0)) for value in (1.0, 99.0)] == [2, 4]
+    assert type(nearest(number, 1.0, Interval(2.0, 4.0))) is int
+    assert nearest(number, 3.0, Interval(2.5, 2.5)) == 2.5, "off the grid, where that is all there is"
+
+
+def test_a_grid_domain_holds_its_grid_points_alone() -> None:
+    grid = Real("x", 0.0, 10.0, step=0.1)
+    assert holds(grid, 0.1 + 0.2, Steps(0, 3))
+    assert not holds(grid, 0.25, Steps(0, 3))
+    assert not holds(grid, 0.4, Steps(0, 3))
+    assert not holds(grid, 0.0, Steps(1, 3))
+
+
+def test_a_box_is_empty_when_one_knob_has_nowhere_to_go_and_single_when_none_can_move() -> None:
+    some, point, none = Interval(0.0, 1.0), Interval(1.0, 1.0), Interval(1.0, 0.0)
+    assert [Box((some, none)).empty, Box((some, point)).empty] == [True, False]
+    assert [Box((Steps(2, 1), some)).empty, Box((Options(()), some)).empty] == [True, True]
+    assert [Box((point, Steps(2, 2), Options(("a",)))).single, Box((point, some)).single] == [True, False]
+
+
+@pytest.mark.parametrize("value", [True, np.bool_(True), math.inf, "5", None, [5], np.array([5.0])])
+def test_what_is_no_number_is_no_value_of_a_number(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"x: .* is not a finite number"):
+        check_value(Real("x", 0.0, 10.0), value)
+
+
+def test_a_choice_is_found_by_its_value_and_nothing_else() -> None:
+    knob = Categorical("on", (False, True))
+    assert check_value(knob, np.bool_(True)) is True
+    for value in (np.array([True]), None, "True"):
+        with pytest.raises(ValueError, match="is no choice"):
+            check_value(knob, value)
 
 
 def test_native_types_are_kept() -> None:

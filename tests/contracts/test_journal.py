@@ -9,6 +9,8 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -106,11 +108,32 @@ def test_an_append_behind_another_length_adds_nothing(journal: Journal, after: i
     with pytest.raises(JournalError, match=f"has 2 events, not {after}"):
         journal.append("a", after, paused(9))
     assert list(journal.read("a", 0)) == paused(1, 2)
+    journal.append("a", 2, paused(3))
+    assert list(journal.read("a", 0)) == paused(1, 2, 3), "and goes on from there"
 
 
 def test_an_empty_append_only_becomes_the_writer(journal: Journal) -> None:
     journal.append("a", 99, [])
     assert list(journal.read("a", 0)) == []
+
+
+def test_what_was_handed_out_is_handed_out_again_whole() -> None:
+    predicted = {"qps": records.Prediction(1.0, 0.5, 1.5)}
+    event = records.Issued(
+        "1h2", 3, records.Kind.HOLD, {"x": 1.0}, "too early", 7.0, False, predicted, retry_after_s=2.5
+    )
+    handed = event.candidate()
+    assert (dict(handed), handed.id, handed.kind, handed.reason) == ({"x": 1.0}, "1h2", "hold", "too early")
+    assert (handed.predicted, handed.retry_after_s, handed.issued_at) == (predicted, 2.5, 7.0)
+    handed["x"] = 2.0
+    assert event.params == {"x": 1.0}, "what the caller does to it is the caller's"
+
+
+def test_a_long_event_that_cannot_be_read_is_cut() -> None:
+    with pytest.raises(JournalError) as caught:
+        records.decode("x" * 1000)
+    assert "x" * 80 + "..." in str(caught.value)
+    assert "x" * 81 not in str(caught.value)
 
 
 # ---- on disk ----
@@ -173,6 +196,16 @@ def test_another_config_is_refused_with_the_difference(reopen: Any) -> None:
     reopen()
 
 
+def test_the_same_bounds_in_another_order_are_another_config(reopen: Any) -> None:
+    """max_delta may be a list in the order of bounds, and configs are told apart by the order of their values."""
+    two = {"a": {"min": 0, "max": 1}, "b": {"min": 0, "max": 1}}
+    reopen = partial(reopen, guardrails=None)
+    reopen(bounds=two).close()
+    with pytest.raises(ConfigMismatch, match=r'bounds: \{"a".* in the journal, \{"b"'):
+        reopen(bounds=dict(reversed(two.items())))
+    reopen(bounds=two)
+
+
 HOLDER = """
 import sys
 from arqon_gp import ArqonSolver
@@ -227,10 +260,52 @@ def test_a_failed_write_leaves_the_study_as_it_was(reopen: Any, monkeypatch: pyt
     assert solver.get_history_len() == 1
 
 
-@pytest.mark.parametrize("url", ["postgresql://host/db", "mysql://x", "sqlite://", "journal.db"])
+@pytest.mark.parametrize("url", ["postgresql://host/db", "mysql://x", "sqlite://", "sqlite:///", "journal.db"])
 def test_an_unknown_journal_is_refused_with_what_there_is(url: str) -> None:
     with pytest.raises(JournalError, match=r"sqlite:///path/to/file.db"):
         open_journal(url)
+
+
+def test_a_journal_that_comes_later_is_said_to() -> None:
+    with pytest.raises(JournalError, match="postgresql is not supported yet"):
+        open_journal("postgresql://host/db")
+
+
+def test_a_name_is_no_way_out_of_the_folder(tmp_path: Path) -> None:
+    journal = SqliteJournal(str(tmp_path / "in" / "journal.db"))
+    journal.append("../../up/x", 0, paused(1))
+    assert list(journal.read("../../up/x", 0)) == paused(1)
+    assert [place.name for place in tmp_path.iterdir()] == ["in"]
+    assert all(place.is_file() for place in (tmp_path / "in").iterdir())
+    assert journal._db.execute("SELECT study FROM writers").fetchall() == [("../../up/x",)]
+    journal.close()
+    with sqlite3.connect(tmp_path / "in" / "journal.db") as db:
+        assert db.execute("SELECT count(*) FROM writers").fetchone() == (0,), "nobody writes any more"
+    db.close()
+
+
+def test_two_studies_of_one_file_are_written_at_the_same_time(tmp_path: Path) -> None:
+    def write(name: str) -> None:
+        journal = SqliteJournal(str(tmp_path / "journal.db"))
+        for i in range(40):
+            journal.append(name, i, paused(i))
+        journal.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "abcd"))
+    journal = SqliteJournal(str(tmp_path / "journal.db"))
+    assert [len(list(journal.read(name, 0))) for name in "abcd"] == [40] * 4
+    journal.close()
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    journal = SqliteJournal(str(tmp_path / "journal.db"))
+    journal._db.execute("DROP TABLE events")
+    with pytest.raises(JournalError, match="cannot be read: no such table"):
+        list(journal.read("a", 0))
+    with pytest.raises(JournalError, match="nothing was written: no such table"):
+        journal.append("a", 0, paused(1))
+    journal.close()
 
 
 def test_an_unwritable_place_is_said(tmp_path: Path) -> None:

@@ -6,13 +6,17 @@ import math
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from arqon_gp.errors import SystemFailed
 from arqon_gp.systems import System, sqlite_load
 from arqon_gp.systems.sqlite import SqliteSystem
 from arqon_gp.systems.sqlite_load import Pool, PoolExhausted, Window, outcomes
@@ -134,6 +138,31 @@ def test_a_dead_load_process_is_an_error_that_says_so(system: SqliteSystem) -> N
     for _ in range(2):
         with pytest.raises(RuntimeError, match="the load process ended with status -9"):
             system.observe(0.2)
+    system.close()
+
+
+def test_a_load_process_that_hangs_alive_is_ended_and_named(database: Path) -> None:
+    system = SqliteSystem(database, clients=2, grace_s=20.0)
+    system.apply(START)
+    os.kill(system._process.pid, signal.SIGSTOP)  # alive, and answers nothing
+    system._grace_s = 0.3
+    began = time.monotonic()
+    with pytest.raises(SystemFailed, match=r"did not answer within 0\.5 s and was ended"):
+        system.observe(0.2)
+    assert 0.5 <= time.monotonic() - began < 5.0
+    assert not psutil.pid_exists(system._process.pid)
+    with pytest.raises(RuntimeError, match="the load process ended with status -9"):
+        system.apply(START)
+    system.close()
+
+
+def test_half_an_answer_is_none(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = "import sys, time; sys.stdout.write('{'); sys.stdout.flush(); time.sleep(60)"
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: start([sys.executable, "-c", fake], **how))
+    system = SqliteSystem(database, grace_s=1.0)
+    with pytest.raises(SystemFailed, match=r"did not answer within 1 s"):
+        system.apply(START)
     system.close()
 
 

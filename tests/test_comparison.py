@@ -1,0 +1,173 @@
+"""How windows are judged: which ones tell the noise, what a margin is, and which windows of a config speak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from arqon_gp.comparison import UTILITY, Comparison, Question, Yardstick, _flat, _Judge, compare, yardstick
+from arqon_gp.config import parse
+from arqon_gp.evidence import Noise, p_beyond, window_noise
+from arqon_gp.history import History
+from arqon_gp.records import Label, Labelled, Observation, Role, Told
+
+A, B, C = {"x": 0.0}, {"x": 0.5}, {"x": 1.0}
+RANDOM = np.random.default_rng(0)
+NOISY = RANDOM.normal(size=200)
+
+
+def config(**more: Any) -> Any:
+    given = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1, "initial": 0}}, "guardrails": {}}
+    return parse(given | {"objectives": {"qps": {"direction": "max", "weight": 1}}} | more)
+
+
+def told(*rows: tuple[dict[str, float], float | dict[str, float]], since: Sequence[int] = ()) -> History:
+    values = [v if isinstance(v, dict) else {"qps": float(v)} for _, v in rows]
+    observed = [Observation(p, dict(v), Role.WINDOW) for (p, _), v in zip(rows, values, strict=True)]
+    history = History().apply(Told(tuple(observed), 0.0))
+    for first in since:
+        history = history.apply(Labelled(Label.DRIFT, "", 0.0, since=first))
+    return history
+
+
+def yard(history: History, baseline: dict[str, float] | None = None, **more: Any) -> Yardstick:
+    return yardstick(history, config(**more), baseline or {})
+
+
+def noise_of(values: np.ndarray) -> Noise:
+    found = window_noise(values, np.zeros(len(values), dtype=int))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("windows", "enough"), [(7, True), (6, False)])
+def test_the_current_regime_tells_the_noise_once_it_has_eight_degrees_of_freedom(windows: int, enough: bool) -> None:
+    """Two of them are the prior's, six those of seven windows of one config."""
+    before, now = 100 + 5 * NOISY[:40], 100 + NOISY[40 : 40 + windows]
+    history = told(*[(A, v) for v in [*before, *now]], since=[40])
+    found = yard(history).noise["qps"].std
+    both = window_noise(np.concatenate([before, now]), np.repeat([0, 1], [40, windows]))
+    assert both is not None
+    assert found == pytest.approx(noise_of(now).std if enough else both.std)
+
+
+@pytest.mark.parametrize(("times", "louder"), [(10.0, True), (1.0, False)])
+def test_the_latest_twenty_windows_tell_the_noise_when_they_are_louder(times: float, louder: bool) -> None:
+    values = 100 + NOISY[:100] * np.where(np.arange(100) < 80, 1.0, times)
+    found = yard(told(*[(A, v) for v in values])).noise["qps"].std
+    assert found == pytest.approx(noise_of(values[80:] if louder else values).std)
+
+
+def test_how_far_configs_differ_is_the_median_step_between_stays_less_their_noise() -> None:
+    """Steps 10, -10, 10, -10 have the median size 10, a std of 14.826 if normal; each is of two windows' noise."""
+    windows = yard(told((A, 0), (B, 10), (A, 0), (B, 10), (A, 0))).windows
+    spread, steps = windows.spread(windows.column("qps"), Noise(4.0, 10.0))
+    assert (spread, steps) == (pytest.approx((14.826**2 - 2 * 4.0) / 2), 4)
+    assert windows.spread(windows.column("qps"), Noise(1e6, 10.0)) == (0.0, 4)
+
+
+def test_a_share_is_of_the_baseline_or_of_two_window_stds_where_that_is_more() -> None:
+    rails = {"min_effect": "5%"}
+    history = told(*[(A, 0.5 + 10 * v) for v in NOISY[:30]])
+    small = yard(history, {"qps": 0.5}, guardrails=rails)
+    assert small.min_effect == pytest.approx(0.05 * 2 * small.noise["qps"].std)
+    assert small.noise["qps"].std > 5.0
+    assert yard(history, {"qps": -400.0}, guardrails=rails).min_effect == pytest.approx(0.05 * 400)
+
+
+def test_the_window_std_of_a_log_outcome_is_a_share_of_its_level() -> None:
+    goals = {"p99_ms": {"direction": "min", "weight": 2}}
+    history = told(*[(A, {"p99_ms": 100 * np.exp(2 * v)}) for v in NOISY[:30]])
+    found = yard(history, {"p99_ms": 100.0}, objectives=goals, guardrails={"min_effect": "5%"})
+    assert found.noise["p99_ms"].std > 1.0, "in log space"
+    assert found.min_effect == pytest.approx(0.05 * 2 * (2 * found.noise["p99_ms"].std * 100.0))
+
+
+def test_without_a_min_effect_it_is_one_percent_or_half_the_noise_where_that_is_more() -> None:
+    calm = yard(told(*[(A, 100.0)] * 40), {"qps": 100.0})
+    assert calm.noise[UTILITY].std < 1.0
+    assert calm.min_effect == pytest.approx(1.0)
+    loud = yard(told(*[(A, 100 + 10 * v) for v in NOISY[:40]]), {"qps": 100.0})
+    assert loud.min_effect == pytest.approx(0.5 * loud.noise[UTILITY].std)
+    assert loud.min_effect > 3.0
+
+
+def test_without_guardrails_the_default_utility_is_centred_at_the_best_of_each_objective() -> None:
+    goals = {"qps": "max", "p99_ms": "min"}
+    history = told((A, {"qps": 10.0, "p99_ms": 5.0}), (B, {"qps": 30.0, "p99_ms": 9.0}))
+    found = yardstick(history, config(objectives=goals, guardrails=None), {})
+    assert found.utility.centre == (30.0, 5.0)
+    assert found.utility.weights == (1 / 20, 1 / 4)
+
+
+def test_before_anything_is_known_a_single_window_says_what_its_noise_lets_it_say() -> None:
+    """P(level < 98.5 | window 100, std 1) = Phi(-1.5) = 0.067, and a little more, for it may be an outlier."""
+    level = _flat(np.array([100.0]), np.zeros(1), Noise(1.0, 1e6, 0.02))
+    assert 1.0 - p_beyond(level, 98.5, Noise(1.0, 1e6, 0.02)) == pytest.approx(0.067, abs=0.015)
+
+
+def answer(history: History, question: Question, **more: Any) -> Comparison:
+    found = config(**more)
+    return compare(question, yardstick(history, found, {}), found, {}, lambda params, other: None)
+
+
+def test_without_one_config_measured_twice_the_noise_is_at_most_all_there_is_and_hardly_known() -> None:
+    assert yard(told((A, 1.0), (B, 5.0))).noise["qps"] == Noise(4.0, 1.0)
+    assert yard(told((A, 20.0))).noise["qps"] == Noise(4.0, 1.0), "a tenth of the only value"
+
+
+def test_a_given_standard_error_makes_a_breach_less_sure() -> None:
+    rows = [Observation(B, {"qps": 99 + v}, Role.WINDOW) for v in NOISY[:10]]
+    sure, unsure = (Observation(A, {"qps": 104.0}, Role.WINDOW, sem={"qps": sem}) for sem in (0.0, 20.0))
+    found = []
+    for last in (sure, unsure):
+        history = History().apply(Told((*rows, last), 0.0))
+        judged = yard(history, constraints={"qps": {"max": 100}})
+        noise, known = judged.noise["qps"], last.sem["qps"] ** 2
+        found.append(answer(history, Question(A, B), constraints={"qps": {"max": 100}}).breach)
+        assert found[-1] == pytest.approx(stats.t(noise.dof).cdf(4.0 / np.sqrt(noise.variance + known)))
+    assert found[0] > 0.95 > 0.6 > found[1]
+
+
+def test_the_known_variance_of_a_utility_is_in_raw_units() -> None:
+    goals = {"p99_ms": {"direction": "min", "weight": 2}, "qps": {"direction": "max", "weight": 10}}
+    row = Observation(A, {"p99_ms": 50.0, "qps": 7.0}, Role.WINDOW, sem={"p99_ms": 3.0, "qps": 0.5})
+    windows = yard(History().apply(Told((row,), 0.0)), objectives=goals).windows
+    assert windows.known[0] == pytest.approx([(2 * 3.0) ** 2 + (10 * 0.5) ** 2, (3 / 50) ** 2, 0.25])
+
+
+def test_last_good_is_expected_where_everything_is_since_the_config_before_it() -> None:
+    history = told(*[(B, 0.0)] * 5, *[(C, 100.0)] * 2, *[(A, 101.0)] * 2)
+    found = config()
+    judge = _Judge(Question(A, A, [C, A]), yardstick(history, found, {}), found, {}, lambda params, other: None)
+    assert judge.evidence(A, UTILITY).centre == 100.0
+    assert judge.evidence(A, UTILITY).windows.tolist() == [101.0, 101.0]
+
+
+def test_windows_from_before_last_good_was_measured_saw_another_time() -> None:
+    history = told(*[(A, 100 + v) for v in NOISY[:5]], *[(B, 100 + v) for v in NOISY[5:10]], (A, 70.0), (A, 71.0))
+    assert answer(history, Question(A, B)).running.worse > 0.9
+    assert answer(history, Question(A, B)).running.windows == 2
+
+
+@pytest.mark.parametrize(("there", "farther"), [(30.0, True), (70.0, False)])
+def test_of_two_that_break_a_limit_from_below_the_lower_one_is_farther(there: float, farther: bool) -> None:
+    history = told(*[(A, 50 + v) for v in NOISY[:6]], *[(B, there + v) for v in NOISY[6:12]])
+    found = answer(history, Question(B, A), constraints={"qps": {"min": 100}}).running.farther
+    assert found > 0.95 if farther else found < 0.05
+
+
+@pytest.mark.parametrize(("there", "farther"), [(300.0, True), (170.0, False)])
+def test_of_two_that_break_a_limit_from_above_the_higher_one_is_farther(there: float, farther: bool) -> None:
+    history = told(*[(A, 200 + v) for v in NOISY[:6]], *[(B, there + v) for v in NOISY[6:12]])
+    found = answer(history, Question(B, A), constraints={"qps": {"max": 100}}).running.farther
+    assert found > 0.95 if farther else found < 0.05
+
+
+def test_where_no_limit_is_broken_none_is_farther() -> None:
+    history = told(*[(A, 200 + v) for v in NOISY[:6]], *[(B, 300 + v) for v in NOISY[6:12]])
+    assert answer(history, Question(B, A), constraints={"qps": {"min": 100}}).running.farther == 0.5

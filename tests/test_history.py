@@ -1,0 +1,132 @@
+"""What was measured, as a fold: identities, corrections, the budget, regimes, and the rows a surrogate learns from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arqon_gp.config import parse
+from arqon_gp.history import History, known_variance, levels, training_set
+from arqon_gp.records import Kind, Label, Labelled, Observation, Role, Told
+
+A, B, C = {"x": 0.0}, {"x": 0.5}, {"x": 1.0}
+CONFIG = parse({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}})
+
+
+def row(params: Any, value: float | None = 1.0, role: Role = Role.WINDOW, **more: Any) -> Observation:
+    return Observation(dict(params), {"value": value}, role, **more)
+
+
+def told(history: History, *rows: Observation) -> History:
+    return history.apply(Told(rows, 0.0))
+
+
+def drifted(history: History, since: int) -> History:
+    return history.apply(Labelled(Label.DRIFT, "sank", 0.0, since=since))
+
+
+def test_a_regime_begins_at_its_first_row() -> None:
+    history = drifted(drifted(told(History(), *[row(A)] * 6), 2), 5)
+    assert history.regime == 2
+    assert [history.regime_of(i) for i in range(6)] == [0, 0, 1, 1, 1, 2]
+    assert [i for i, _ in history.current()] == [5]
+    assert [i for i, _ in history.windows(A)] == [5]
+    assert [i for i, _ in history.windows(A, since=1)] == [1, 2, 3, 4, 5]
+
+
+def test_a_label_that_is_no_drift_opens_no_regime() -> None:
+    history = told(History(), row(A))
+    assert history.apply(Labelled(Label.REGRESSION, "worse", 0.0)) is history
+
+
+def test_an_identity_is_of_a_candidate_or_of_the_callers_own() -> None:
+    history = told(History(), row(A, 1.0, Role.WARM, id="1"), row(B, 2.0, id="1", kind=Kind.START), row(C, 3.0))
+    found = [history.find("1", of_candidate=of) for of in (False, True)]
+    assert [o.values["value"] for o in found if o] == [1.0, 2.0]
+    assert history.find("2", of_candidate=True) is None
+
+
+def test_a_correction_replaces_what_was_measured_and_nothing_else() -> None:
+    history = told(
+        History(),
+        row(A, 1.0, Role.WARM, id="1"),
+        row(B, 2.0, id="1", kind=Kind.START, sem={"value": 0.5}, time=7.0, cost=3.0),
+        row(C, 3.0, id="2", kind=Kind.START),
+    )
+    by = row(B, 9.0, Role.CORRECTION, id="1", kind=Kind.START, failed=True, spends=False, sem={"value": 0.1})
+    now = told(history, by)
+    assert [o.values["value"] for o in now.rows] == [1.0, 9.0, 3.0]
+    assert [o.failed for o in now.rows] == [False, True, False]
+    assert now.rows[1].sem == {"value": 0.1}
+    assert (now.rows[1].role, now.rows[1].time, now.rows[1].cost) == (Role.WINDOW, 7.0, 3.0)
+    assert (now.spent, now.spent_cost) == (history.spent, history.spent_cost) == (3, 5.0)
+
+
+def test_what_is_free_spends_neither_results_nor_cost() -> None:
+    history = told(History(), row(A, cost=5.0), row(A, cost=7.0, spends=False), row(B, cost=0.5))
+    assert (history.spent, history.spent_cost) == (2, 5.5)
+
+
+def test_a_standard_error_of_a_log_outcome_is_relative() -> None:
+    goals = parse(
+        {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"p99_ms": "min", "qps": "max"}}
+    ).goals
+    observed = Observation(A, {"p99_ms": 20.0, "qps": 100.0}, Role.WINDOW, sem={"p99_ms": 2.0, "qps": 3.0})
+    assert known_variance(observed, goals) == pytest.approx([0.01, 9.0])
+    none = Observation(A, {"p99_ms": None, "qps": 100.0}, Role.WINDOW)
+    assert known_variance(none, goals).tolist() == [0.0, 0.0]
+
+
+def three_regimes() -> History:
+    """A at 1, 3 and B at 2; then A at 12 (twice) and B at 13; then B at 23 and 23, and C at 5."""
+    history = told(History(), row(A, 1.0), row(A, 3.0), row(B, 2.0))
+    history = told(drifted(history, 3), row(A, 12.0), row(A, 12.0), row(B, 13.0))
+    return told(drifted(history, 6), row(B, 23.0), row(B, 23.0), row(C, 5.0))
+
+
+def test_levels_are_chained_from_regime_to_regime_by_what_was_measured_in_both() -> None:
+    found = levels(three_regimes(), CONFIG.goals)
+    # regime 0 to 1: A by 12 - 2 = 10 with weight 1 / (1/2 + 1/2) = 1, B by 11 with weight 1 / (1 + 1) = 1/2:
+    # 15.5 / 1.5 = 10.333; regime 1 to 2: B alone, by 10, with weight 1 / (1 + 1/2) = 2/3
+    assert found.shift[:, 0] == pytest.approx([31 / 3 + 10, 10, 0])
+    # A's windows 1, 3 around 2: a sum of squares of 2 on 3 degrees of freedom (A twice, and B's last two)
+    assert found.variance[:, 0] == pytest.approx([2 / 3 / 1.5 + 2 / 3 / (2 / 3), 2 / 3 / (2 / 3), 0])
+
+
+def test_a_regime_that_shares_no_config_with_the_next_is_hardly_known() -> None:
+    history = told(drifted(told(History(), row(A, 1.0), row(A, 3.0)), 2), row(B, 9.0))
+    found = levels(history, CONFIG.goals)
+    assert found.shift[:, 0].tolist() == [0.0, 0.0]
+    assert found.variance[:, 0] == pytest.approx([100 * 2.0, 0.0])
+
+
+def test_stays_are_rows_at_the_level_of_the_current_regime() -> None:
+    data = training_set(three_regimes(), CONFIG.space, CONFIG.goals)
+    assert data.params == (A, B, A, B, B, C)
+    assert data.X[:, 0].tolist() == [0.0, 0.5, 0.0, 0.5, 0.5, 1.0]
+    shift = 31 / 3 + 10
+    assert data.Y[:, 0] == pytest.approx([2 + shift, 2 + shift, 22, 23, 23, 5])
+    assert data.count[:, 0].tolist() == [2, 1, 2, 1, 2, 1]
+    assert data.floor[:, 0] == pytest.approx([4 / 9 + 1, 4 / 9 + 1, 1, 1, 0, 0])
+    assert (data.within_ss[0], data.within_dof[0], data.within_floor[0]) == (2.0, 3.0, 0.0)
+
+
+def test_one_config_in_two_regimes_is_two_stays() -> None:
+    history = told(drifted(told(History(), row(A, 1.0)), 1), row(A, 2.0))
+    assert training_set(history, CONFIG.space, CONFIG.goals).count[:, 0].tolist() == [1, 1]
+
+
+def test_failures_and_missing_values_are_windows_without_a_value() -> None:
+    failed = Observation(A, {}, Role.WINDOW, failed=True)
+    history = told(History(), row(A, 4.0, sem={"value": 2.0}), row(A, 6.0, sem={"value": 1.0}), row(A, None), failed)
+    data = training_set(told(history, row(B, None)), CONFIG.space, CONFIG.goals)
+    assert (data.failed.tolist(), data.tried.tolist()) == ([1, 0], [4, 1])
+    assert data.count[:, 0].tolist() == [2, 0]
+    assert data.Y[0, 0] == 5.0
+    assert math.isnan(data.Y[1, 0])
+    assert data.floor[0, 0] == pytest.approx((4 + 1) / 2**2), "of the mean of two"
+    assert data.within_floor[0] == pytest.approx((4 + 1) / 2), "of one window"
+    assert np.isfinite(data.X).all()
