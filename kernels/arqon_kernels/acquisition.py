@@ -7,7 +7,9 @@ log mean_s exp(v_s + sum over limits of log Phi(side (bound - mean_js) / std_j))
 
 UTILITY: log E[(U - best_s)_+], U = sum_j w_j u_j, u = shift + scale f, or exp of it for a log outcome. The linear part
 of U is normal, so its expectation is closed (Ament et al. 2023, "Unexpected improvements to expected improvement").
-Log outcomes are drawn beside it; where no linear outcome is left, one of them is integrated as an option's pay-off is.
+Log outcomes are drawn beside it; where no linear outcome is left, one of them is integrated as an option's pay-off is;
+and where then no sample can reach its level, the utility is taken as normal with its own mean and variance, and the
+value is lowered by OUT_OF_REACH: a slope to climb, below all that was computed.
 HYPERVOLUME: log E[hypervolume improvement] over the boxes of sample s (Daulton et al. 2021; see improvement.py); with a
 floor, plus log Phi((V_s - floor) / width), V_s the augmented Chebyshev value of the means.
 FEASIBLE: 0, with one sample and no baseline: the log probability that all limits hold.
@@ -33,6 +35,7 @@ UTILITY, HYPERVOLUME, FEASIBLE, MEAN = range(4)  # goals
 FIXED, CONTINUOUS, GRID, CHOICE = range(4)  # roles of a column when the maximum is sought
 AUGMENTATION = 0.05  # rho of the augmented Chebyshev value (Knowles 2006, eq. 2)
 LEAST_VARIANCE = 1e-18  # of the standardised outcome: at a baseline point nothing is left to learn
+OUT_OF_REACH = 1e5  # log units below every value that some sample can reach
 PENALTY = 10.0  # of the goal MEAN for each unit of log probability that the limits lack
 
 

@@ -121,10 +121,6 @@ def test_value_and_gradient_are_those_of_the_reference(name: str, kinds: str, ab
         expected.sum().backward()
         assert there.grad is not None
         value, gradient = ours(p, x)
-        if expected.item() == -math.inf:
-            assert (value, np.abs(gradient).max()) == (-math.inf, 0.0)
-            assert sum(CASES[name].is_log) > 1, "no sample's drawn cost leaves room for an improvement"
-            continue
         assert value == pytest.approx(expected.item(), rel=1e-9, abs=1e-9)
         size = float(np.abs(gradient).max())
         np.testing.assert_allclose(gradient[knobs], there.grad.numpy()[0][knobs], rtol=1e-6, atol=1e-7 * (1 + size))
@@ -139,8 +135,8 @@ def test_the_gradient_is_that_of_central_differences(name: str, kinds: str, abov
     w = workspace(p, p.A.shape[2])
     for x in points(KINDS[kinds]):
         value, gradient = ours(p, x)
-        if value == -math.inf:
-            continue
+        if abs(value) > 1e20:
+            continue  # of the difference of two such numbers no digit is left
         size = float(np.abs(gradient).max())
         h = 1e-5 / max(1.0, size / 1e3)  # a smaller step meets fewer kinks of the Chebyshev value
         for i in np.flatnonzero(np.isin(KINDS[kinds], (NUMBER, CYCLE))):
@@ -283,6 +279,15 @@ def test_what_cannot_be_reached_is_minus_infinity_with_no_gradient() -> None:
     value, gradient = ours(p._replace(best=np.full(7, 0.1)), np.array([0.4, 0.5]))  # a cost below -0.1
     assert value == -math.inf
     np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_where_no_sample_reaches_its_level_there_is_still_a_slope_towards_it() -> None:
+    p = problem(CASES["two logs"], [NUMBER, NUMBER])
+    p = p._replace(best=np.full(7, -1e-6))  # cheaper than anything that is drawn
+    x = np.array([0.4, 0.5])
+    value, gradient = ours(p, x)
+    assert -2.0 * kernel.OUT_OF_REACH < value < -0.9 * kernel.OUT_OF_REACH
+    assert ours(p, x + 0.01 * gradient / np.linalg.norm(gradient))[0] > value
 
 
 @pytest.mark.parametrize("name", ["linear, limits", "log gain and cost", "front of three, floor"])

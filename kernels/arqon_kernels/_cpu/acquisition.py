@@ -17,6 +17,7 @@ from arqon_kernels.acquisition import (
     HYPERVOLUME,
     LEAST_VARIANCE,
     MEAN,
+    OUT_OF_REACH,
     PENALTY,
     UTILITY,
     Problem,
@@ -73,12 +74,12 @@ def value_and_gradient(p: Problem, x: Floats, gradient: Floats, w: Work) -> floa
     gradient[:] = 0.0
     if not math.isfinite(value):
         return value
-    samples = len(w.value)
-    for s in range(samples):  # the softmax of the samples
-        share = math.exp(w.value[s] - value) / samples
+    share = np.exp(w.value - w.value.max())
+    share /= share.sum()
+    for s in range(len(share)):
         for j in range(len(w.std)):
-            w.by_mean[j, s] *= share
-            w.by_std[j, s] *= share
+            w.by_mean[j, s] *= share[s]
+            w.by_std[j, s] *= share[s]
     for j in range(len(w.std)):
         _pull(p.A[j], p.R[j], w.v[j], w.by_mean[j], w.by_std[j], w.std[j], w.g)
         row_vjp(x, p.Z, p.lengthscale[j], p.kinds, w.g, w.by_r2[j], gradient)
@@ -100,6 +101,8 @@ def value_only(p: Problem, x: Floats, w: Work) -> float:
         return _utility_of_mean(p, w)
     if p.goal == UTILITY:
         _improvements(p, w)
+        if w.value.max() == -math.inf and len(p.weight) > 1:
+            _out_of_reach(p, w)
     if p.goal == HYPERVOLUME:
         _hypervolumes(p, w)
         if p.floor > -math.inf:
@@ -203,6 +206,29 @@ def _last_log(p: Problem, w: Work, j: int, others: float, s: int) -> tuple[float
     w.by_mean[j, s] = by_mean * p.scale[j]
     w.by_std[j, s] = by_std * p.scale[j]
     return value + math.log(abs(weight)), -by_strike / threshold, 0.0
+
+
+@compiled
+def _out_of_reach(p: Problem, w: Work) -> None:
+    """log E[(U - best)_+] of each sample with U normal, less OUT_OF_REACH; all outcomes are logs."""
+    forward, spread = np.empty(len(p.weight)), np.empty(len(p.weight))
+    for s in range(len(w.value)):
+        mean, variance = 0.0, 0.0
+        for j in range(len(p.weight)):
+            u, std = p.shift[j] + p.scale[j] * w.mean[j, s], p.scale[j] * w.std[j]
+            forward[j] = p.weight[j] * math.exp(min(u + 0.5 * std * std, 300.0))
+            spread[j] = math.expm1(std * std)
+            mean += forward[j]
+            variance += forward[j] ** 2 * spread[j]
+        std_of_u = max(math.sqrt(variance), 1e-150)
+        value, by_mean, by_std = log_ei(mean, std_of_u, p.best[s])
+        w.value[s] = value - OUT_OF_REACH
+        by_variance = 0.5 * by_std / std_of_u
+        for j in range(len(p.weight)):
+            std, square = p.scale[j] * w.std[j], forward[j] ** 2
+            by_u = by_mean * forward[j] + 2.0 * by_variance * square * spread[j]
+            w.by_mean[j, s] = p.scale[j] * by_u
+            w.by_std[j, s] = p.scale[j] * std * (by_u + 2.0 * by_variance * square * (1.0 + spread[j]))
 
 
 @compiled

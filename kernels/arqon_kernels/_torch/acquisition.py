@@ -20,6 +20,7 @@ from arqon_kernels.acquisition import (
     HYPERVOLUME,
     LEAST_VARIANCE,
     MEAN,
+    OUT_OF_REACH,
     PENALTY,
     UTILITY,
     Problem,
@@ -34,7 +35,11 @@ def value(p: Problem, X: Tensor) -> Tensor:
         return (_utility_of_mean(p, mean, std) + PENALTY * (limits - p.log_confidence).clamp(max=0.0)).squeeze(-1)
     samples = limits
     if p.goal == UTILITY:
-        samples = samples + _improvement(p, mean, std)
+        improvement = _improvement(p, mean, std)
+        if len(p.weight) > 1:
+            nowhere = (improvement == -math.inf).all(dim=-1, keepdim=True)
+            improvement = torch.where(nowhere, _out_of_reach(p, mean, std), improvement)
+        samples = samples + improvement
     elif p.goal == HYPERVOLUME:
         samples = samples + _hypervolume(p, mean, std)
         if p.floor > -math.inf:
@@ -77,6 +82,16 @@ def _improvement(p: Problem, mean: Tensor, std: Tensor) -> Tensor:
     normal = normal + float((p.weight * p.shift[: len(p.weight)])[linear].sum())
     spread = (weight * std[..., : len(weight)])[..., linear].square().sum(dim=-1).sqrt()
     return log_ei(normal + others, spread, best)
+
+
+def _out_of_reach(p: Problem, mean: Tensor, std: Tensor) -> Tensor:
+    """log E[(U - best)_+] (r, S) with U normal, less OUT_OF_REACH."""
+    o = len(p.weight)
+    scale, weight = _tensor(p.scale[:o]), _tensor(p.weight)
+    variance = (scale * std[..., :o]).square()
+    forward = weight * torch.exp(_tensor(p.shift[:o]) + scale * mean[..., :o] + 0.5 * variance)
+    spread = (forward.square() * torch.expm1(variance)).sum(dim=-1).sqrt()
+    return log_ei(forward.sum(dim=-1), spread, _tensor(p.best)) - OUT_OF_REACH
 
 
 def _pay_off(weight: float, mean: Tensor, std: Tensor, threshold: Tensor) -> Tensor:
