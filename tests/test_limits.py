@@ -199,3 +199,22 @@ def test_below_zero_a_log_knob_of_whole_numbers_comes_back_one_by_one() -> None:
         assert there is not None
         way.append(there["x"])
     assert way == [-3, -2, -1, 0, 1]
+
+
+def test_a_ratio_is_one_whatever_its_floats_say() -> None:
+    """3.3 x 1.5 is 4.949999999999999."""
+    space, steps = one({"min": 1, "max": 100, "scale": "log"}, {"ratio": 1.5})
+    assert limits.legal(space, steps, {"x": 3.3}, {"x": 4.95})
+    assert not limits.legal(space, steps, {"x": 3.3}, {"x": 4.951})
+
+
+def test_a_frozen_knob_out_of_bounds_has_nowhere_to_go() -> None:
+    space, steps = one({"type": "int", "min": 0, "max": 10}, 0)
+    assert limits.box(space, steps, [{"x": 12}]).empty
+    assert limits.box(space, steps, [{"x": 7}]).single
+
+
+def test_a_step_never_leads_away_from_where_it_is_to_go() -> None:
+    """From 2.1 a ratio of 1.1 reaches no whole number above, and 2 lies the other way."""
+    space, steps = one({"type": "int", "min": 10, "max": 100, "scale": "log"}, {"ratio": 1.1})
+    assert limits.step_towards(space, steps, {"x": 2.1}, {"x": 10}) is None
