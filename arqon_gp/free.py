@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from arqon_gp.advice import Goal, Request
 from arqon_gp.course import QUIET_ASKS, probes_wanted
-from arqon_gp.records import Candidate, Kind
+from arqon_gp.records import Candidate, Kind, Params
 from arqon_gp.turn import Turn
 
 
@@ -51,6 +51,8 @@ def _new(turn: Turn) -> Candidate | None:
         return turn.known(Kind.START, deployment.deployed, "the initial config is measured first")
     if turn.left <= 1 and len(turn.study.history):
         return _last(turn)
+    if turn.left <= 2 and len(turn.study.history) and not deployment.pending and (promising := _unmeasured_best(turn)):
+        return turn.known(Kind.EXPLORE, promising, "the best posterior mean, measured before it may be recommended")
     if _probes(turn) > 0:
         number = course.probes + 1
         return turn.issue(Kind.PROBE, turn.sought(_request(turn, Goal.PROBE, number)))
@@ -77,11 +79,20 @@ def _request(turn: Turn, goal: Goal, number: int) -> Request:
     return Request(goal, turn.study.config.space.whole, number, pending)
 
 
+def _unmeasured_best(turn: Turn) -> Params | None:
+    """The best config by posterior mean, unless it was measured: nothing is recommended at the end on trust."""
+    turn.refit()
+    best = turn.advisor.best(turn.study, turn.yard, ())
+    return None if turn.study.history.windows(best, since=0) else best
+
+
 def _last(turn: Turn) -> Candidate:
     """The last candidate of the budget is the recommended config, so that it is what runs at the end."""
     turn.refit()
     if turn.study.course.target is None:
-        turn.settle(turn.advisor.best(turn.study, turn.yard, ()), "the budget pays one more window")
+        space = turn.study.config.space
+        measured = [row.params for row in turn.study.history.rows if space.contains(row.params, space.whole)]
+        turn.settle(turn.advisor.best(turn.study, turn.yard, measured), "the budget pays one more window")
     return _at_target(turn, "the recommended config, measured once more")
 
 

@@ -108,6 +108,11 @@ class Goals:
         return tuple(names | dict.fromkeys(limit.outcome for limit in self.limits))
 
     @property
+    def better(self) -> dict[str, int]:
+        """+1 for each modelled outcome of which more is better, -1 for the others."""
+        return {limit.outcome: -limit.side for limit in self.limits} | {o.name: o.sign for o in self.objectives}
+
+    @property
     def logs(self) -> frozenset[str]:
         """Outcomes modelled in log space."""
         return frozenset(o.name for o in self.objectives if o.log) | {x.outcome for x in self.limits if x.log}

@@ -78,7 +78,7 @@ class ModelAdvisor:
             return Outlook(study, kept.surrogate, kept.data)
         config = study.config
         data = training_set(study.history, config.space, config.goals)
-        settings = Settings(config.space, config.goals.modelled, config.exact)
+        settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
         if not len(data.X):
             raise FitError("nothing was measured yet")
         self.device = place(self._wanted, len(data.X))

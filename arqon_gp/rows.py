@@ -7,7 +7,8 @@ Settings, Rows, rows_of, FEASIBLE, Hyperparameters, lengthscales.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ FEASIBLE = "feasible"  # the outcome that says whether a window succeeds: 1 or 0
 NOISE_RANGE = (1e-4, 10.0)  # of the standardised noise variance
 NOISE_PRIOR = (1.0, 2.0)  # LogNormal(1, 2) as a raw density is log noise ~ N(-3, 2^2) as a density in log noise
 COLD_NOISE = math.exp(-3.0)
+CLIFF_STDS = 8.0
+NORMAL_MAD = 1.4826  # std of a normal distribution over its median absolute deviation
 EXACT_NOISE = 1e-6  # standardised variance of an outcome declared exact: a jitter, not a belief
 
 Hyperparameters = dict[str, list[float]]
@@ -29,11 +32,15 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is modelled: the space, the outcomes in order, and those declared free of noise."""
+    """What is modelled: the space, the outcomes in order, and those declared free of noise.
+
+    `better`: +1 for outcomes of which more is better, -1 for the others; without a sign cliffs are not clipped.
+    """
 
     space: Space
     outcomes: tuple[str, ...]
     exact: frozenset[str] = frozenset()
+    better: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def categorical(self) -> list[int]:
@@ -83,7 +90,7 @@ def rows_of(data: Dataset, settings: Settings, name: str) -> Rows:
     index = np.flatnonzero(np.isfinite(y))
     if not len(index):
         raise FitError(f"no window has the outcome {name!r} yet")
-    y, share = y[index], 1.0 / count[index]
+    y, share = _clipped(y[index], settings.better.get(name, 0)), 1.0 / count[index]
     shift = float(y.mean())
     # what the variance of single windows at these rows would be
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (ss / dof if dof else 0.0) * float((1.0 - share).mean())
@@ -101,6 +108,17 @@ def rows_of(data: Dataset, settings: Settings, name: str) -> Rows:
         keys=tuple(key(data.params[i]) for i in index),
         index=index,
     )
+
+
+def _clipped(y: Floats, better: int) -> Floats:
+    """Values far on the bad side of the median are taken as CLIFF_STDS robust stds away: how deep a cliff is says
+    nothing about the slopes elsewhere, but would set the scale of everything. The good side is never touched.
+    """
+    middle = np.median(y)
+    deepest = CLIFF_STDS * NORMAL_MAD * float(np.median(np.abs(y - middle)))
+    if not better or deepest <= 0.0:
+        return y
+    return np.asarray(middle + better * np.maximum(better * (y - middle), -deepest))
 
 
 def lengthscales(h: Hyperparameters, settings: Settings) -> Floats:

@@ -75,9 +75,9 @@ def test_a_standard_error_of_a_log_outcome_is_relative() -> None:
         {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"p99_ms": "min", "qps": "max"}}
     ).goals
     observed = Observation(A, {"p99_ms": 20.0, "qps": 100.0}, Role.WINDOW, sem={"p99_ms": 2.0, "qps": 3.0})
-    assert known_variance(observed, goals) == pytest.approx([0.01, 9.0])
+    assert known_variance([observed], goals)[0] == pytest.approx([0.01, 9.0])
     none = Observation(A, {"p99_ms": None, "qps": 100.0}, Role.WINDOW)
-    assert known_variance(none, goals).tolist() == [0.0, 0.0]
+    assert known_variance([none], goals).tolist() == [[0.0, 0.0]]
 
 
 def three_regimes() -> History:
