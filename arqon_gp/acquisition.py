@@ -29,8 +29,8 @@ from arqon_kernels import acquisition as kernel
 from arqon_kernels.acquisition import Problem
 
 SAMPLES = 128
-PRUNE_SAMPLES = 256
-MOST_CANDIDATES = 100  # measured points that are looked at when the baseline is chosen
+PRUNE_SAMPLES = 128
+MOST_CANDIDATES = 64  # measured points that are looked at when the baseline is chosen
 MOST_BASELINE = 32
 OPTIMISM = 1.5  # posterior stds by which a candidate for the baseline is flattered
 JITTERS = (1e-8, 1e-6, 1e-4)  # of the standardised outcome, tried in turn
@@ -208,7 +208,7 @@ def _prune(surrogate: Surrogate, aim: Aim, X: Floats, rng: np.random.Generator) 
         mean, covariance = gp.joint(at)
         L = _cholesky(covariance / gp.rows.scale**2)
         centre = (mean - gp.rows.shift) / gp.rows.scale
-        draws.append(centre[:, None] + L @ _normals(len(at), PRUNE_SAMPLES, rng))
+        draws.append(centre[:, None] + L @ rng.standard_normal((len(at), PRUNE_SAMPLES)))
     f = np.stack(draws)
     Y, holds = _raw(surrogate, aim, f), _holds(surrogate, aim, f)
     if aim.reference is None:
@@ -217,7 +217,7 @@ def _prune(surrogate: Surrogate, aim: Aim, X: Floats, rng: np.random.Generator) 
     else:
         signs = np.array([o.sign for o in aim.goals.objectives])
         Y = np.where(holds[..., None], Y * signs, -np.inf).transpose(1, 0, 2)
-        wins = kernel.front_counts(np.ascontiguousarray(Y[: PRUNE_SAMPLES // 4]))
+        wins = kernel.front_counts(np.ascontiguousarray(Y[: PRUNE_SAMPLES // 2]))
     wins = wins + (np.arange(len(at)) == int(np.argmax(_flattered(surrogate, aim, at, 0.0))))
     order = np.argsort(-wins, kind="stable")[:MOST_BASELINE]
     return np.sort(candidates[order[wins[order] > 0]])

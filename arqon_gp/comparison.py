@@ -112,14 +112,12 @@ class Windows:
 class Yardstick:
     """How windows are judged: the utility in use, the windows, and of each series its noise and margins.
 
-    `mistrust`: how far a level may be from what the surrogate says, a std. `margins`: for the utility and each
-    objective with its own min_effect. All in the units of the series.
+    `margins`: for the utility and each objective with its own min_effect. All in the units of the series.
     """
 
     utility: Utility
     windows: Windows
     noise: Mapping[str, Noise]
-    mistrust: Mapping[str, float]
     margins: Mapping[str, float]
 
     @property
@@ -145,8 +143,7 @@ def yardstick(history: History, config: Config, baseline: Mapping[str, float]) -
         (UTILITY, *goals.modelled), with_utility, np.column_stack([known_utility, known]), keys, failed, history.regimes
     )
     noise[UTILITY] = windows.noise(0)
-    mistrust = {name: _mistrust(windows, windows.column(name), noise[name]) for name in windows.names}
-    return Yardstick(utility, windows, noise, mistrust, _margins(config, baseline, sizes, utility, noise[UTILITY]))
+    return Yardstick(utility, windows, noise, _margins(config, baseline, sizes, utility, noise[UTILITY]))
 
 
 def _mistrust(windows: Windows, j: int, noise: Noise) -> float:
@@ -272,7 +269,14 @@ class _Judge:
         before = self.windows.rows(self.before_good, self.first) if self.before_good else []
         self.since_before = before[0] if before else self.first
         self._known: dict[tuple[Key, str, int], Evidence] = {}
+        self._mistrust: dict[str, float] = {}
         self._levels: dict[tuple[Key, str], float] = {}
+
+    def mistrust(self, name: str) -> float:
+        """How far a level may be from what the surrogate says: a std in the units of the series."""
+        if name not in self._mistrust:
+            self._mistrust[name] = _mistrust(self.windows, self.windows.column(name), self.yard.noise[name])
+        return self._mistrust[name]
 
     def level(self, params: Params, name: str) -> float:
         """Posterior mean of the level of a config in a series, from all its windows of the regime."""
@@ -303,14 +307,12 @@ class _Judge:
             seen = seen[np.isfinite(seen)]
             if self.before_good is None or not len(seen):
                 return _flat(value, known, noise)
-            return Evidence(value, known, float(np.median(seen)), self.yard.mistrust[name])
+            return Evidence(value, known, float(np.median(seen)), self.mistrust(name))
         good = self.evidence(self.last_good, name)
         if not len(good.windows):
             return _flat(value, known, noise)
         mean, std = (self.expect(params, self.last_good) or {}).get(name, (0.0, 0.0))
-        return Evidence(
-            value, known, self.level(self.last_good, name) + mean, math.hypot(std, self.yard.mistrust[name])
-        )
+        return Evidence(value, known, self.level(self.last_good, name) + mean, math.hypot(std, self.mistrust(name)))
 
     def _windows(self, params: Params, name: str, first: int | None, last: int | None = None) -> tuple[Floats, Floats]:
         j = self.windows.column(name)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from arqon_gp.objectives import Goals
 from arqon_gp.records import Event, Label, Labelled, Observation, Params, Role, Scalar, Told
@@ -112,20 +113,23 @@ class Dataset:
     failed: Floats
     tried: Floats
 
+    def rows(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
+        """Some of the rows; what the windows tell of the window variance stays."""
+        return replace(
+            self,
+            params=tuple(self.params[i] for i in np.arange(len(self.params))[index]),
+            X=self.X[index],
+            Y=self.Y[index],
+            count=self.count[index],
+            floor=self.floor[index],
+            failed=self.failed[index],
+            tried=self.tried[index],
+        )
+
     def without(self, params: Params) -> Dataset:
         """The dataset as if this config had never been measured."""
         gone = key(params)
-        keep = np.array([key(p) != gone for p in self.params], dtype=bool)
-        return replace(
-            self,
-            params=tuple(p for p in self.params if key(p) != gone),
-            X=self.X[keep],
-            Y=self.Y[keep],
-            count=self.count[keep],
-            floor=self.floor[keep],
-            failed=self.failed[keep],
-            tried=self.tried[keep],
-        )
+        return self.rows(np.array([key(p) != gone for p in self.params], dtype=bool))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +240,7 @@ def training_set(history: History, space: Space, goals: Goals) -> Dataset:
     regime = [history.regime_of(i) for i in first]
     return Dataset(
         params=tuple(rows[i].params for i in first),
-        X=np.array([space.encode(rows[i].params) for i in first]).reshape(n, len(space.knobs)),
+        X=space.encode_all([rows[i].params for i in first]),
         Y=mean + level.shift[regime],
         count=count,
         floor=told / np.maximum(count, 1.0) ** 2 + level.variance[regime],

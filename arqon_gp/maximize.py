@@ -6,18 +6,19 @@ compiled part is arqon_kernels/_cpu/maximize.py. Public: maximize.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from arqon_gp.design import recurrence
+from arqon_gp.rows import Integers
 from arqon_gp.space import Box, Categorical, Floats, Interval, Space, unit, values
 from arqon_kernels import acquisition as kernel
 from arqon_kernels.acquisition import CHOICE, CONTINUOUS, FIXED, GRID, Domain, Problem
 
-RAW, NEAR, STARTS, POLISHED = 640, 160, 16, 4
+RAW, NEAR, STARTS = 640, 160, 16
+FRONT_RAW, FRONT_NEAR, FRONT_STARTS = 256, 64, 12  # a value of the hypervolume costs more, its hills are wider
+POLISHED = 4
 SCREEN_SAMPLES, CLIMB_SAMPLES = 16, 32
-CLIMB_STEPS, POLISH_STEPS = 20, 40
+CLIMB_STEPS, POLISH_STEPS = 12, 40
 APART = 0.05  # of the box: starts nearer than this would climb the same hill
 NEAREST, FARTHEST = 0.003, 0.3  # of the box: stds of the points near good ones
 MOST_GRID_POINTS = 10_000  # of one knob; a finer grid is searched as an interval and rounded to its nearest point
@@ -28,9 +29,10 @@ def maximize(p: Problem, space: Space, box: Box, good: Floats, rng: np.random.Ge
     domain = _domain(space, box)
     if (domain.role == FIXED).all():
         return domain.low, float(kernel.values(p, domain.low[None, :], p.A.shape[2])[0])
-    X = _starts(domain, good, rng)
+    front = p.goal == kernel.HYPERVOLUME
+    X = _starts(domain, good, rng, *(FRONT_RAW, FRONT_NEAR) if front else (RAW, NEAR))
     screened = kernel.values(p, X, min(SCREEN_SAMPLES, p.A.shape[2]))
-    X = X[_apart(X, screened, domain, STARTS)]
+    X = X[_apart(X, screened, domain, FRONT_STARTS if front else STARTS)]
     found = kernel.climb(p, domain, X, min(CLIMB_SAMPLES, p.A.shape[2]), CLIMB_STEPS)
     X = X[_apart(X, found, domain, POLISHED)]
     found = kernel.polish(p, domain, X, p.A.shape[2], POLISH_STEPS)
@@ -60,20 +62,20 @@ def _domain(space: Space, box: Box) -> Domain:
     return Domain(np.array(low), np.array(high), np.array(role), np.array(first), np.array(size), np.array(flat))
 
 
-def _starts(domain: Domain, good: Floats, rng: np.random.Generator) -> Floats:
-    """RAW points spread over the domain and NEAR points around the good ones, on the grids."""
+def _starts(domain: Domain, good: Floats, rng: np.random.Generator, raw: int, near: int) -> Floats:
+    """`raw` points spread over the domain and `near` points around the good ones, on the grids."""
     d, width = len(domain.low), domain.high - domain.low
-    X = domain.low + recurrence(d, RAW, rng.random(d)) * width
+    X = domain.low + recurrence(d, raw, rng.random(d)) * width
     if len(good):
-        near = np.clip(good[np.arange(NEAR) % len(good)], domain.low, domain.high)
-        std = NEAREST * (FARTHEST / NEAREST) ** rng.random((NEAR, 1))
-        moved = rng.random((NEAR, d)) < max(0.3, 2.0 / d)  # few columns at a time where there are many
-        X = np.vstack([X, np.clip(near + moved * std * width * rng.normal(size=(NEAR, d)), domain.low, domain.high)])
+        centre = np.clip(good[np.arange(near) % len(good)], domain.low, domain.high)
+        std = NEAREST * (FARTHEST / NEAREST) ** rng.random((near, 1))
+        moved = rng.random((near, d)) < max(0.3, 2.0 / d)  # few columns at a time where there are many
+        X = np.vstack([X, np.clip(centre + moved * std * width * rng.normal(size=(near, d)), domain.low, domain.high)])
     for i in np.flatnonzero(domain.role >= GRID):
         grid = domain.values[domain.first[i] : domain.first[i] + domain.size[i]]
         if domain.role[i] == CHOICE:  # every choice as often as the others
             fresh = rng.random(len(X)) < 0.5
-            fresh[:RAW] = True
+            fresh[:raw] = True
             drawn = grid[np.minimum((rng.random(len(X)) * len(grid)).astype(int), len(grid) - 1)]
             X[:, i] = np.where(fresh, drawn, X[:, i])
         k = np.clip(np.searchsorted(grid, X[:, i]), 1, len(grid) - 1)
@@ -81,14 +83,7 @@ def _starts(domain: Domain, good: Floats, rng: np.random.Generator) -> Floats:
     return np.ascontiguousarray(X)
 
 
-def _apart(X: Floats, value: Floats, domain: Domain, most: int) -> Sequence[int]:
+def _apart(X: Floats, value: Floats, domain: Domain, most: int) -> Integers:
     """Rows of the best starts, none near a better one while others are left."""
     width = np.where(domain.high > domain.low, domain.high - domain.low, 1.0)
-    order = np.argsort(-value, kind="stable")
-    chosen: list[int] = []
-    for row in order[: 20 * most]:
-        if len(chosen) == most:
-            break
-        if not chosen or np.abs((X[chosen] - X[row]) / width).max(axis=1).min() > APART:
-            chosen.append(int(row))
-    return chosen
+    return kernel.apart(X / width, np.argsort(-value, kind="stable"), most, APART)

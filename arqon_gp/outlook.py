@@ -54,7 +54,7 @@ class Outlook:
 
     def p_limits(self, configs: Sequence[Params]) -> Floats:
         """P(all limits hold, and the window succeeds) at each config (r,)."""
-        X, p = np.array([self.study.config.space.encode(c) for c in configs]), np.ones(len(configs))
+        X, p = self.study.config.space.encode_all(configs), np.ones(len(configs))
         known = [*limit_bounds(self.study), *([(FEASIBLE, -1, 0.5)] if FEASIBLE in self.surrogate else [])]
         for name, side, bound in known:
             mean, variance = self.surrogate[name].predict(X)
@@ -63,8 +63,10 @@ class Outlook:
 
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params]) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config."""
-        X = np.array([self.study.config.space.encode(c) for c in configs])
-        objectives = self.study.config.goals.objectives
+        X, goals = self.study.config.space.encode_all(configs), self.study.config.goals
+        objectives = goals.objectives
+        if yard.utility.centre is None and not goals.logs:  # linear: the utility of the means
+            return np.asarray(yard.utility(np.column_stack([self.surrogate[o.name].predict(X)[0] for o in objectives])))
         draws, columns = _normals(len(objectives)), []
         for j, o in enumerate(objectives):
             mean, variance = self.surrogate[o.name].predict(X)

@@ -16,6 +16,7 @@ import numpy as np
 
 from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
+from arqon_gp.active import active_set
 from arqon_gp.advice import Goal, Proposal, Request, random_step
 from arqon_gp.comparison import Expectation, Yardstick
 from arqon_gp.design import recurrence, sobol, spread
@@ -63,7 +64,7 @@ class ModelAdvisor:
     def outlook(self, study: Study) -> Outlook | None:
         """What the surrogate of the present history expects, None when it cannot be fitted."""
         try:
-            return self._outlook(study, known=study.fitted == study.version)
+            return self._outlook(study, known=not study.refit_due)
         except FitError:
             return None
 
@@ -83,6 +84,7 @@ class ModelAdvisor:
             raise FitError("nothing was measured yet")
         self.device = place(self._wanted, len(data.X))
         with one_thread():
+            data = active_set(data, settings, study.hyperparameters)
             found = restore(data, settings, study.hyperparameters) if known else self._fit(study, data, settings)
         self._fitted = Outlook(study, found, data)
         return self._fitted
@@ -217,7 +219,7 @@ class ModelAdvisor:
             u = recurrence(len(space.knobs), SAFE_POINTS, search.rng.random(len(space.knobs)))
             safe = _safe(found, [spread(space, request.box, row) for row in u], confidence)[:SAFE_SHORTLIST]
             if safe:
-                return safe[int(np.argmax(search.values_at(np.array([space.encode(p) for p in safe]))))], None
+                return safe[int(np.argmax(search.values_at(space.encode_all(safe))))], None
         if request.cautious is None or request.cautious.empty:
             return study.deployment.may_run, request.fraction
         return search.best_in(request.cautious), request.fraction
@@ -234,7 +236,7 @@ class ModelAdvisor:
                 level = float(found.mean_utility(yard, [study.guard.last_good])[0])
                 floor = (level - yard.min_effect, yard.min_effect)
         aim = Aim(goals, yard.utility, bounds, reference, floor)
-        pending = np.array([study.config.space.encode(p) for p in request.pending])
+        pending = study.config.space.encode_all(request.pending)
         good = self._good(found, yard)
         if self.device == "cpu" and acquisition.supports(aim):
             if recover:
@@ -250,7 +252,7 @@ class ModelAdvisor:
         """The measured points with the best posterior mean of the utility, as rows of the unit cube."""
         measured = found.measured()
         order = np.argsort(-found.mean_utility(yard, measured), kind="stable")[:GOOD_ROWS]
-        return np.array([found.study.config.space.encode(measured[i]) for i in order])
+        return found.study.config.space.encode_all([measured[i] for i in order])
 
     def _proposal(
         self, found: Outlook, yard: Yardstick, request: Request, params: Params, fraction: float | None

@@ -108,6 +108,16 @@ def unit(knob: Knob, value: Scalar) -> float:
             return math.log(number / knob.low) / math.log(knob.high / knob.low)
 
 
+def unit_all(knob: Knob, values: Sequence[Scalar]) -> Floats:
+    """Native values (n,) in the unit cube."""
+    if isinstance(knob, Categorical):
+        return np.array([unit(knob, value) for value in values])
+    numbers = np.array(values, dtype=float)
+    if not knob.log:
+        return np.asarray((numbers - knob.low) / (knob.high - knob.low))
+    return np.asarray(np.log(np.where(numbers > 0, numbers, knob.low) / knob.low) / math.log(knob.high / knob.low))
+
+
 def from_unit(knob: Number, u: float) -> float:
     """The native value of a unit coordinate, before any grid."""
     if knob.log:
@@ -227,6 +237,11 @@ class Space:
     def encode(self, params: Params) -> Floats:
         """One config as a row of d unit coordinates."""
         return np.array([unit(knob, params[knob.name]) for knob in self.knobs])
+
+    def encode_all(self, configs: Sequence[Params]) -> Floats:
+        """Several configs as rows (n, d) of unit coordinates."""
+        columns = [unit_all(knob, [params[knob.name] for params in configs]) for knob in self.knobs]
+        return np.ascontiguousarray(np.array(columns).T.reshape(len(configs), len(self.knobs)))
 
     def decode(self, x: Sequence[float] | Floats, box: Box) -> Params:
         """The config of the box nearest to a row of d unit coordinates."""

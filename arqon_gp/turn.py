@@ -90,7 +90,7 @@ class Turn:
 
     def refit(self) -> None:
         """Bring the surrogate up to date with what was told since; its hyperparameters are an event."""
-        if self.study.fitted != self.study.version and (event := self.advisor.refit(self.study)) is not None:
+        if self.study.refit_due and (event := self.advisor.refit(self.study)) is not None:
             self.emit(event)
 
     def measure_start(self) -> Candidate | None:

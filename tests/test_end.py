@@ -128,10 +128,23 @@ def test_without_guardrails_the_study_settles_in_one_step() -> None:
     loop = Loop(given, System(), to(size=90))
     loop.solver.script.best_is = HERE | {"size": 10}
     loop.run(20)
-    last = loop.candidates[-1]
-    assert (len(loop.candidates), last.kind, last["size"]) == (8, "settle", 10)
+    assert len(loop.candidates) == 8
+    assert [(c.kind, c["size"]) for c in loop.candidates[-2:]] == [("settle", 10), ("replicate", 10)]
     assert loop.solver.ask_one() is None
     assert loop.solver.recommend().params == loop.status["deployed"] == HERE | {"size": 10}
+
+
+def test_without_guardrails_what_disappoints_when_it_is_measured_is_not_recommended() -> None:
+    given = config(budget=8)
+    del given["guardrails"]
+    loop = Loop(given, System(), to(size=90))
+    loop.solver.script.best_is = HERE | {"size": 10}
+    loop.run(7)
+    assert (loop.candidates[-1].kind, loop.candidates[-1]["size"]) == ("settle", 10)
+    loop.solver.script.best_is = HERE | {"size": 90}  # what the model says after that window
+    loop.run(2)
+    assert (loop.candidates[-1].kind, loop.candidates[-1]["size"]) == ("settle", 90)
+    assert loop.solver.recommend().params == loop.status["deployed"] == HERE | {"size": 90}
 
 
 def test_unused_reserve_is_spent_on_replicates_of_the_target() -> None:

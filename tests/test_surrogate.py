@@ -55,7 +55,7 @@ def mixed_history(n: int = 14) -> History:
 def fitted(config: dict[str, Any], history: History, **more: Any) -> tuple[Surrogate, Dataset]:
     checked = parse(config)
     data = training_set(history, checked.space, checked.goals)
-    settings = Settings(checked.space, checked.goals.modelled, checked.exact)
+    settings = Settings(checked.space, checked.goals.modelled, checked.exact, checked.goals.better)
     return fit(data, settings, more.get("warm", {})), data
 
 
@@ -325,3 +325,21 @@ def test_without_forgets_every_row_of_a_config() -> None:
     assert data.params == (there,)
     assert all(len(getattr(data, name)) == 1 for name in ("X", "Y", "count", "floor", "failed", "tried"))
     assert replace(data).within_dof.tolist() == [0.0]
+
+
+def test_the_depth_of_a_cliff_does_not_set_the_scale_of_everything() -> None:
+    rows = [({"x": 0.1 * i, "y": 0.5}, {"value": math.sin(3 * 0.1 * i)}) for i in range(10)]
+    plain, _ = fitted(PLAIN, told(History(), *rows))
+    cliff, data = fitted(PLAIN, told(History(), *rows, ({"x": 1.0, "y": 0.0}, {"value": 28_000.0})))
+    assert cliff["value"].rows.scale < 5.0 * plain["value"].rows.scale
+    assert data.Y.max() == 28_000.0, "the dataset keeps what was measured"
+    at = np.array([[0.25, 0.5]])
+    assert cliff["value"].predict(at)[0][0] == pytest.approx(math.sin(0.75), abs=0.15)
+    assert cliff["value"].predict(np.array([[1.0, 0.0]]))[0][0] > 2.0, "it still looks bad there"
+
+
+def test_the_good_side_is_never_clipped() -> None:
+    rows = [({"x": 0.1 * i, "y": 0.5}, {"value": 0.01 * i}) for i in range(10)]
+    surrogate, _ = fitted(PLAIN, told(History(), *rows, ({"x": 1.0, "y": 0.0}, {"value": -500.0})))
+    gp = surrogate["value"].rows
+    assert (gp.y * gp.scale + gp.shift).min() == pytest.approx(-500.0)

@@ -115,9 +115,16 @@ def front_counts(Y: Floats) -> Integers:
 
 def values(p: Problem, X: Floats, samples: int) -> Floats:
     """The values (r,) at X (r, d) by the first samples."""
-    from arqon_kernels._cpu.maximize import screen
+    from arqon_kernels._cpu.acquisition import values as body
 
-    return np.asarray(screen(p, np.ascontiguousarray(X), samples))
+    return np.asarray(body(p, np.ascontiguousarray(X), samples))
+
+
+def apart(X: Floats, order: Integers, most: int, gap: float) -> Integers:
+    """The first rows of X (r, d), in this order, that are farther than `gap` from those before in some column."""
+    from arqon_kernels._cpu.maximize import apart as body
+
+    return np.asarray(body(X, order, most, gap))
 
 
 def climb(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -> Floats:

@@ -25,8 +25,8 @@ def minimize(
     high: Floats,
     *,
     most_steps: int = 100,
-    gradient_tolerance: float = 1e-3,
-    value_tolerance: float = 1e-7,
+    gradient_tolerance: float = 5e-3,
+    value_tolerance: float = 1e-5,
 ) -> tuple[Floats, float]:
     """The minimum found from x (d,) inside low <= x <= high, and its value.
 

@@ -32,6 +32,7 @@ from arqon_kernels.covariance import (
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+FEW_ROWS = 56  # up to which one compiled call is faster than LAPACK behind a dozen of NumPy's
 LOG_2PI = math.log(2.0 * math.pi)
 
 
@@ -60,6 +61,7 @@ class LogPosterior:
         self.lengthscale_loc, self.lengthscale_scale, self.noise_prior = lengthscale_loc, lengthscale_scale, noise_prior
         self.ss, self.dof, self.within_floor = ss, dof, within_floor
         n, d = X.shape
+        self._small = n <= FEW_ROWS and bool((kinds == NUMBER).all())
         self._right = np.column_stack([np.ones(n), y])
         self._difference = np.empty((d, n * n))
         for i, kind in enumerate(kinds):
@@ -74,8 +76,18 @@ class LogPosterior:
         """Value and gradient (d + 1,) at log lengthscales and log noise; -inf where K + D is not positive definite."""
         from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
+        from arqon_kernels._cpu.likelihood import small
+
         n, d = self.X.shape
         scale, noise = np.exp(theta[:-1]), math.exp(theta[-1])
+        gradient = np.zeros(d + 1)
+        if self._small:
+            diagonal = noise * self.share + self.floor
+            value, trace = small(self.X, self.y, self.share, diagonal, scale, self.kinds, gradient[:d])
+            if value == -math.inf:
+                return value, np.zeros(d + 1)
+            gradient[d] = 0.5 * noise * trace
+            return self._with_priors(value, gradient, theta, noise)
         self._covariance(scale)
         K = self._K.copy()
         K[:: n + 1] += noise * self.share + self.floor
@@ -88,7 +100,6 @@ class LogPosterior:
         a = solved - constant * ones
         value = -0.5 * float((self.y - constant) @ a) - float(np.log(L.diagonal()).sum()) - 0.5 * n * LOG_2PI
         inverse = dpotri(L, lower=0, overwrite_c=1)[0].T  # its lower triangle
-        gradient = np.zeros(d + 1)
         gradient[:d] = self._by_lengthscales(a, inverse, scale)
         gradient[d] = 0.5 * noise * float((a * a - inverse.diagonal()) @ self.share)
         return self._with_priors(value, gradient, theta, noise)

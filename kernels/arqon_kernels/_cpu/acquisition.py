@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_kernels._cpu import compiled, compiled_sums
-from arqon_kernels._cpu.covariance import row, row_vjp
+from arqon_kernels._cpu.covariance import covariance, row, row_vjp
 from arqon_kernels._cpu.improvement import UNDERFLOW, fill_table, log_samples, sum_boxes
-from arqon_kernels._cpu.normal import log_call, log_ei, log_ndtr, log_put
+from arqon_kernels._cpu.normal import linear_pass, log_call, log_ei, log_ndtr, log_put
 from arqon_kernels.acquisition import (
     AUGMENTATION,
     HYPERVOLUME,
@@ -37,6 +37,8 @@ class Work(NamedTuple):
     value: Floats  # (S,)
     by_mean: Floats  # (m, S) of sample s's value
     by_std: Floats  # (m, S)
+    by_gain: Floats  # (S,) of a sample's value in its utility, and in the deviation of it
+    by_spread: Floats  # (S,)
     g: Floats  # (N,)
     u: Floats  # (S, o) raw means, for the hypervolume as all that follows
     u_std: Floats  # (o,)
@@ -58,6 +60,8 @@ def workspace(p: Problem, samples: int) -> Work:
         np.empty(samples),
         np.empty((m, samples)),
         np.empty((m, samples)),
+        np.empty(samples),
+        np.empty(samples),
         np.empty(N),
         np.empty((samples, o)),
         np.empty(o),
@@ -74,12 +78,6 @@ def value_and_gradient(p: Problem, x: Floats, gradient: Floats, w: Work) -> floa
     gradient[:] = 0.0
     if not math.isfinite(value):
         return value
-    share = np.exp(w.value - w.value.max())
-    share /= share.sum()
-    for s in range(len(share)):
-        for j in range(len(w.std)):
-            w.by_mean[j, s] *= share[s]
-            w.by_std[j, s] *= share[s]
     for j in range(len(w.std)):
         _pull(p.A[j], p.R[j], w.v[j], w.by_mean[j], w.by_std[j], w.std[j], w.g)
         row_vjp(x, p.Z, p.lengthscale[j], p.kinds, w.g, w.by_r2[j], gradient)
@@ -94,6 +92,54 @@ def value_only(p: Problem, x: Floats, w: Work) -> float:
         _moments(p.A[j], p.R[j], p.constant[j], w.k[j], w.v[j], w.mean[j])
         left = 1.0 - (w.v[j] * w.v[j]).sum()
         w.std[j] = math.sqrt(max(left, LEAST_VARIANCE))
+    return _of_moments(p, w)
+
+
+def values(p: Problem, X: Floats, samples: int) -> Floats:
+    """The values (r,) at X (r, d) by the first samples: means and deviations of all points by matrix products."""
+    mean, std = np.empty((len(X), len(p.constant), samples)), np.empty((len(X), len(p.constant)))
+    for j in range(len(p.constant)):
+        k = covariance(X, p.Z, p.lengthscale[j], p.kinds)  # r x N
+        mean[:, j] = p.constant[j] + k @ p.A[j, :, :samples]
+        left = 1.0 - np.square(k @ p.R[j].T).sum(axis=1)
+        std[:, j] = np.sqrt(np.maximum(left, LEAST_VARIANCE))
+    if p.goal != UTILITY or len(p.limit_outcome) or p.is_log.any():
+        return _of_all_moments(p, mean, std)
+    value = _all_improvements(p, mean, std)
+    lost = ~(value > -math.inf)
+    value[lost] = _of_all_moments(p, mean[lost], std[lost])
+    return value
+
+
+def _all_improvements(p: Problem, mean: Floats, std: Floats) -> Floats:
+    """log mean_s E[(U_s - best_s)_+] (r,) of a linear utility at all points in one pass; -inf where it underflows."""
+    count = len(p.weight)
+    factor = p.weight * p.scale[:count]
+    spread = np.sqrt(np.square(factor * std[:, :count]).sum(axis=1))  # r
+    gain = np.tensordot(mean[:, :count], factor, axes=(1, 0)) + (p.weight @ p.shift[:count] - p.best[: mean.shape[2]])
+    value = (gain / spread[:, None]).ravel()
+    linear_pass(1.0, 1.0, value, np.empty_like(value), np.empty_like(value))
+    total = spread * value.reshape(gain.shape).mean(axis=1)
+    return np.asarray(np.log(total, where=total > UNDERFLOW, out=np.full(len(total), -math.inf)))
+
+
+@compiled
+def _of_all_moments(p: Problem, mean: Floats, std: Floats) -> Floats:
+    w, found = workspace(p, mean.shape[2]), np.empty(len(mean))
+    for r in range(len(mean)):
+        w.mean[:] = mean[r]
+        w.std[:] = std[r]
+        found[r] = _of_moments(p, w)
+    return found
+
+
+@compiled
+def _of_moments(p: Problem, w: Work) -> float:
+    """log mean_s exp(value_s); its slopes in the moments of each sample are in the workspace."""
+    if p.goal == UTILITY and len(p.limit_outcome) == 0 and not p.is_log.all():
+        value = _mean_improvement(p, w)
+        if value > -math.inf:
+            return value
     w.value[:] = 0.0
     w.by_mean[:] = 0.0
     w.by_std[:] = 0.0
@@ -108,10 +154,41 @@ def value_only(p: Problem, x: Floats, w: Work) -> float:
         if p.floor > -math.inf:
             _floor(p, w)
     _limits(p, w)
+    return _log_mean(w)
+
+
+@compiled
+def _log_mean(w: Work) -> float:
+    """log mean_s exp(value_s); the slopes of the samples are weighted by their shares."""
     most = float(w.value.max())
     if not math.isfinite(most):
         return most
-    return most + math.log(np.exp(w.value - most).mean())
+    total = 0.0
+    for s in range(len(w.value)):
+        w.value[s] = math.exp(w.value[s] - most)
+        total += w.value[s]
+    for s in range(len(w.value)):
+        share = w.value[s] / total
+        for j in range(len(w.std)):
+            w.by_mean[j, s] *= share
+            w.by_std[j, s] *= share
+    return most + math.log(total / len(w.value))
+
+
+@compiled
+def _mean_improvement(p: Problem, w: Work) -> float:
+    """The same for expected improvements alone, without logs of the samples; -inf where they have underflowed."""
+    std = _gains(p, w)
+    linear_pass(std, 1.0, w.value, w.by_gain, w.by_spread)
+    total = float(w.value.sum())
+    if total <= UNDERFLOW:
+        return -math.inf
+    inverse = 1.0 / total
+    for s in range(len(w.value)):
+        w.by_gain[s] *= inverse
+        w.by_spread[s] *= inverse
+    _slopes(p, w, std)
+    return math.log(total / len(w.value))
 
 
 @compiled_sums
@@ -148,64 +225,98 @@ def _pull(A: Floats, R: Floats, v: Floats, by_mean: Floats, by_std: Floats, std:
 
 
 @compiled
-def _improvements(p: Problem, w: Work) -> None:
-    """log E[(U - best)_+] of each sample."""
-    linear, last = 0, -1
-    for j in range(len(p.weight)):
-        if p.is_log[j]:
-            last = j
-        else:
-            linear += 1
-    variance = 0.0
-    for j in range(len(p.weight)):
-        if not p.is_log[j]:
-            variance += (p.weight[j] * p.scale[j] * w.std[j]) ** 2
-    std = math.sqrt(variance)
+def _gains(p: Problem, w: Work) -> float:
+    """Into `value`: what the utility of each sample gains, without its normal part; the deviation of that part.
+
+    Where no outcome is linear the last log outcome is left out, too.
+    """
+    variance, last = 0.0, len(p.weight) - 1 if p.is_log.all() else -1
     for s in range(len(w.value)):
-        normal, drawn = 0.0, 0.0
-        for j in range(len(p.weight)):
-            u = p.shift[j] + p.scale[j] * w.mean[j, s]
-            if not p.is_log[j]:
-                normal += p.weight[j] * u
-            elif linear > 0 or j != last:
-                drawn += p.weight[j] * math.exp(min(u + p.scale[j] * w.std[j] * p.draws[j, s], 700.0))
-        if linear > 0:
-            value, by_utility, by_spread = log_ei(normal + drawn, std, p.best[s])
-        else:
-            value, by_utility, by_spread = _last_log(p, w, last, drawn, s)
-        w.value[s] = value
-        for j in range(len(p.weight)):
-            if not p.is_log[j]:
-                w.by_mean[j, s] = by_utility * p.weight[j] * p.scale[j]
-                w.by_std[j, s] = by_spread * (p.weight[j] * p.scale[j]) ** 2 * w.std[j] / std
-            elif linear > 0 or j != last:
+        w.value[s] = -p.best[s]
+    for j in range(len(p.weight)):
+        factor = p.weight[j] * p.scale[j]
+        if not p.is_log[j]:
+            variance += (factor * w.std[j]) ** 2
+            for s in range(len(w.value)):
+                w.value[s] += p.weight[j] * p.shift[j] + factor * w.mean[j, s]
+        elif j != last:
+            for s in range(len(w.value)):
                 u = p.shift[j] + p.scale[j] * (w.mean[j, s] + w.std[j] * p.draws[j, s])
-                slope = by_utility * p.weight[j] * p.scale[j] * math.exp(min(u, 700.0))
-                w.by_mean[j, s] = slope
-                w.by_std[j, s] = slope * p.draws[j, s]
+                w.value[s] += p.weight[j] * math.exp(min(u, 700.0))
+    return math.sqrt(variance)
 
 
 @compiled
-def _last_log(p: Problem, w: Work, j: int, others: float, s: int) -> tuple[float, float, float]:
-    """log E[(others + weight e^u - best)_+], and its slope in `others`; the slopes in u are written down."""
-    weight, threshold = p.weight[j], p.best[s] - others
+def _slopes(p: Problem, w: Work, std: float) -> None:
+    """From slopes in the gain and in the deviation of its normal part to those in the outcomes' moments."""
+    last = len(p.weight) - 1 if p.is_log.all() else -1
+    for j in range(len(p.weight)):
+        factor = p.weight[j] * p.scale[j]
+        if not p.is_log[j]:
+            through_std = factor * factor * w.std[j] / std
+            for s in range(len(w.value)):
+                w.by_mean[j, s] = w.by_gain[s] * factor
+                w.by_std[j, s] = w.by_spread[s] * through_std
+        elif j != last:
+            for s in range(len(w.value)):
+                u = p.shift[j] + p.scale[j] * (w.mean[j, s] + w.std[j] * p.draws[j, s])
+                slope = w.by_gain[s] * factor * math.exp(min(u, 700.0))
+                w.by_mean[j, s] = slope
+                w.by_std[j, s] = slope * p.draws[j, s]
+    for j in range(len(p.weight), len(w.std)):
+        w.by_mean[j, :] = 0.0
+        w.by_std[j, :] = 0.0
+
+
+@compiled
+def _improvements(p: Problem, w: Work) -> None:
+    """log E[(U - best)_+] of each sample."""
+    std = _gains(p, w)
+    if not p.is_log.all():
+        _integrate(w, std)
+    else:
+        for s in range(len(w.value)):
+            w.value[s], w.by_gain[s] = _last_log(p, w, len(p.weight) - 1, w.value[s], s)
+    _slopes(p, w, std)
+
+
+@compiled
+def _integrate(w: Work, std: float) -> None:
+    """From gains to log E[(gain + std Z)_+] and its slopes: vectorised, and in logs only where that has underflowed."""
+    gain = w.value.copy()
+    linear_pass(std, 1.0, w.value, w.by_gain, w.by_spread)
+    if w.value.sum() <= UNDERFLOW:
+        for s in range(len(gain)):
+            w.value[s], w.by_gain[s], w.by_spread[s] = log_ei(gain[s], std, 0.0)
+        return
+    for s in range(len(gain)):
+        inverse = 1.0 / w.value[s] if w.value[s] > 0.0 else 0.0
+        w.value[s] = math.log(w.value[s]) if w.value[s] != 0.0 else -math.inf
+        w.by_gain[s] *= inverse
+        w.by_spread[s] *= inverse
+
+
+@compiled
+def _last_log(p: Problem, w: Work, j: int, gain: float, s: int) -> tuple[float, float]:
+    """log E[(gain + weight e^u)_+], and its slope in the gain; the slopes in u are written down."""
+    weight, threshold = p.weight[j], -gain
     mean, std = p.shift[j] + p.scale[j] * w.mean[j, s], p.scale[j] * w.std[j]
     strike = threshold / weight
     if strike <= 0.0:  # a cost that is never low enough, or a gain that is always large enough
         if weight < 0.0:
-            return -math.inf, 0.0, 0.0
+            return -math.inf, 0.0
         forward = math.exp(min(mean + 0.5 * std * std, 700.0))
         expected = weight * forward - threshold
         w.by_mean[j, s] = p.scale[j] * weight * forward / expected
         w.by_std[j, s] = p.scale[j] * weight * forward * std / expected
-        return math.log(expected), 1.0 / expected, 0.0
+        return math.log(expected), 1.0 / expected
     if weight < 0.0:
         value, by_mean, by_std, by_strike = log_put(mean, std, math.log(strike))
     else:
         value, by_mean, by_std, by_strike = log_call(mean, std, math.log(strike))
     w.by_mean[j, s] = by_mean * p.scale[j]
     w.by_std[j, s] = by_std * p.scale[j]
-    return value + math.log(abs(weight)), -by_strike / threshold, 0.0
+    return value + math.log(abs(weight)), -by_strike / threshold
 
 
 @compiled

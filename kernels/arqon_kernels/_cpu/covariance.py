@@ -1,4 +1,4 @@
-"""The covariance on the CPU: whole matrices by NumPy, whose exp is vectorised, and single rows compiled.
+"""The covariance on the CPU: rows compiled, matrices row by row where all columns are numbers, else by NumPy.
 
 `row` and `row_vjp` are what an acquisition needs in its inner loop: one point against many.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_kernels._cpu import compiled, compiled_sums
+from arqon_kernels._cpu.normal import exp_and_expm1
 from arqon_kernels.covariance import CATEGORY, CONTEXT, CONTEXT_CYCLE, CYCLE, NUMBER, SAME_CATEGORY, TIME, difference
 
 Floats = npt.NDArray[np.float64]
@@ -19,6 +20,8 @@ Integers = npt.NDArray[np.int64]
 
 def covariance(A: Floats, B: Floats, lengthscale: Floats, kinds: Integers) -> Floats:
     """(n, d), (m, d), (d,), (d,) -> (n, m)."""
+    if (kinds == NUMBER).all():
+        return _of_numbers(A, B, lengthscale, kinds)
     shape = (len(A), len(B))
     r2, c2, away = np.zeros(shape), None, None
     categories = int((kinds == CATEGORY).sum())
@@ -38,6 +41,14 @@ def covariance(A: Floats, B: Floats, lengthscale: Floats, kinds: Integers) -> Fl
 def _matern52(t: Floats) -> Floats:
     s = np.sqrt(5.0 * t)
     return np.asarray((1.0 + s + s * s / 3.0) * np.exp(-s))
+
+
+@compiled
+def _of_numbers(A: Floats, B: Floats, lengthscale: Floats, kinds: Integers) -> Floats:
+    K, slopes = np.empty((A.shape[0], B.shape[0])), np.empty(B.shape[0])
+    for a in range(A.shape[0]):
+        row(A[a], B, lengthscale, kinds, K[a], slopes)
+    return K
 
 
 @compiled
@@ -82,9 +93,9 @@ def row(x: Floats, Z: Floats, lengthscale: Floats, kinds: Integers, k: Floats, b
     """Covariances (n,) of one point with Z (n, d), and dk/d(r^2) (n,), into k and by_r2."""
     if (kinds == NUMBER).all():
         _numbers(x, Z, lengthscale, by_r2)
-        for i in range(Z.shape[0]):
+        for i in range(Z.shape[0]):  # with this exp the loop is vectorised
             s = math.sqrt(5.0 * by_r2[i])
-            decay = math.exp(-s)
+            decay = exp_and_expm1(-min(s, 700.0))[0]
             k[i] = (1.0 + s + s * s / 3.0) * decay
             by_r2[i] = -5.0 / 6.0 * (1.0 + s) * decay
         return

@@ -26,12 +26,23 @@ MOST_CHOICES = 64  # values of one column looked at in one round
 
 
 @compiled
-def screen(p: Problem, X: Floats, samples: int) -> Floats:
-    """The values (r,) at X (r, d) by the first samples."""
-    w, found = workspace(p, samples), np.empty(len(X))
-    for r in range(len(X)):
-        found[r] = value_only(p, X[r], w)
-    return found
+def apart(X: Floats, order: Integers, most: int, gap: float) -> Integers:
+    chosen, count = np.empty(most, np.int64), 0
+    for r in order:
+        if count == most:
+            break
+        alone = True
+        for c in range(count):
+            farthest = 0.0
+            for i in range(X.shape[1]):
+                farthest = max(farthest, abs(X[r, i] - X[chosen[c], i]))
+            if farthest <= gap:
+                alone = False
+                break
+        if alone:
+            chosen[count] = r
+            count += 1
+    return chosen[:count]
 
 
 @compiled
