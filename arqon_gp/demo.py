@@ -32,6 +32,7 @@ from arqon_gp.runner import Step
 from arqon_gp.solver import ArqonSolver
 from arqon_gp.space import Categorical, Floats, Knob
 from arqon_gp.systems.sqlite import SqliteSystem
+from arqon_kernels.warm import is_warm, warm
 
 SETTLE_S = 0.25  # discarded after a change: connections are opened, caches are cold
 WARM_UP_S = 3.0  # discarded at the start: a database that was just written is still being flushed
@@ -89,6 +90,9 @@ def play(settings: Settings) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     study = parse(config(settings.windows))
     console.print(f"[bold]Arqon GP[/] tunes SQLite on disk under 16 concurrent clients; everything is kept in {folder}")
+    if not is_warm():
+        with console.status("compiling the numerics, once an installation: about a minute"):
+            warm()
     system = SqliteSystem(folder / "demo.db")
     try:
         with ArqonSolver(study, journal=f"sqlite:///{folder / 'journal.db'}") as solver:

@@ -94,6 +94,7 @@ class ArqonSolver:
             self._journal.close()
             raise
         self._metrics = Metrics(self._study, registry)
+        self._warm_up()
 
     def _reopened(self, config: Config) -> Study:
         events = list(self._journal.read(config.name, 0))
@@ -104,6 +105,13 @@ class ArqonSolver:
                 "name: changing a running study (reconfigure) is not supported yet"
             )
         return replay(config, events)
+
+    @staticmethod
+    def _warm_up() -> None:
+        """Compile the numerics in the background where they never were: no ask shall wait for a compiler."""
+        from arqon_kernels.warm import warm_in_background
+
+        warm_in_background()
 
     # ---- the loop ----
 

@@ -6,14 +6,12 @@ cache lies in a folder named after the content of all files here: other sources,
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+
+from arqon_kernels.cache import cache_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 SUMS = {"reassoc", "contract", "nsz"}  # sums in any order, so that they vectorise; NaN and inf keep their meaning
@@ -30,7 +28,7 @@ def compiled_sums(body: F) -> F:
 
 
 def _compiled(body: F, fastmath: bool | set[str]) -> F:
-    folder, before = _cache_folder(), numba.config.CACHE_DIR
+    folder, before = cache_folder(), numba.config.CACHE_DIR
     if folder is None:
         return cast(F, numba.njit(nogil=True, fastmath=fastmath)(body))
     try:
@@ -38,23 +36,3 @@ def _compiled(body: F, fastmath: bool | set[str]) -> F:
         return cast(F, numba.njit(cache=True, nogil=True, fastmath=fastmath)(body))
     finally:
         numba.config.CACHE_DIR = before
-
-
-@cache
-def _cache_folder() -> Path | None:
-    """The first of $NUMBA_CACHE_DIR, the package's own __pycache__ and the user's cache that can be written to."""
-    here = Path(__file__).parent
-    sources = sorted([*here.glob("*.py"), *here.parent.glob("*.py")])
-    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for parent in filter(None, (numba.config.CACHE_DIR, here / "__pycache__", users / "arqon-gp")):
-        folder = Path(parent) / f"numba-{stamp}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f"probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError:
-            continue
-        return folder
-    return None
