@@ -57,7 +57,7 @@ class LogPosterior:
         dof: float = 0.0,
         within_floor: float = 0.0,
     ) -> None:
-        self.X, self.y, self.share, self.floor, self.kinds = X, y, share, floor, kinds
+        self.X, self.y, self.share, self.floor, self.kinds = X, np.ascontiguousarray(y), share, floor, kinds
         self.lengthscale_loc, self.lengthscale_scale, self.noise_prior = lengthscale_loc, lengthscale_scale, noise_prior
         self.ss, self.dof, self.within_floor = ss, dof, within_floor
         n, d = X.shape

@@ -55,7 +55,7 @@ def _steps() -> Iterator[Callable[[], object]]:
 
 def _density(X: np.ndarray, kinds: np.ndarray) -> None:
     n, d = X.shape
-    rows = X, X[:, 0], np.ones(n), np.zeros(n), kinds
+    rows = X, X[:, 0].copy(), np.ones(n), np.zeros(n), kinds
     prior = {"lengthscale_loc": np.zeros(d), "lengthscale_scale": np.ones(d), "noise_prior": (1.0, 2.0)}
     LogPosterior(*rows, **prior)(np.zeros(d + 1))  # type: ignore[arg-type]
 
