@@ -16,7 +16,7 @@ import numpy as np
 
 from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
-from arqon_gp.active import active_set
+from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Goal, Proposal, Request, random_step
 from arqon_gp.comparison import Expectation, Yardstick
 from arqon_gp.design import recurrence, sobol, spread
@@ -84,7 +84,8 @@ class ModelAdvisor:
             raise FitError("nothing was measured yet")
         self.device = place(self._wanted, len(data.X))
         with one_thread():
-            data = active_set(data, settings, study.hyperparameters)
+            most = MOST_ROWS if self.device == "cpu" else MOST_CUDA_ROWS
+            data = active_set(data, settings, study.hyperparameters, most)
             found = restore(data, settings, study.hyperparameters) if known else self._fit(study, data, settings)
         self._fitted = Outlook(study, found, data)
         return self._fitted
