@@ -2,7 +2,7 @@
 
 First the rows that cover the measured part of the space (farthest point first, Gonzalez 1985), then those where the
 surrogate of these expects most, not knowing their own values: the best of many noisy values were lucky. Public:
-active_set, MOST_ROWS.
+active_set, MOST_ROWS, MOST_CUDA_ROWS.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from arqon_gp.space import Floats
 from arqon_gp.surrogate import restore
 
 MOST_ROWS = 300  # beyond, the cubic cost of a fit is felt
-COVERING = 150
+MOST_CUDA_ROWS = 4000  # by arithmetic only, not measured yet
 OPTIMISM = 1.0  # posterior stds
 
 
-def active_set(data: Dataset, settings: Settings, known: dict[str, Hyperparameters]) -> Dataset:
-    """The dataset itself, or MOST_ROWS rows of it in their order. Without hyperparameters all of them cover."""
-    if len(data.X) <= MOST_ROWS:
+def active_set(data: Dataset, settings: Settings, known: dict[str, Hyperparameters], most: int = MOST_ROWS) -> Dataset:
+    """The dataset itself, or `most` rows of it in their order, half of which cover; all without hyperparameters."""
+    if len(data.X) <= most:
         return data
     usable = np.flatnonzero(np.isfinite(data.Y).any(axis=1) | (data.failed > 0))
-    chosen = usable[_covering(data.X[usable], COVERING if known else MOST_ROWS)]
+    chosen = usable[_covering(data.X[usable], most // 2 if known else most)]
     if known:
         rest = np.setdiff1d(usable, chosen)
         surrogate = restore(data.rows(chosen), settings, known)
@@ -34,7 +34,7 @@ def active_set(data: Dataset, settings: Settings, known: dict[str, Hyperparamete
             scores.append(
                 settings.better.get(name, 0) * mean / surrogate[name].rows.scale + OPTIMISM * np.sqrt(variance)
             )
-        each = -(-(MOST_ROWS - len(chosen)) // len(scores))
+        each = -(-(most - len(chosen)) // len(scores))
         best = np.concatenate([rest[np.argsort(-score, kind="stable")[:each]] for score in scores])
         chosen = np.concatenate([chosen, np.unique(best)])
     return data.rows(np.sort(chosen))

@@ -18,7 +18,7 @@ from scipy import special
 from arqon_gp.config import Config
 from arqon_gp.evidence import Evidence, Integers, Noise, interval, p_below, p_beyond, window_noise
 from arqon_gp.history import History, Key, key, known_variance, model_values
-from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Limit, Utility
+from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Limit, Objective, Utility
 from arqon_gp.records import Params
 from arqon_gp.space import Floats
 
@@ -31,6 +31,7 @@ MISTRUST_STDS = 4.0  # prior scale of a level around the surrogate's word, in wi
 MISTRUST_CONFIGS = 1.0  # ... which weighs like this many configs against the spread the measured ones have shown
 LEAST_MISTRUST_STDS = 0.25
 FLAT_STDS = 30.0  # prior scale of the level of the first config of a regime
+WORSENED = 0.1  # of its size: where the reference point lies below the baseline
 DRIFT_STDS = 0.5  # prior scale of a change of level: most of the time there is none
 FEW_WINDOWS = 3  # a study with fewer windows has no noise to judge a breach by: the raw value counts
 
@@ -112,13 +113,15 @@ class Windows:
 class Yardstick:
     """How windows are judged: the utility in use, the windows, and of each series its noise and margins.
 
-    `margins`: for the utility and each objective with its own min_effect. All in the units of the series.
+    `margins`: for the utility and each objective with its own min_effect, in the units of the series. `sizes`: of each
+    objective, raw units, what percentages are of.
     """
 
     utility: Utility
     windows: Windows
     noise: Mapping[str, Noise]
     margins: Mapping[str, float]
+    sizes: Mapping[str, float]
 
     @property
     def min_effect(self) -> float:
@@ -143,7 +146,19 @@ def yardstick(history: History, config: Config, baseline: Mapping[str, float]) -
         (UTILITY, *goals.modelled), with_utility, np.column_stack([known_utility, known]), keys, failed, history.regimes
     )
     noise[UTILITY] = windows.noise(0)
-    return Yardstick(utility, windows, noise, _margins(config, baseline, sizes, utility, noise[UTILITY]))
+    return Yardstick(utility, windows, noise, _margins(config, baseline, sizes, utility, noise[UTILITY]), sizes)
+
+
+def given_reference(
+    objective: Objective, config: Config, baseline: Mapping[str, float], sizes: Mapping[str, float]
+) -> float | None:
+    """What the front has to beat in an objective, raw units: its threshold, else the baseline worsened by 10 % of its
+    size; None: to be inferred from the observed front.
+    """
+    base = baseline.get(objective.name)
+    if objective.threshold is not None or base is None or config.guardrails is None:
+        return objective.threshold
+    return base - objective.sign * WORSENED * sizes[objective.name]
 
 
 def _mistrust(windows: Windows, j: int, noise: Noise) -> float:

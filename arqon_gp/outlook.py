@@ -14,8 +14,9 @@ from functools import cache
 import numpy as np
 from scipy import special
 
-from arqon_gp.comparison import UTILITY, Yardstick
+from arqon_gp.comparison import UTILITY, Yardstick, given_reference
 from arqon_gp.history import Dataset, key
+from arqon_gp.objectives import nondominated
 from arqon_gp.records import Params, Prediction
 from arqon_gp.rows import FEASIBLE
 from arqon_gp.space import Floats
@@ -24,6 +25,7 @@ from arqon_gp.surrogate import Surrogate
 
 NORMALS = 256  # normal draws for moments of the utility
 DEFAULT_CONFIDENCE = 0.95
+BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +131,26 @@ def limit_bounds(study: Study) -> list[tuple[str, int, float]]:
     return found
 
 
-def reference_point(study: Study, data: Dataset) -> list[float]:
-    """The reference point, raw units: thresholds; else the baseline worsened by 10 %; else just below the observed
-    front.
+def reference_point(study: Study, data: Dataset, yard: Yardstick) -> list[float]:
+    """The reference point, raw units: thresholds; else the baseline worsened by 10 % of its size; else just below the
+    observed front (by a tenth of its range, Ishibuchi et al. 2011).
     """
     goals, reference = study.config.goals, []
     Y = raw(data.Y[:, : len(goals.objectives)], study)
+    signs = np.array([o.sign for o in goals.objectives])
+    complete = Y[np.isfinite(Y).all(axis=1)]
+    front = complete[nondominated(complete * signs)] if len(complete) else Y
     for j, o in enumerate(goals.objectives):
-        seen = Y[np.isfinite(Y[:, j]), j]
-        base = study.baseline.get(o.name)
-        if o.threshold is not None:
-            reference.append(o.threshold)
-        elif study.config.guardrails and base is not None:
-            reference.append(base - o.sign * 0.1 * abs(base))
+        given = given_reference(o, study.config, study.baseline, yard.sizes)
+        if given is not None:
+            reference.append(given)
         else:
-            worst, best = float((o.sign * seen).min()), float((o.sign * seen).max())
-            reference.append(o.sign * (worst - 0.1 * (best - worst)))
+            # of a front of one point, or a flat one, everything that was measured tells the range
+            for seen in (front[:, j], Y[np.isfinite(Y[:, j]), j]):
+                worst, best = float((o.sign * seen).min()), float((o.sign * seen).max())
+                if best > worst:
+                    break
+            reference.append(o.sign * (worst - BELOW_FRONT * max(best - worst, 1e-9 * abs(worst))))
     return reference
 
 

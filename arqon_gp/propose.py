@@ -16,7 +16,7 @@ import numpy as np
 
 from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
-from arqon_gp.active import active_set
+from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Goal, Proposal, Request, random_step
 from arqon_gp.comparison import Expectation, Yardstick
 from arqon_gp.design import recurrence, sobol, spread
@@ -84,7 +84,8 @@ class ModelAdvisor:
             raise FitError("nothing was measured yet")
         self.device = place(self._wanted, len(data.X))
         with one_thread():
-            data = active_set(data, settings, study.hyperparameters)
+            most = MOST_ROWS if self.device == "cpu" else MOST_CUDA_ROWS
+            data = active_set(data, settings, study.hyperparameters, most)
             found = restore(data, settings, study.hyperparameters) if known else self._fit(study, data, settings)
         self._fitted = Outlook(study, found, data)
         return self._fitted
@@ -174,7 +175,7 @@ class ModelAdvisor:
             self._count("recommendation", error)
         return found.best(yard, inside) if inside else study.deployment.deployed
 
-    def hypervolume(self, study: Study) -> float | None:
+    def hypervolume(self, study: Study, yard: Yardstick) -> float | None:
         """Hypervolume of the observed front above the reference point; None unless the front is what is sought."""
         goals = study.config.goals
         if not goals.pareto or self._fitted is None:
@@ -185,7 +186,7 @@ class ModelAdvisor:
         Y = raw(data.Y[:, :m], study)[np.isfinite(data.Y).all(axis=1)] * signs
         if not len(Y):
             return None
-        return hypervolume(Y[nondominated(Y)], np.array(reference_point(study, data)) * signs)
+        return hypervolume(Y[nondominated(Y)], np.array(reference_point(study, data, yard)) * signs)
 
     # ---- propose ----
 
@@ -231,7 +232,7 @@ class ModelAdvisor:
         recover = request.goal is Goal.RECOVER and (bounds or FEASIBLE in found.surrogate)
         floor = reference = None
         if goals.pareto:
-            reference = reference_point(study, found.data)
+            reference = reference_point(study, found.data, yard)
             if study.config.guardrails:  # the front is explored only where a regression is less likely than not
                 level = float(found.mean_utility(yard, [study.guard.last_good])[0])
                 floor = (level - yard.min_effect, yard.min_effect)

@@ -15,10 +15,9 @@ import numpy as np
 
 from arqon_gp import course, limits
 from arqon_gp.advice import Advisor
-from arqon_gp.comparison import Yardstick
+from arqon_gp.comparison import Yardstick, given_reference
 from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
-from arqon_gp.objectives import Objective
 from arqon_gp.records import Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
 from arqon_gp.space import Interval, values
 from arqon_gp.study import Study
@@ -121,18 +120,10 @@ def _utility(study: Study, yard: Yardstick) -> dict[str, Any]:
     }
     if used.centre is not None:
         shown["centre"] = dict(zip([o.name for o in goals.objectives], used.centre, strict=True))
-        shown["reference"] = {o.name: _reference(study, o) for o in goals.objectives}
+        shown["reference"] = {
+            o.name: given_reference(o, study.config, study.baseline, yard.sizes) for o in goals.objectives
+        }
     return shown
-
-
-def _reference(study: Study, o: Objective) -> float | None:
-    """What the front has to beat in an objective: its threshold, else the baseline worsened by 10 %; None: inferred
-    from the observed front.
-    """
-    base = study.baseline.get(o.name)
-    if o.threshold is not None or base is None or study.config.guardrails is None:
-        return o.threshold
-    return base - o.sign * 0.1 * abs(base)
 
 
 def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]) -> dict[str, Any]:

@@ -323,7 +323,7 @@ class ArqonSolver:
         self._metrics.asked(decision.study, decision.events, decision.refusals, seconds)
         self._metrics.measured(
             best=report.best_value(decision.study, decision.yard),
-            hypervolume=model.hypervolume(decision.study) if model else None,
+            hypervolume=model.hypervolume(decision.study, decision.yard) if model else None,
             left=decision.left,
             drift=max(c.sunk, c.risen) if c else 0.0,
             device=model.device if model else "none",

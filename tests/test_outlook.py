@@ -1,0 +1,66 @@
+"""What the surrogate expects: the reference point of a front."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arqon_gp.comparison import yardstick
+from arqon_gp.config import parse
+from arqon_gp.history import training_set
+from arqon_gp.outlook import reference_point
+from arqon_gp.records import Baselined, Observation, Opened, Role, Told
+from arqon_gp.study import Study
+
+CONFIG: dict[str, Any] = {
+    "seed": 1,
+    "bounds": {"x": {"min": 0, "max": 1}},
+    "objectives": {"qps": "max", "cost": "min"},
+}
+
+
+def reference(
+    config: dict[str, Any], rows: list[tuple[float, float]], baseline: dict[str, float] | None = None
+) -> list[float]:
+    study = Study.new(parse(config)).apply(Opened({}, 0.0))
+    told = tuple(
+        Observation({"x": 0.1 * i}, {"qps": qps, "cost": cost}, Role.WARM) for i, (qps, cost) in enumerate(rows)
+    )
+    study = study.apply(Told(told, 0.0))
+    if baseline:
+        study = study.apply(Baselined(baseline, 0.0))
+    data = training_set(study.history, study.config.space, study.config.goals)
+    return reference_point(study, data, yardstick(study.history, study.config, study.baseline))
+
+
+def test_it_lies_a_tenth_of_the_fronts_range_below_the_front_whatever_lies_far_behind() -> None:
+    front = [(100.0, 20.0), (80.0, 10.0)]
+    assert reference(CONFIG, front) == pytest.approx([78.0, 21.0])
+    assert reference(CONFIG, [*front, (1.0, 500.0)]) == pytest.approx([78.0, 21.0])
+
+
+def test_of_a_front_of_one_point_all_points_tell_the_range() -> None:
+    assert reference(CONFIG, [(100.0, 10.0), (50.0, 30.0)]) == pytest.approx([45.0, 32.0])
+
+
+def test_a_threshold_is_the_reference() -> None:
+    config = CONFIG | {"objectives": {"qps": {"direction": "maximize", "threshold": 60}, "cost": "min"}}
+    assert reference(config, [(100.0, 20.0), (80.0, 10.0)]) == pytest.approx([60.0, 21.0])
+
+
+def test_under_guardrails_it_is_the_baseline_worsened_by_a_tenth_of_its_size() -> None:
+    found = reference(CONFIG | {"guardrails": {}}, [(100.0, 20.0)] * 3, {"qps": 100.0, "cost": 20.0})
+    assert found == pytest.approx([90.0, 22.0])
+
+
+def test_a_baseline_near_zero_is_worsened_by_what_the_noise_makes_of_it() -> None:
+    random = np.random.default_rng(0)
+    rows = [(100.0, float(cost)) for cost in random.normal(0.0, 5.0, 12)]
+    study = Study.new(parse(CONFIG | {"guardrails": {}})).apply(Opened({}, 0.0))
+    told = tuple(Observation({"x": 0.5}, {"qps": qps, "cost": cost}, Role.WARM) for qps, cost in rows)
+    study = study.apply(Told(told, 0.0)).apply(Baselined({"qps": 100.0, "cost": 0.001}, 0.0))
+    data = training_set(study.history, study.config.space, study.config.goals)
+    found = reference_point(study, data, yardstick(study.history, study.config, study.baseline))
+    assert 0.5 < found[1] < 1.6, "a tenth of two window stds of 5"
