@@ -129,11 +129,6 @@ class Goals:
         """Whether a window has every objective and every limited outcome."""
         return all(math.isfinite(self.to_model(name, values.get(name))) for name in self.modelled)
 
-    def outcomes(self, values: Mapping[str, float | None]) -> Floats:
-        """The objectives of one window as a row of m raw outcomes, NaN where missing."""
-        row = [values.get(o.name) for o in self.objectives]
-        return np.array([np.nan if y is None else y for y in row])
-
     def utility(self, centre: Mapping[str, float], scales: Mapping[str, float]) -> Utility:
         """The utility in use; centre and (positive) scale of each objective serve the default utility only."""
         signs = tuple(o.sign for o in self.objectives)
