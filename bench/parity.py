@@ -13,7 +13,8 @@ not registered: `seen`, the same of all evaluated points, whatever the model bel
 
 Registered before a counted seed was run: the seeds, the counts, and the margins. Passed (exit status 0) if the lower
 end of the 95 % bootstrap interval of botorch - arqon, averaged over problems, is above -2, and no problem's upper end
-is below -2. One line a (problem, seed, arm) in parity.jsonl: safe to stop and to run in shards; --summary judges.
+is below -2. One line a (problem, seed, arm) in parity.jsonl, with the commit that made it: safe to stop and to run in
+shards; --summary judges.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def cell(name: str, seed: int, arm: str, asks: int, search: dict[str, int]) -> d
     of = made(name, seed, asks)
     X, ms = of.X, []
     Y = np.array([of.observe(x, i) for i, x in enumerate(X)])
-    shown: dict[str, Any] = {"problem": name, "seed": seed, "arm": arm, "asks": asks}
+    shown: dict[str, Any] = {"problem": name, "seed": seed, "arm": arm, "asks": asks, "commit": record.commit()}
     try:
         solver = ARMS[arm](of, seed, search)
         for number in range(len(X), len(X) + asks):
