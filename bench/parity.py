@@ -51,7 +51,7 @@ REGISTERED = {  # seeds a problem, more where the pilot seeds spread wider (2026
     "bc2": 20,
     "gp3x2": 40,
     "gp3x3": 20,
-    "dtlz2x3": 10,
+    "dtlz2x3": 20,
 }
 
 
