@@ -6,12 +6,13 @@ Public: Advisor, Goal, Request, Proposal, initial_point, random_step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from arqon_gp.comparison import Expectation, Yardstick
 from arqon_gp.config import Config
+from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import sobol, spread
 from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.space import Box
@@ -35,6 +36,7 @@ class Request:
     `box` is what the guard permits. `number` is the candidate's, which seeds its random stream. `pending`: configs
     handed out and not answered. `confidence`: the least P(all limits hold); None without guardrails or limits. If no
     point of the box reaches it, `cautious` is the box of a cautious step, `fraction` of max_delta wide.
+    `deadline`: until when an answer is wanted.
     """
 
     goal: Goal
@@ -44,6 +46,7 @@ class Request:
     confidence: float | None = None
     cautious: Box | None = None
     fraction: float | None = None
+    deadline: Deadline = field(default=NEVER, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ def random_step(config: Config, request: Request, here: Params, why: str) -> Pro
 class Advisor(Protocol):
     """The model's side of a decision. Its answers depend on the study and the request alone."""
 
-    def refit(self, study: Study) -> Refitted | None:
+    def refit(self, study: Study, deadline: Deadline = NEVER) -> Refitted | None:
         """Fit to what is known now; the hyperparameters, or None when nothing can be fitted."""
 
     def expectation(self, study: Study, yard: Yardstick) -> Expectation:

@@ -92,6 +92,7 @@ class Config:
     guardrails: Guardrails | None = None
     exact: frozenset[str] = frozenset()
     pending_ttl_s: float | None = None
+    max_ask_s: float | None = None
     settle_s: float = 0.0
     canonical: str = "{}"
 
@@ -243,10 +244,11 @@ def _expressions_come_later(value: object) -> object:
     return value
 
 
-def _max_ask_comes_later(value: object) -> object:
-    if isinstance(value, Mapping) and "max_ask_s" in value:
-        raise PydanticCustomError("later", "max_ask_s", {})
-    return value
+class _Strategy(BaseModel):
+    """Free-form; `max_ask_s` is ours: seconds an ask may take."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    max_ask_s: Positive | None = None
 
 
 class _ConfigModel(_Section):
@@ -271,7 +273,7 @@ class _ConfigModel(_Section):
     probe_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
     pending_ttl_s: Positive | None = None
     settle_s: NotNegative = 0.0
-    strategy_params: Annotated[dict[str, Any] | None, BeforeValidator(_max_ask_comes_later)] = None
+    strategy_params: _Strategy | None = None
 
 
 # ---- checking ----------------------------------------------------------------------------------------------------
@@ -359,6 +361,7 @@ def _build(model: _ConfigModel) -> Config:
         guardrails=_guardrails(space, model.guardrails) if model.guardrails else None,
         exact=frozenset(name for name, how in model.noise.items() if how == "exact"),
         pending_ttl_s=model.pending_ttl_s,
+        max_ask_s=model.strategy_params.max_ask_s if model.strategy_params else None,
         settle_s=model.settle_s,
         canonical=model.model_dump_json(exclude_defaults=True),
     )

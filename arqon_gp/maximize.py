@@ -6,8 +6,11 @@ compiled part is arqon_kernels/_cpu/maximize.py. Public: maximize.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import recurrence
 from arqon_gp.rows import Integers
 from arqon_gp.space import Box, Categorical, Floats, Interval, Space, unit, values
@@ -24,20 +27,41 @@ NEAREST, FARTHEST = 0.003, 0.3  # of the box: stds of the points near good ones
 MOST_GRID_POINTS = 10_000  # of one knob; a finer grid is searched as an interval and rounded to its nearest point
 
 
-def maximize(p: Problem, space: Space, box: Box, good: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
-    """The point (d,) of the box, on its grids, and its value. `good` (g, d): measured points to look near."""
+def maximize(
+    p: Problem, space: Space, box: Box, good: Floats, rng: np.random.Generator, deadline: Deadline = NEVER
+) -> tuple[Floats, float]:
+    """The point (d,) of the box, on its grids, and its value. `good` (g, d): measured points to look near.
+
+    When the time is over, the best start that was polished, else climbed, else screened.
+    """
     domain = _domain(space, box)
     if (domain.role == FIXED).all():
         return domain.low, float(kernel.values(p, domain.low[None, :], p.A.shape[2])[0])
     front = p.goal == kernel.HYPERVOLUME
     X = _starts(domain, good, rng, *(FRONT_RAW, FRONT_NEAR) if front else (RAW, NEAR))
     screened = kernel.values(p, X, min(SCREEN_SAMPLES, p.A.shape[2]))
-    X = X[_apart(X, screened, domain, FRONT_STARTS if front else STARTS)]
-    found = kernel.climb(p, domain, X, min(CLIMB_SAMPLES, p.A.shape[2]), CLIMB_STEPS)
-    X = X[_apart(X, found, domain, POLISHED)]
-    found = kernel.polish(p, domain, X, p.A.shape[2], POLISH_STEPS)
+    kept = _apart(X, screened, domain, FRONT_STARTS if front else STARTS)
+    X, found = X[kept], screened[kept]
+    samples = min(CLIMB_SAMPLES, p.A.shape[2])
+    X, found = _moved(X, found, lambda X: kernel.climb(p, domain, X, samples, CLIMB_STEPS), deadline)
+    kept = _apart(X, found, domain, POLISHED)
+    X, found = X[kept], found[kept]
+    X, found = _moved(X, found, lambda X: kernel.polish(p, domain, X, p.A.shape[2], POLISH_STEPS), deadline)
     best = int(np.argmax(found))
     return X[best], float(found[best])
+
+
+def _moved(X: Floats, value: Floats, move: Callable[[Floats], Floats], deadline: Deadline) -> tuple[Floats, Floats]:
+    """The starts, moved in place, and their values; with a deadline those there was time for, or the best one as it
+    was."""
+    if deadline.never:
+        return X, move(X)
+    found: list[float] = []
+    for r in range(len(X)):
+        if deadline.passed():
+            break
+        found.append(float(move(X[r : r + 1])[0]))
+    return (X[: len(found)], np.array(found)) if found else (X[:1], value[:1])
 
 
 def _domain(space: Space, box: Box) -> Domain:

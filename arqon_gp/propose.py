@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from arqon_gp.acquisition import Aim
 from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Goal, Proposal, Request, random_step
 from arqon_gp.comparison import Expectation, Yardstick
+from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import recurrence, sobol, spread
 from arqon_gp.device import place
 from arqon_gp.errors import FitError
@@ -52,10 +53,10 @@ class ModelAdvisor:
 
     # ---- fit ----
 
-    def refit(self, study: Study) -> Refitted | None:
+    def refit(self, study: Study, deadline: Deadline = NEVER) -> Refitted | None:
         """Fit to what is known now; None when nothing can be fitted."""
         try:
-            outlook = self._outlook(study, known=False)
+            outlook = self._outlook(study, known=False, deadline=deadline)
         except FitError as error:
             self._count("fit", error)
             return None
@@ -68,7 +69,7 @@ class ModelAdvisor:
         except FitError:
             return None
 
-    def _outlook(self, study: Study, *, known: bool) -> Outlook:
+    def _outlook(self, study: Study, *, known: bool, deadline: Deadline = NEVER) -> Outlook:
         kept = self._fitted
         if (
             kept
@@ -86,15 +87,17 @@ class ModelAdvisor:
         with one_thread():
             most = MOST_ROWS if self.device == "cpu" else MOST_CUDA_ROWS
             data = active_set(data, settings, study.hyperparameters, most)
-            found = restore(data, settings, study.hyperparameters) if known else self._fit(study, data, settings)
+            found = (
+                restore(data, settings, study.hyperparameters) if known else self._fit(study, data, settings, deadline)
+            )
         self._fitted = Outlook(study, found, data)
         return self._fitted
 
-    def _fit(self, study: Study, data: Dataset, settings: Settings) -> Surrogate:
+    def _fit(self, study: Study, data: Dataset, settings: Settings, deadline: Deadline) -> Surrogate:
         """A fresh fit; where it fails, the hyperparameters of the last one, if there are any."""
         try:
             if self.device == "cpu":
-                return fit(data, settings, study.hyperparameters)
+                return fit(data, settings, study.hyperparameters, deadline)
             from arqon_gp import torch_path
 
             found, self.device = torch_path.fit(
@@ -198,10 +201,18 @@ class ModelAdvisor:
                 raise FitError("there is no surrogate")
             with one_thread():
                 params, fraction = self._choose(found, yard, request)
-                return self._proposal(found, yard, request, params, fraction)
+                proposal = self._proposal(found, yard, request, params, fraction)
+            return self._late(proposal, request.deadline)
         except NUMERICAL as error:
             self._count("proposal", error)
             return random_step(study.config, request, study.deployment.may_run, f"the model failed ({error})")
+
+    def _late(self, proposal: Proposal, deadline: Deadline) -> Proposal:
+        """The proposal; where the time was over, it says so and is counted."""
+        if not (deadline.passed() or deadline.cut):
+            return proposal
+        self.fallbacks["max_ask_s"] = self.fallbacks.get("max_ask_s", 0) + 1
+        return replace(proposal, reason=f"{proposal.reason}; cut short by max_ask_s", fallback="max_ask_s")
 
     def _choose(self, found: Outlook, yard: Yardstick, request: Request) -> tuple[Params, float | None]:
         """The maximiser in the box if it is safe enough, else the best point that is, else a cautious step."""
@@ -244,7 +255,7 @@ class ModelAdvisor:
                 target = acquisition.certainty(found.surrogate, aim, found.data.X)
             else:
                 target = acquisition.problem(found.surrogate, found.data, aim, pending, rng)
-            return _Engine(target, study.config.space, good, rng)
+            return _Engine(target, study.config.space, good, rng, request.deadline)
         from arqon_gp import torch_path
 
         return torch_path.search(found, aim, pending, rng, self.device, recover=bool(recover))
@@ -297,9 +308,10 @@ class _Engine:
     space: Space
     good: Floats
     rng: np.random.Generator
+    deadline: Deadline
 
     def best_in(self, box: Box) -> Params:
-        return self.space.decode(maximize(self.target, self.space, box, self.good, self.rng)[0], box)
+        return self.space.decode(maximize(self.target, self.space, box, self.good, self.rng, self.deadline)[0], box)
 
     def values_at(self, X: Floats) -> Floats:
         return acquisition.values_at(self.target, X)

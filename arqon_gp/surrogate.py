@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dtrtri
 
+from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, key
 from arqon_gp.records import Params
@@ -43,6 +44,7 @@ LEAST_LENGTHSCALE, MOST_LENGTHSCALE = 0.025, 1e4
 CATEGORY_PRIOR = (0.0, 1.0)
 LEAST_CATEGORY = 0.01
 FIT_STEPS = 200
+FIT_SHARE = 0.5  # of the time of an ask, at most
 LEAST_VARIANCE = 1e-10  # standardised: what rounding may leave of a variance that is none
 
 
@@ -156,13 +158,16 @@ class Surrogate:
         return ModelListGP(*(gp.botorch_model(device) for gp in self.outcomes)).eval()
 
 
-def fit(data: Dataset, settings: Settings, warm: dict[str, Hyperparameters]) -> Surrogate:
-    """The surrogate of these rows; FitError when an outcome has no window yet or nothing converges."""
+def fit(data: Dataset, settings: Settings, warm: dict[str, Hyperparameters], deadline: Deadline = NEVER) -> Surrogate:
+    """The surrogate of these rows; FitError when an outcome has no window yet or nothing converges.
+
+    When the time is over the climb stops where it is: at the start itself if need be, so the last hyperparameters stay.
+    """
     names = [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
     gps = []
     for name in names:
         rows = rows_of(data, settings, name)
-        h = _fit_outcome(rows, settings, warm.get(name), learned=name not in settings.exact)
+        h = _fit_outcome(rows, settings, warm.get(name), deadline, learned=name not in settings.exact)
         gps.append(OutcomeGP.of(name, rows, h, settings))
     return Surrogate(tuple(gps), settings)
 
@@ -194,7 +199,9 @@ def log_posterior(rows: Rows, settings: Settings, *, learned: bool) -> LogPoster
     )
 
 
-def _fit_outcome(rows: Rows, settings: Settings, warm: Hyperparameters | None, *, learned: bool) -> Hyperparameters:
+def _fit_outcome(
+    rows: Rows, settings: Settings, warm: Hyperparameters | None, deadline: Deadline, *, learned: bool
+) -> Hyperparameters:
     """The better of a cold and a warm fit by log posterior density."""
     density, numeric, categorical = (
         log_posterior(rows, settings, learned=learned),
@@ -214,7 +221,10 @@ def _fit_outcome(rows: Rows, settings: Settings, warm: Hyperparameters | None, *
         value, gradient = density(theta)
         return -value, -gradient
 
-    found = [minimize(downhill, start, low, high, most_steps=FIT_STEPS) for start in starts]
+    found = [
+        minimize(downhill, start, low, high, most_steps=FIT_STEPS, stop=lambda: deadline.passed(FIT_SHARE))
+        for start in starts
+    ]
     theta, value = min(found, key=lambda pair: pair[1])
     if not math.isfinite(value):
         raise FitError("no start converged: the covariance is not positive definite, or the data are not finite")

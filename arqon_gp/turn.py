@@ -7,6 +7,7 @@ from dataclasses import replace
 from arqon_gp import course
 from arqon_gp.advice import Advisor, Goal, Proposal, Request, initial_point
 from arqon_gp.comparison import Comparison, Yardstick, yardstick
+from arqon_gp.deadline import Deadline
 from arqon_gp.records import Baselined, Candidate, Event, Expired, Finished, Issued, Kind, Params, Prediction, Settling
 from arqon_gp.study import Study
 
@@ -23,6 +24,7 @@ class Turn:
         self.refusals: list[str] = []
         self.comparison: Comparison | None = None
         self._yard = yard
+        self._deadline = Deadline(study.config.max_ask_s)
         self._expire()
 
     def emit(self, event: Event) -> None:
@@ -77,7 +79,7 @@ class Turn:
         if request.goal is Goal.PROBE and request.confidence is None:
             proposal = initial_point(self.study.config, request)
             return replace(proposal, predicted=self._predicted(proposal.params))
-        return self.advisor.propose(self.study, self.yard, request)
+        return self.advisor.propose(self.study, self.yard, replace(request, deadline=self._deadline))
 
     def hold(self, reason: str, retry_after_s: float | None = None) -> Candidate:
         """What runs now, or the latest config that may run."""
@@ -90,7 +92,7 @@ class Turn:
 
     def refit(self) -> None:
         """Bring the surrogate up to date with what was told since; its hyperparameters are an event."""
-        if self.study.refit_due and (event := self.advisor.refit(self.study)) is not None:
+        if self.study.refit_due and (event := self.advisor.refit(self.study, self._deadline)) is not None:
             self.emit(event)
 
     def measure_start(self) -> Candidate | None:

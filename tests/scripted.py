@@ -23,7 +23,7 @@ class Script:
         self.best_is: dict[str, Any] | None = None
         self.gain_is = 0.0
 
-    def refit(self, study: Any) -> None:
+    def refit(self, study: Any, deadline: Any) -> None:
         return None
 
     def expectation(self, study: Any, yard: Any) -> Any:

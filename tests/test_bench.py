@@ -90,6 +90,17 @@ def test_latency_goes_on_where_it_stopped_and_judges_by_the_gates(tmp_path: Path
     assert "| egobox | 2.0 | 8.0 | 4.00x [4.00, 4.00] | 5x | 10x | missed |" in done.stdout
 
 
+def test_acquisition_compares_with_botorchs_optimizer_and_with_every_point_of_a_mixed_space(tmp_path: Path) -> None:
+    peers_are_installed()
+    figures = run(tmp_path, "acquisition", "--smoke", "--problems", "branin2", "mixed")
+    assert figures["all"]["cases"] == 6
+    assert 0.9 < figures["problems"]["mixed"]["worst"] <= 1.0 + 1e-6, "nothing is worth more than the best point"
+    assert figures["problems"]["branin2"]["median"] > 0.9
+    before = (tmp_path / "acquisition.jsonl").read_text()
+    assert run(tmp_path, "acquisition", "--smoke", "--problems", "branin2", "mixed") == figures
+    assert (tmp_path / "acquisition.jsonl").read_text() == before, "the cells were there"
+
+
 def test_parity_runs_every_arm_on_shared_points_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     peers_are_installed()
     few = ("--smoke", "--problems", "branin2", "bc2")

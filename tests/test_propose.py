@@ -6,14 +6,18 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from arqon_gp import ArqonSolver, RequestError, device, propose, torch_path
+from arqon_gp.advice import Goal, Request
+from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.device import deterministic, on_device, resolve
 from arqon_gp.errors import FitError
+from arqon_gp.surrogate import fit
 from tests.conftest import Make
 
 CONFIG: dict[str, Any] = {
@@ -262,3 +266,70 @@ def test_the_prediction_of_a_candidate_is_an_interval_of_the_next_window(make: M
     free = solver.recommend().outcomes
     assert free is not None
     assert free["value"].upper - free["value"].lower < p.upper - p.lower, "without the noise of a window"
+
+
+# ---- max_ask_s --------------------------------------------------------------------------
+
+
+class Over(Deadline):
+    """A deadline that passed before the ask began."""
+
+    def passed(self, share: float = 1.0) -> bool:
+        self.cut = True
+        return True
+
+
+def test_an_ask_that_is_not_cut_is_the_one_without_a_deadline(make: Make) -> None:
+    patient = started(make(CONFIG))
+    limited = started(make(CONFIG | {"name": "limited", "strategy_params": {"max_ask_s": 600, "mine": [1]}}))
+    for i in range(4):
+        one, other = patient.ask_one(), limited.ask_one()
+        assert one is not None
+        assert other is not None
+        assert dict(one) == dict(other)
+        assert limited.explain(other.id)["fallback"] is None
+        patient.seed([{"params": one, "value": 1.0 + 0.1 * i}])
+        limited.seed([{"params": other, "value": 1.0 + 0.1 * i}])
+    assert limited.status()["model"]["fallbacks"] == {}
+
+
+def test_an_ask_whose_time_is_over_says_so_and_keeps_the_limits(make: Make) -> None:
+    solver = started(make(CONFIG | {"strategy_params": {"max_ask_s": 1e-9}}))
+    candidate = solver.ask_one()
+    assert candidate is not None
+    assert "cut short by max_ask_s" in candidate.reason
+    assert abs(candidate["x"] - 50) <= 10
+    assert abs(candidate["y"] - 0.5) <= 0.1
+    assert solver.explain(candidate.id)["fallback"] == "max_ask_s"
+    assert solver.status()["model"]["fallbacks"] == {"max_ask_s": 1}
+    totals = [s for m in solver._metrics._of.fallbacks.collect() for s in m.samples if s.name.endswith("_total")]
+    assert {s.labels["cause"]: s.value for s in totals if s.value} == {"max_ask_s": 1}
+
+
+def test_a_fit_whose_time_is_over_stays_at_the_last_hyperparameters(make: Make) -> None:
+    solver = started(make(CONFIG))
+    solver.ask_one()
+    advisor, study = solver._advisor, solver._study
+    found = advisor.outlook(study)
+    assert found is not None
+    known = {"value": {"lengthscale": [0.7, 0.3], "category": [], "noise": [0.2], "mean": [0.0]}}
+    settings = found.surrogate.settings
+    climbed, stayed = (fit(found.data, settings, known, at)["value"].hyperparameters for at in (NEVER, Over(1.0)))
+    cold = fit(found.data, settings, {}, Over(1.0))["value"].hyperparameters
+    assert stayed["lengthscale"] == pytest.approx([0.7, 0.3]) or stayed == cold
+    assert climbed["lengthscale"] != pytest.approx(stayed["lengthscale"])
+
+
+def test_a_search_whose_time_is_over_returns_the_best_screened_point_of_the_box(make: Make) -> None:
+    solver = started(make(CONFIG))
+    solver.ask_one()
+    advisor, space = solver._advisor, solver._study.config.space
+    found = advisor.outlook(solver._study)
+    assert found is not None
+    request = Request(Goal.IMPROVE, space.whole, 5)
+    search: Any = advisor._search(found, solver._yardstick(), request)
+    streams = [np.random.default_rng(0) for _ in range(2)]
+    x, screened = propose.maximize(search.target, space, space.whole, search.good, streams[0], Over(1.0))
+    _, best = propose.maximize(search.target, space, space.whole, search.good, streams[1])
+    assert space.contains(space.decode(x, space.whole), space.whole)
+    assert screened <= best + 0.1, "16 samples judge what is screened"

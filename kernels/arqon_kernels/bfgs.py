@@ -27,12 +27,13 @@ def minimize(
     most_steps: int = 100,
     gradient_tolerance: float = 5e-3,
     value_tolerance: float = 1e-5,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Floats, float]:
     """The minimum found from x (d,) inside low <= x <= high, and its value.
 
-    f gives value and gradient (d,). Stops when no component of the projected gradient exceeds `gradient_tolerance`,
-    or a step gains less than `value_tolerance`. A value that is not finite counts as a wall; inf is returned where f
-    is not finite at the start.
+    f gives value and gradient (d,). Ends when no component of the projected gradient exceeds `gradient_tolerance`, a
+    step gains less than `value_tolerance`, or `stop` says so before a step. A value that is not finite counts as a
+    wall; inf is returned where f is not finite at the start.
     """
     x = np.clip(x, low, high)
     value, gradient = f(x)
@@ -42,7 +43,7 @@ def minimize(
     for _ in range(most_steps):
         free = ~(((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0)))
         slope = np.where(free, gradient, 0.0)
-        if np.abs(slope).max() <= gradient_tolerance:
+        if np.abs(slope).max() <= gradient_tolerance or stop():
             break
         step = -slope / max(1.0, float(np.linalg.norm(slope))) if H is None else np.where(free, -(H @ slope), 0.0)
         if float(step @ slope) >= 0.0:

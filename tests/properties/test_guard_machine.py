@@ -72,7 +72,7 @@ class Adversary:
         self.random = random.Random(seed)
         self.stale: dict[str, Any] | None = None
 
-    def refit(self, study: Any) -> None:
+    def refit(self, study: Any, deadline: Any) -> None:
         return None
 
     def expectation(self, study: Any, yard: Any) -> Any:

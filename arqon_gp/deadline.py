@@ -1,0 +1,30 @@
+"""Until when an ask may think. Public: Deadline, NEVER."""
+
+from __future__ import annotations
+
+import math
+import time
+
+
+class Deadline:
+    """`after` seconds from now, None for never. `cut` remembers whether something found it passed, and stopped."""
+
+    def __init__(self, after: float | None) -> None:
+        self._began = time.perf_counter()
+        self._after = math.inf if after is None else after
+        self.cut = False
+
+    @property
+    def never(self) -> bool:
+        """Whether there is none."""
+        return math.isinf(self._after)
+
+    def passed(self, share: float = 1.0) -> bool:
+        """Whether this share of the time is over."""
+        if self.never or time.perf_counter() < self._began + share * self._after:
+            return False
+        self.cut = True
+        return True
+
+
+NEVER = Deadline(None)
