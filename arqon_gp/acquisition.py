@@ -60,7 +60,7 @@ def supports(aim: Aim) -> bool:
 def problem(surrogate: Surrogate, data: Dataset, aim: Aim, pending: Floats, rng: np.random.Generator) -> Problem:
     """The acquisition after the measured rows; those pending (p, d) are accounted for like a parallel batch."""
     Z = np.vstack([data.X, pending.reshape(-1, data.X.shape[1])])
-    kept = _prune(surrogate, aim, data.X, rng)
+    kept = _prune(surrogate, aim, data, rng)
     baseline = np.concatenate([kept, np.arange(len(data.X), len(Z))])
     given = [_given(gp, Z, baseline, _normals(len(baseline), SAMPLES, rng)) for gp in surrogate.outcomes]
     f = np.stack([g.f for g in given])  # m x P x S
@@ -199,13 +199,17 @@ def _best(U: Floats, holds: npt.NDArray[np.bool_]) -> Floats:
     return np.asarray(np.maximum(np.where(holds, U, -np.inf).max(axis=0), nothing))
 
 
-def _prune(surrogate: Surrogate, aim: Aim, X: Floats, rng: np.random.Generator) -> Integers:
+def _prune(surrogate: Surrogate, aim: Aim, data: Dataset, rng: np.random.Generator) -> Integers:
     """Rows (P,) that may still be the best, or on the front: those that are in at least one draw of them all."""
-    candidates = _candidates(surrogate, aim, X)
-    at = X[candidates]
+    moments = [gp.at_rows(data.X) for gp in surrogate.outcomes[: len(aim.goals.objectives)]]
+    candidates = np.sort(data.distinct)
+    if len(candidates) > MOST_CANDIDATES:
+        score = _flattered(surrogate, aim, moments, OPTIMISM)[candidates]
+        candidates = np.sort(candidates[np.argsort(-score, kind="stable")[:MOST_CANDIDATES]])
+    at = data.X[candidates]
     draws = []
     for gp in surrogate.outcomes:
-        mean, covariance = gp.joint(at)
+        mean, covariance = gp.joint_at_rows(data.X, candidates)
         L = _cholesky(covariance / gp.rows.scale**2)
         centre = (mean - gp.rows.shift) / gp.rows.scale
         draws.append(centre[:, None] + L @ rng.standard_normal((len(at), PRUNE_SAMPLES)))
@@ -218,26 +222,17 @@ def _prune(surrogate: Surrogate, aim: Aim, X: Floats, rng: np.random.Generator) 
         signs = np.array([o.sign for o in aim.goals.objectives])
         Y = np.where(holds[..., None], Y * signs, -np.inf).transpose(1, 0, 2)
         wins = kernel.front_counts(np.ascontiguousarray(Y[: PRUNE_SAMPLES // 2]))
-    wins = wins + (np.arange(len(at)) == int(np.argmax(_flattered(surrogate, aim, at, 0.0))))
+    best = int(np.argmax(_flattered(surrogate, aim, moments, 0.0)[candidates]))
+    wins = wins + (np.arange(len(at)) == best)
     order = np.argsort(-wins, kind="stable")[:MOST_BASELINE]
     return np.sort(candidates[order[wins[order] > 0]])
 
 
-def _candidates(surrogate: Surrogate, aim: Aim, X: Floats) -> Integers:
-    """One row (c,) of each distinct point; the most promising ones where there are many."""
-    distinct = np.sort(np.unique(X, axis=0, return_index=True)[1])
-    if len(distinct) <= MOST_CANDIDATES:
-        return distinct
-    score = _flattered(surrogate, aim, X[distinct], OPTIMISM)
-    return np.sort(distinct[np.argsort(-score, kind="stable")[:MOST_CANDIDATES]])
-
-
-def _flattered(surrogate: Surrogate, aim: Aim, X: Floats, stds: float) -> Floats:
-    """Utility (n,) of outcomes so many posterior stds better than their mean; for a front the least number of points
-    that are better in every objective, as a negative number."""
+def _flattered(surrogate: Surrogate, aim: Aim, moments: Sequence[tuple[Floats, Floats]], stds: float) -> Floats:
+    """Utility (n,) of outcomes so many posterior stds better than their mean, moments (n,); for a front the number of
+    points that are better in every objective, as a negative number."""
     f = []
-    for o, gp in zip(aim.goals.objectives, surrogate.outcomes, strict=False):
-        mean, variance = gp.predict(X)
+    for o, gp, (mean, variance) in zip(aim.goals.objectives, surrogate.outcomes, moments, strict=False):
         f.append((mean - gp.rows.shift + o.sign * stds * np.sqrt(variance)) / gp.rows.scale)
     Y = _raw(surrogate, aim, np.stack(f))
     if aim.reference is None:

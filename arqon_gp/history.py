@@ -103,6 +103,7 @@ class Dataset:
     """
 
     params: tuple[Params, ...]
+    keys: tuple[Key, ...]
     X: Floats
     Y: Floats
     count: Floats
@@ -115,9 +116,11 @@ class Dataset:
 
     def rows(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
         """Some of the rows; what the windows tell of the window variance stays."""
+        chosen = np.arange(len(self.params))[index].tolist()
         return replace(
             self,
-            params=tuple(self.params[i] for i in np.arange(len(self.params))[index]),
+            params=tuple(self.params[i] for i in chosen),
+            keys=tuple(self.keys[i] for i in chosen),
             X=self.X[index],
             Y=self.Y[index],
             count=self.count[index],
@@ -129,7 +132,15 @@ class Dataset:
     def without(self, params: Params) -> Dataset:
         """The dataset as if this config had never been measured."""
         gone = key(params)
-        return self.rows(np.array([key(p) != gone for p in self.params], dtype=bool))
+        return self.rows(np.array([k != gone for k in self.keys], dtype=bool))
+
+    @property
+    def distinct(self) -> npt.NDArray[np.int64]:
+        """One row of each config, in the order in which they were first measured."""
+        first: dict[Key, int] = {}
+        for i, name in enumerate(self.keys):
+            first.setdefault(name, i)
+        return np.fromiter(first.values(), dtype=np.int64, count=len(first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +153,8 @@ class Levels:
 
 def model_values(rows: Sequence[Observation], goals: Goals) -> Floats:
     """The modelled outcomes (n, m) of rows in model space, NaN where missing."""
-    values = np.array([[row.values.get(name) for name in goals.modelled] for row in rows], dtype=float)
+    names = goals.modelled
+    values = np.array([[row.values.get(name) for name in names] for row in rows], dtype=float)
     values = values.reshape(len(rows), len(goals.modelled))
     for j in [j for j, name in enumerate(goals.modelled) if name in goals.logs]:
         values[:, j] = np.log(values[:, j], where=values[:, j] > 0, out=np.full(len(rows), np.nan))
@@ -223,12 +235,47 @@ def _step_between(old: Means, new: Means, j: int) -> tuple[float, float]:
     return (step / total if total > 0 else 0.0), total
 
 
-def training_set(history: History, space: Space, goals: Goals) -> Dataset:
-    """The stays of the history as the surrogate's rows."""
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The observations N as arrays: their configs, X (N, d) in the unit cube, values and known variance (N, m)."""
+
+    rows: tuple[Observation, ...]
+    keys: tuple[Key, ...]
+    X: Floats
+    values: Floats
+    known: Floats
+
+    @classmethod
+    def of(cls, rows: tuple[Observation, ...], space: Space, goals: Goals, before: Table | None = None) -> Table:
+        """The table of these rows; what `before` has of them is not worked out again."""
+        if before is None or rows[: len(before.rows)] != before.rows:
+            return cls(
+                rows,
+                tuple(key(row.params) for row in rows),
+                space.encode_all([row.params for row in rows]),
+                model_values(rows, goals),
+                known_variance(rows, goals),
+            )
+        if len(rows) == len(before.rows):
+            return before
+        more = cls.of(rows[len(before.rows) :], space, goals)
+        return cls(
+            rows,
+            before.keys + more.keys,
+            np.vstack([before.X, more.X]),
+            np.vstack([before.values, more.values]),
+            np.vstack([before.known, more.known]),
+        )
+
+
+def training_set(history: History, space: Space, goals: Goals, table: Table | None = None) -> Dataset:
+    """The stays of the history as the surrogate's rows; `table` is that of its rows."""
+    table = table or Table.of(history.rows, space, goals)
     level, rows, m = levels(history, goals), history.rows, len(goals.modelled)
-    first = _stays(history)
+    keys, opened = table.keys, set(history.regimes)
+    first = [i for i in range(len(keys)) if i == 0 or keys[i] != keys[i - 1] or i in opened]
     n, size = len(first), np.diff([*first, len(rows)])
-    values, told = model_values(rows, goals), known_variance(rows, goals)
+    values, told = table.values, table.known
     known = np.isfinite(values)
 
     def per_stay(x: Floats) -> Floats:
@@ -240,7 +287,8 @@ def training_set(history: History, space: Space, goals: Goals) -> Dataset:
     regime = [history.regime_of(i) for i in first]
     return Dataset(
         params=tuple(rows[i].params for i in first),
-        X=space.encode_all([rows[i].params for i in first]),
+        keys=tuple(keys[i] for i in first),
+        X=table.X[first],
         Y=mean + level.shift[regime],
         count=count,
         floor=told / np.maximum(count, 1.0) ** 2 + level.variance[regime],
@@ -250,9 +298,3 @@ def training_set(history: History, space: Space, goals: Goals) -> Dataset:
         failed=per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
         tried=size.astype(float),
     )
-
-
-def _stays(history: History) -> list[int]:
-    """The first row of each maximal run of one config in one regime."""
-    rows, opened = history.rows, set(history.regimes)
-    return [i for i, row in enumerate(rows) if i == 0 or i in opened or row.params != rows[i - 1].params]

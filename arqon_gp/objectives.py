@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +90,7 @@ class Utility:
         return np.array([sign * weight for sign, weight in zip(self.signs, self.weights, strict=True)])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Goals:
     """The objectives and outcome limits of a study."""
 
@@ -101,18 +102,18 @@ class Goals:
         """Several objectives without weights: the front is explored."""
         return len(self.objectives) > 1 and self.objectives[0].weight is None
 
-    @property
+    @cached_property
     def modelled(self) -> tuple[str, ...]:
         """Names of the outcomes that get a surrogate: objectives first, then outcomes that are only limited."""
         names = dict.fromkeys(o.name for o in self.objectives)
         return tuple(names | dict.fromkeys(limit.outcome for limit in self.limits))
 
-    @property
+    @cached_property
     def better(self) -> dict[str, int]:
         """+1 for each modelled outcome of which more is better, -1 for the others."""
         return {limit.outcome: -limit.side for limit in self.limits} | {o.name: o.sign for o in self.objectives}
 
-    @property
+    @cached_property
     def logs(self) -> frozenset[str]:
         """Outcomes modelled in log space."""
         return frozenset(o.name for o in self.objectives if o.log) | {x.outcome for x in self.limits if x.log}

@@ -7,7 +7,7 @@ Outlook, raw, limit_bounds, reference_point.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 
 from arqon_gp.comparison import UTILITY, Yardstick, given_reference
-from arqon_gp.history import Dataset, key
+from arqon_gp.history import Dataset
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Params, Prediction
 from arqon_gp.rows import FEASIBLE
@@ -54,32 +54,52 @@ class Outlook:
                 predicted[name] = Prediction(mean, low, high)
         return predicted
 
-    def p_limits(self, configs: Sequence[Params]) -> Floats:
-        """P(all limits hold, and the window succeeds) at each config (r,)."""
-        X, p = self.study.config.space.encode_all(configs), np.ones(len(configs))
+    def p_limits(self, configs: Sequence[Params] | None = None) -> Floats:
+        """P(all limits hold, and the window succeeds) at each config (r,); None: at the measured ones."""
+        moments, p = self._moments(configs), np.ones(len(self.measured if configs is None else configs))
         known = [*limit_bounds(self.study), *([(FEASIBLE, -1, 0.5)] if FEASIBLE in self.surrogate else [])]
         for name, side, bound in known:
-            mean, variance = self.surrogate[name].predict(X)
+            mean, variance = moments(name)
             p = p * special.ndtr(side * (bound - mean) / np.sqrt(variance))
         return np.asarray(p)
 
-    def mean_utility(self, yard: Yardstick, configs: Sequence[Params]) -> Floats:
-        """Posterior mean (r,) of the utility of the noise-free outcomes at each config."""
-        X, goals = self.study.config.space.encode_all(configs), self.study.config.goals
+    def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
+        """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""
+        moments, goals = self._moments(configs), self.study.config.goals
         objectives = goals.objectives
         if yard.utility.centre is None and not goals.logs:  # linear: the utility of the means
-            return np.asarray(yard.utility(np.column_stack([self.surrogate[o.name].predict(X)[0] for o in objectives])))
+            return np.asarray(yard.utility(np.column_stack([moments(o.name)[0] for o in objectives])))
         draws, columns = _normals(len(objectives)), []
         for j, o in enumerate(objectives):
-            mean, variance = self.surrogate[o.name].predict(X)
+            mean, variance = moments(o.name)
             columns.append(mean[:, None] + np.sqrt(variance)[:, None] * draws[:, j])
         return np.asarray(yard.utility(raw(np.stack(columns, axis=-1), self.study)).mean(axis=1))
 
+    def _moments(self, configs: Sequence[Params] | None) -> Callable[[str], tuple[Floats, Floats]]:
+        """Mean and variance (r,) of an outcome, noise-free, at each config; None: at the measured ones."""
+        if configs is None:
+            rows = self.data.distinct
+
+            def at_rows(name: str) -> tuple[Floats, Floats]:
+                mean, variance = self.surrogate[name].at_rows(self.data.X)
+                return mean[rows], variance[rows]
+
+            return at_rows
+        X = self.study.config.space.encode_all(configs)
+        return lambda name: self.surrogate[name].predict(X)
+
     def best(self, yard: Yardstick, configs: Sequence[Params]) -> Params:
         """The config with the best posterior mean of the utility among those that keep the limits best."""
+        return configs[self._best(self.p_limits(configs), self.mean_utility(yard, configs))]
+
+    def best_measured(self, utility: Floats) -> Params:
+        """The same among the measured ones, whose posterior means of the utility (r,) are given."""
+        return self.measured[self._best(self.p_limits(), utility)]
+
+    def _best(self, p: Floats, utility: Floats) -> int:
         confidence = max((x.confidence for x in self.study.config.goals.limits), default=DEFAULT_CONFIDENCE)
-        p, utility = np.minimum(self.p_limits(configs), confidence), self.mean_utility(yard, configs)
-        return configs[max(range(len(configs)), key=lambda i: (p[i], utility[i]))]
+        p = np.minimum(p, confidence)
+        return max(range(len(p)), key=lambda i: (p[i], utility[i]))
 
     def improvement(self, yard: Yardstick, params: Params, over: Params) -> float:
         """E[max(utility here - utility there, 0)] under the joint posterior, utility units."""
@@ -110,9 +130,10 @@ class Outlook:
         here, there = (raw(np.column_stack([pair[:, i] for pair in pairs]), self.study) for i in (0, 1))
         return yard.utility(here) - yard.utility(there)
 
+    @property
     def measured(self) -> list[Params]:
         """Each measured config once."""
-        return list({key(p): p for p in self.data.params}.values())
+        return [self.data.params[i] for i in self.data.distinct.tolist()]
 
 
 def raw(Y: Floats, study: Study) -> Floats:

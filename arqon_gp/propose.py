@@ -23,7 +23,7 @@ from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import recurrence, sobol, spread
 from arqon_gp.device import place
 from arqon_gp.errors import FitError
-from arqon_gp.history import Dataset, key, training_set
+from arqon_gp.history import Dataset, Table, key, training_set
 from arqon_gp.maximize import maximize
 from arqon_gp.objectives import hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, limit_bounds, raw, reference_point
@@ -48,6 +48,7 @@ class ModelAdvisor:
     def __init__(self, device: str = "auto") -> None:
         self._wanted = device
         self._fitted: Outlook | None = None
+        self._table: Table | None = None
         self.fallbacks: dict[str, int] = {}
         self.device: str = "none"
 
@@ -79,7 +80,7 @@ class ModelAdvisor:
         ):
             return Outlook(study, kept.surrogate, kept.data)
         config = study.config
-        data = training_set(study.history, config.space, config.goals)
+        data = self._training_set(study)
         settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
         if not len(data.X):
             raise FitError("nothing was measured yet")
@@ -92,6 +93,11 @@ class ModelAdvisor:
             )
         self._fitted = Outlook(study, found, data)
         return self._fitted
+
+    def _training_set(self, study: Study) -> Dataset:
+        space, goals = study.config.space, study.config.goals
+        self._table = Table.of(study.history.rows, space, goals, self._table)
+        return training_set(study.history, space, goals, self._table)
 
     def _fit(self, study: Study, data: Dataset, settings: Settings, deadline: Deadline) -> Surrogate:
         """A fresh fit; where it fails, the hyperparameters of the last one, if there are any."""
@@ -164,14 +170,18 @@ class ModelAdvisor:
         if among:
             return found.best(yard, among)
         space, config = study.config.space, study.config
-        inside = [p for p in found.measured() if space.contains(p, space.whole)]
+        inside = [p for p in found.measured if space.contains(p, space.whole)]
         confidence = max((x.confidence for x in config.goals.limits), default=DEFAULT_CONFIDENCE)
         try:
             with one_thread():
                 aim = Aim(config.goals, yard.utility, limit_bounds(study))
                 target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
                 x, _ = maximize(
-                    target, space, space.whole, self._good(found, yard), np.random.default_rng([config.rng_seed, 0])
+                    target,
+                    space,
+                    space.whole,
+                    _good(found, found.mean_utility(yard)),
+                    np.random.default_rng([config.rng_seed, 0]),
                 )
                 inside.append(space.decode(x, space.whole))
         except NUMERICAL as error:
@@ -183,7 +193,7 @@ class ModelAdvisor:
         goals = study.config.goals
         if not goals.pareto or self._fitted is None:
             return None
-        data = training_set(study.history, study.config.space, goals)
+        data = self._training_set(study)
         m = len(goals.objectives)
         signs = np.array([o.sign for o in goals.objectives])
         Y = raw(data.Y[:, :m], study)[np.isfinite(data.Y).all(axis=1)] * signs
@@ -200,8 +210,9 @@ class ModelAdvisor:
             if found is None:
                 raise FitError("there is no surrogate")
             with one_thread():
-                params, fraction = self._choose(found, yard, request)
-                proposal = self._proposal(found, yard, request, params, fraction)
+                utility = found.mean_utility(yard)
+                params, fraction = self._choose(found, yard, request, utility)
+                proposal = self._proposal(found, yard, request, params, fraction, utility)
             return self._late(proposal, request.deadline)
         except NUMERICAL as error:
             self._count("proposal", error)
@@ -214,8 +225,13 @@ class ModelAdvisor:
         self.fallbacks["max_ask_s"] = self.fallbacks.get("max_ask_s", 0) + 1
         return replace(proposal, reason=f"{proposal.reason}; cut short by max_ask_s", fallback="max_ask_s")
 
-    def _choose(self, found: Outlook, yard: Yardstick, request: Request) -> tuple[Params, float | None]:
-        """The maximiser in the box if it is safe enough, else the best point that is, else a cautious step."""
+    def _choose(
+        self, found: Outlook, yard: Yardstick, request: Request, utility: Floats
+    ) -> tuple[Params, float | None]:
+        """The maximiser in the box if it is safe enough, else the best point that is, else a cautious step.
+
+        `utility` (r,): the posterior mean of each measured config's.
+        """
         study, space, confidence = found.study, found.study.config.space, request.confidence
         if request.goal is Goal.PROBE:
             u = sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed)[request.number - 1 :]
@@ -223,7 +239,7 @@ class ModelAdvisor:
             chosen = points[0] if confidence is None else next(iter(_safe(found, points, confidence)), None)
             if chosen is not None:
                 return chosen, None
-        search = self._search(found, yard, request)
+        search = self._search(found, yard, request, utility)
         if request.goal is not Goal.PROBE:
             chosen = search.best_in(request.box)
             if confidence is None or found.p_limits([chosen])[0] >= confidence:
@@ -236,7 +252,7 @@ class ModelAdvisor:
             return study.deployment.may_run, request.fraction
         return search.best_in(request.cautious), request.fraction
 
-    def _search(self, found: Outlook, yard: Yardstick, request: Request) -> Search:
+    def _search(self, found: Outlook, yard: Yardstick, request: Request, utility: Floats) -> Search:
         """The acquisition of this request, ready to be maximised."""
         study, goals, bounds = found.study, found.study.config.goals, limit_bounds(found.study)
         rng = np.random.default_rng([study.config.rng_seed, request.number])
@@ -249,7 +265,7 @@ class ModelAdvisor:
                 floor = (level - yard.min_effect, yard.min_effect)
         aim = Aim(goals, yard.utility, bounds, reference, floor)
         pending = study.config.space.encode_all(request.pending)
-        good = self._good(found, yard)
+        good = _good(found, utility)
         if self.device == "cpu" and acquisition.supports(aim):
             if recover:
                 target = acquisition.certainty(found.surrogate, aim, found.data.X)
@@ -260,17 +276,11 @@ class ModelAdvisor:
 
         return torch_path.search(found, aim, pending, rng, self.device, recover=bool(recover))
 
-    def _good(self, found: Outlook, yard: Yardstick) -> Floats:
-        """The measured points with the best posterior mean of the utility, as rows of the unit cube."""
-        measured = found.measured()
-        order = np.argsort(-found.mean_utility(yard, measured), kind="stable")[:GOOD_ROWS]
-        return found.study.config.space.encode_all([measured[i] for i in order])
-
     def _proposal(
-        self, found: Outlook, yard: Yardstick, request: Request, params: Params, fraction: float | None
+        self, found: Outlook, yard: Yardstick, request: Request, params: Params, fraction: float | None, utility: Floats
     ) -> Proposal:
         study, p = found.study, float(found.p_limits([params])[0])
-        over = study.guard.last_good if study.config.guardrails else found.best(yard, found.measured())
+        over = study.guard.last_good if study.config.guardrails else found.best_measured(utility)
         gain, predicted = found.improvement(yard, params, over), found.intervals(params, noise=True)
         match request.goal:
             case Goal.RECOVER:
@@ -315,6 +325,11 @@ class _Engine:
 
     def values_at(self, X: Floats) -> Floats:
         return acquisition.values_at(self.target, X)
+
+
+def _good(found: Outlook, utility: Floats) -> Floats:
+    """The measured points with the best posterior mean of the utility, as rows of the unit cube."""
+    return found.data.X[found.data.distinct[np.argsort(-utility, kind="stable")[:GOOD_ROWS]]]
 
 
 def _safe(found: Outlook, points: list[Params], confidence: float) -> list[Params]:

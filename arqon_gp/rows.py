@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_gp.errors import FitError
-from arqon_gp.history import Dataset, Key, key
+from arqon_gp.history import Dataset, Key
 from arqon_gp.space import Categorical, Floats, Space
 from arqon_kernels.covariance import CATEGORY, NUMBER
 
@@ -105,7 +105,7 @@ def rows_of(data: Dataset, settings: Settings, name: str) -> Rows:
         within_floor=within / scale**2,
         shift=shift,
         scale=scale,
-        keys=tuple(key(data.params[i]) for i in index),
+        keys=data.keys if len(index) == len(data.keys) else tuple(data.keys[i] for i in index),
         index=index,
     )
 

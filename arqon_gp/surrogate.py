@@ -28,6 +28,7 @@ from arqon_gp.rows import (
     NOISE_PRIOR,
     NOISE_RANGE,
     Hyperparameters,
+    Integers,
     Rows,
     Settings,
     lengthscales,
@@ -94,6 +95,36 @@ class OutcomeGP:
         mean = self.hyperparameters["mean"][0] + self.alpha @ k
         variance = np.maximum(1.0 - (v * v).sum(axis=0), LEAST_VARIANCE)
         return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * variance
+
+    def at_rows(self, X: Floats) -> tuple[Floats, Floats]:
+        """Mean and variance (n,) of the noise-free outcome at all rows X (n, d) of the dataset, model space.
+
+        At its own rows, with D = diag(noise share + floor), they are y - D alpha and D - D K^-1 D: no n^3 work.
+        """
+        index = self.rows.index
+        D, A = self._diagonal(), np.einsum("ij,ij->j", self.root, self.root)
+        mean = self.rows.shift + self.rows.scale * (self.rows.y - D * self.alpha)
+        variance = self.rows.scale**2 * np.maximum(D - D * D * A, LEAST_VARIANCE)
+        if len(index) == len(X):
+            return mean, variance
+        found, doubt = np.empty(len(X)), np.empty(len(X))
+        found[index], doubt[index] = mean, variance
+        rest = np.setdiff1d(np.arange(len(X)), index)
+        found[rest], doubt[rest] = self.predict(X[rest])
+        return found, doubt
+
+    def joint_at_rows(self, X: Floats, which: Integers) -> tuple[Floats, Floats]:
+        """joint() at some rows (q,) of the dataset X (n, d), by the same identity where all have the outcome."""
+        at = np.searchsorted(self.rows.index, which)
+        if not np.isin(which, self.rows.index).all():
+            return self.joint(X[which])
+        D, root = self._diagonal()[at], np.ascontiguousarray(self.root[:, at])
+        covariance = np.diag(D) - D[:, None] * (root.T @ root) * D
+        mean = self.rows.y[at] - D * self.alpha[at]
+        return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * covariance
+
+    def _diagonal(self) -> Floats:
+        return np.asarray(self.hyperparameters["noise"][0] * self.rows.share + self.rows.floor)
 
     def without(self, params: Params, X: Floats) -> tuple[Floats, Floats]:
         """Mean (q,) and covariance (q, q) at X (q, d), model space, as if this config had not been measured.
