@@ -35,7 +35,7 @@ from arqon_gp.rows import (
     rows_of,
 )
 from arqon_gp.space import Floats
-from arqon_kernels import LogPosterior, covariance, minimize
+from arqon_kernels import LogPosterior, covariance
 
 if TYPE_CHECKING:
     from botorch.models import ModelListGP, SingleTaskGP
@@ -248,15 +248,8 @@ def _fit_outcome(
     if warm:
         starts.append(np.log(np.append(lengthscales(warm, settings), warm["noise"][0])))
 
-    def downhill(theta: Floats) -> tuple[float, Floats]:
-        value, gradient = density(theta)
-        return -value, -gradient
-
-    found = [
-        minimize(downhill, start, low, high, most_steps=FIT_STEPS, stop=lambda: deadline.passed(FIT_SHARE))
-        for start in starts
-    ]
-    theta, value = min(found, key=lambda pair: pair[1])
+    found = [density.climb(start, low, high, FIT_STEPS, lambda: deadline.passed(FIT_SHARE)) for start in starts]
+    theta, value = max(found, key=lambda pair: pair[1])
     if not math.isfinite(value):
         raise FitError("no start converged: the covariance is not positive definite, or the data are not finite")
     return {

@@ -327,7 +327,7 @@ def test_a_search_whose_time_is_over_returns_the_best_screened_point_of_the_box(
     found = advisor.outlook(solver._study)
     assert found is not None
     request = Request(Goal.IMPROVE, space.whole, 5)
-    search: Any = advisor._search(found, solver._yardstick(), request)
+    search: Any = advisor._search(found, solver._yardstick(), request, found.mean_utility(solver._yardstick()))
     streams = [np.random.default_rng(0) for _ in range(2)]
     x, screened = propose.maximize(search.target, space, space.whole, search.good, streams[0], Over(1.0))
     _, best = propose.maximize(search.target, space, space.whole, search.good, streams[1])

@@ -2,20 +2,24 @@
 
 Variables that sit at a bound which the gradient pushes them through are left out of the step (Bertsekas 1982,
 "Projected Newton methods"); the step is cut back along the projected path until it descends enough (Armijo); the
-inverse Hessian is updated by BFGS (Nocedal and Wright 2006, eq. 6.17) where the curvature is positive.
+inverse Hessian is updated by BFGS (Nocedal and Wright 2006, eq. 6.17) where the curvature is positive. The pieces are
+compiled (_cpu/bfgs.py); the log posterior runs on them without Python (likelihood.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from arqon_kernels._cpu.bfgs import State
+
 Floats = npt.NDArray[np.float64]
 
-DESCENT = 1e-4  # of the first-order decrease
-MOST_CUTS = 20
+GRADIENT_TOLERANCE, VALUE_TOLERANCE = 5e-3, 1e-5
 
 
 def minimize(
@@ -25,70 +29,39 @@ def minimize(
     high: Floats,
     *,
     most_steps: int = 100,
-    gradient_tolerance: float = 5e-3,
-    value_tolerance: float = 1e-5,
-    stop: Callable[[], bool] = lambda: False,
+    gradient_tolerance: float = GRADIENT_TOLERANCE,
+    value_tolerance: float = VALUE_TOLERANCE,
 ) -> tuple[Floats, float]:
     """The minimum found from x (d,) inside low <= x <= high, and its value.
 
-    f gives value and gradient (d,). Ends when no component of the projected gradient exceeds `gradient_tolerance`, a
-    step gains less than `value_tolerance`, or `stop` says so before a step. A value that is not finite counts as a
-    wall; inf is returned where f is not finite at the start.
+    f gives value and gradient (d,). Ends when no component of the projected gradient exceeds `gradient_tolerance` or a
+    step gains less than `value_tolerance`. A value that is not finite counts as a wall; inf is returned where f is not
+    finite at the start.
     """
-    x = np.clip(x, low, high)
-    value, gradient = f(x)
+    from arqon_kernels._cpu.bfgs import DONE, STEPS, VALUE, accept, judge, propose
+
+    s = start(x, low, high, gradient_tolerance, value_tolerance)
+    value, s.gradient[:] = f(s.x.copy())
     if not np.isfinite(value):
-        return x, np.inf
-    H: Floats | None = None
-    for _ in range(most_steps):
-        free = ~(((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0)))
-        slope = np.where(free, gradient, 0.0)
-        if np.abs(slope).max() <= gradient_tolerance or stop():
-            break
-        step = -slope / max(1.0, float(np.linalg.norm(slope))) if H is None else np.where(free, -(H @ slope), 0.0)
-        if float(step @ slope) >= 0.0:
-            H, step = None, -slope / max(1.0, float(np.linalg.norm(slope)))
-        found = _cut_back(f, x, value, gradient, step, low, high)
-        if found is None:
-            if H is None:
-                break
-            H = None
-            continue
-        there, there_value, there_gradient = found
-        gained = value - there_value
-        H = _updated(H, there - x, there_gradient - gradient)
-        x, value, gradient = there, there_value, there_gradient
-        if gained <= value_tolerance:
-            break
-    return x, value
+        return s.x, np.inf
+    s.numbers[VALUE] = value
+    propose(s)
+    while not s.counts[DONE] and s.counts[STEPS] < most_steps:
+        value, gradient = f(s.there.copy())
+        if judge(s, float(value)):
+            accept(s, float(value), gradient)
+    return s.x, float(s.numbers[VALUE])
 
 
-def _cut_back(
-    f: Callable[[Floats], tuple[float, Floats]],
+def start(
     x: Floats,
-    value: float,
-    gradient: Floats,
-    step: Floats,
     low: Floats,
     high: Floats,
-) -> tuple[Floats, float, Floats] | None:
-    """The first point along the projected step that descends enough, with value and gradient."""
-    length = 1.0
-    for _ in range(MOST_CUTS):
-        there = np.clip(x + length * step, low, high)
-        there_value, there_gradient = f(there)
-        if np.isfinite(there_value) and there_value <= value + DESCENT * float(gradient @ (there - x)):
-            return there, there_value, there_gradient
-        length *= 0.4
-    return None
+    gradient_tolerance: float = GRADIENT_TOLERANCE,
+    value_tolerance: float = VALUE_TOLERANCE,
+) -> State:
+    """A minimisation that begins at x (d,), whose value and gradient are not known yet."""
+    from arqon_kernels._cpu.bfgs import state
 
-
-def _updated(H: Floats | None, s: Floats, y: Floats) -> Floats | None:
-    curvature = float(s @ y)
-    if curvature <= 1e-12 * float(np.linalg.norm(s) * np.linalg.norm(y)):
-        return H
-    if H is None:
-        H = np.eye(len(s)) * (curvature / float(y @ y))  # Nocedal and Wright, eq. 6.20
-    Hy = H @ y
-    outer = np.outer(s, Hy)
-    return np.asarray(H + ((1.0 + float(y @ Hy) / curvature) * np.outer(s, s) - outer - outer.T) / curvature)
+    low, high, x = (np.array(given, dtype=float) for given in (low, high, x))
+    return state(low, high, x, gradient_tolerance, value_tolerance, 1.0)

@@ -46,18 +46,18 @@ def warm_in_background() -> threading.Thread | None:
 
 def _steps() -> Iterator[Callable[[], object]]:
     X = np.random.default_rng(0).random((9, 2))
+    yield lambda: _density(X)
     for kinds in ([NUMBER, NUMBER], [NUMBER, CATEGORY]):
-        yield lambda kinds=kinds: _density(X, np.array(kinds))  # type: ignore[misc]
         yield lambda kinds=kinds: covariance(X, X, np.ones(2), kinds)  # type: ignore[misc]
     for goal, count in ((kernel.UTILITY, 1), (kernel.HYPERVOLUME, 2), (kernel.HYPERVOLUME, 3), (kernel.MEAN, 1)):
         yield lambda goal=goal, count=count: _maximize(_problem(X, goal, count))  # type: ignore[misc]
 
 
-def _density(X: np.ndarray, kinds: np.ndarray) -> None:
+def _density(X: np.ndarray) -> None:
     n, d = X.shape
-    rows = X, X[:, 0].copy(), np.ones(n), np.zeros(n), kinds
+    rows = X, X[:, 0].copy(), np.ones(n), np.zeros(n), np.array([NUMBER] * d)
     prior = {"lengthscale_loc": np.zeros(d), "lengthscale_scale": np.ones(d), "noise_prior": (1.0, 2.0)}
-    LogPosterior(*rows, **prior)(np.zeros(d + 1))  # type: ignore[arg-type]
+    LogPosterior(*rows, **prior).climb(np.zeros(d + 1), np.full(d + 1, -5.0), np.full(d + 1, 5.0), 1)  # type: ignore[arg-type]
 
 
 def _problem(X: np.ndarray, goal: int, count: int) -> Problem:

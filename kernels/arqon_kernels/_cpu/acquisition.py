@@ -72,21 +72,17 @@ def workspace(p: Problem, samples: int) -> Work:
 
 
 @compiled
-def value_and_gradient(p: Problem, x: Floats, gradient: Floats, w: Work) -> float:
-    """The value at x (d,) by as many samples as the workspace holds; its gradient (d,) goes into `gradient`."""
-    value = value_only(p, x, w)
+def gradient_there(p: Problem, x: Floats, gradient: Floats, w: Work) -> None:
+    """The gradient (d,) at x (d,), where value_only() was called last and was finite."""
     gradient[:] = 0.0
-    if not math.isfinite(value):
-        return value
     for j in range(len(w.std)):
         _pull(p.A[j], p.R[j], w.v[j], w.by_mean[j], w.by_std[j], w.std[j], w.g)
         row_vjp(x, p.Z, p.lengthscale[j], p.kinds, w.g, w.by_r2[j], gradient)
-    return value
 
 
 @compiled
 def value_only(p: Problem, x: Floats, w: Work) -> float:
-    """log mean_s exp(value_s); leaves each sample's value and slopes in the workspace."""
+    """log mean_s exp(value_s) at x (d,), by as many samples as the workspace holds; their slopes stay there."""
     for j in range(len(w.std)):
         row(x, p.Z, p.lengthscale[j], p.kinds, w.k[j], w.by_r2[j])
         _moments(p.A[j], p.R[j], p.constant[j], w.k[j], w.v[j], w.mean[j])
@@ -194,16 +190,27 @@ def _mean_improvement(p: Problem, w: Work) -> float:
 @compiled_sums
 def _moments(A: Floats, R: Floats, constant: float, k: Floats, v: Floats, mean: Floats) -> None:
     """v = R k, and the mean of each sample."""
-    for q in range(len(v)):
+    Q, N = R.shape
+    for q in range(0, Q - 3, 4):  # four rows at a time: k is read once for them
+        a = b = c = d = 0.0
+        for i in range(N):
+            a += R[q, i] * k[i]
+            b += R[q + 1, i] * k[i]
+            c += R[q + 2, i] * k[i]
+            d += R[q + 3, i] * k[i]
+        v[q], v[q + 1], v[q + 2], v[q + 3] = a, b, c, d
+    for q in range(Q - Q % 4, Q):
         total = 0.0
-        for i in range(len(k)):
+        for i in range(N):
             total += R[q, i] * k[i]
         v[q] = total
     mean[:] = constant
-    for i in range(len(k)):
-        ki = k[i]
+    for i in range(0, N - 3, 4):
         for s in range(len(mean)):
-            mean[s] += ki * A[i, s]
+            mean[s] += (k[i] * A[i, s] + k[i + 1] * A[i + 1, s]) + (k[i + 2] * A[i + 2, s] + k[i + 3] * A[i + 3, s])
+    for i in range(N - N % 4, N):
+        for s in range(len(mean)):
+            mean[s] += k[i] * A[i, s]
 
 
 @compiled_sums
@@ -213,14 +220,27 @@ def _pull(A: Floats, R: Floats, v: Floats, by_mean: Floats, by_std: Floats, std:
     for s in range(len(by_std)):
         total += by_std[s]
     total = -total / std
-    for i in range(len(g)):
+    Q, N = R.shape
+    for i in range(0, N - 3, 4):
+        a = b = c = d = 0.0
+        for s in range(len(by_mean)):
+            a += A[i, s] * by_mean[s]
+            b += A[i + 1, s] * by_mean[s]
+            c += A[i + 2, s] * by_mean[s]
+            d += A[i + 3, s] * by_mean[s]
+        g[i], g[i + 1], g[i + 2], g[i + 3] = a, b, c, d
+    for i in range(N - N % 4, N):
         slope = 0.0
         for s in range(len(by_mean)):
             slope += A[i, s] * by_mean[s]
         g[i] = slope
-    for q in range(len(v)):
+    for q in range(0, Q - 3, 4):
+        a, b, c, d = total * v[q], total * v[q + 1], total * v[q + 2], total * v[q + 3]
+        for i in range(N):
+            g[i] += (a * R[q, i] + b * R[q + 1, i]) + (c * R[q + 2, i] + d * R[q + 3, i])
+    for q in range(Q - Q % 4, Q):
         pull = total * v[q]
-        for i in range(len(g)):
+        for i in range(N):
             g[i] += pull * R[q, i]
 
 

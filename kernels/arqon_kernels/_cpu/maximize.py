@@ -1,6 +1,6 @@
 """Where the acquisition is largest in a box: screening, then projected BFGS with a search of the grids, compiled.
 
-The same projected BFGS as bfgs.py, upwards. Columns that are grids or categories never leave their values: a numeric
+Columns that are grids or categories never leave their values: a numeric
 grid is first relaxed to its interval, then snapped, then searched value by value.
 """
 
@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_kernels._cpu import compiled
-from arqon_kernels._cpu.acquisition import Work, value_and_gradient, value_only, workspace
+from arqon_kernels._cpu.acquisition import Work, gradient_there, value_only, workspace
+from arqon_kernels._cpu.bfgs import DONE, STEPS, VALUE, accept, judge, propose, state
 from arqon_kernels.acquisition import CHOICE, CONTINUOUS, GRID, Domain, Problem
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-DESCENT = 1e-4
-MOST_CUTS = 12
+LEAST_SLOPE = 1e-5
 TOLERANCE = 1e-6  # of the log value
 MOST_ROUNDS = 8
 MOST_CHOICES = 64  # values of one column looked at in one round
@@ -125,96 +125,24 @@ def _step_grids(p: Problem, domain: Domain, x: Floats, value: float, w: Work) ->
 @compiled
 def _climb(p: Problem, domain: Domain, x: Floats, movable: npt.NDArray[np.bool_], steps: int, w: Work) -> float:
     """Projected BFGS from x, in place, over the movable columns; the value reached."""
-    d = len(x)
-    g, there, g_there = np.empty(d), np.empty(d), np.empty(d)
-    value = value_and_gradient(p, x, g, w)
+    low, high = x.copy(), x.copy()
+    for i in range(len(x)):
+        if movable[i]:
+            low[i], high[i] = domain.low[i], domain.high[i]
+    # the first step goes a tenth of the box at the most: the value is a logarithm, its slope no length
+    s = state(low, high, x, LEAST_SLOPE, TOLERANCE, 0.1)
+    value = value_only(p, s.x, w)
     if not math.isfinite(value):
         return value
-    H, step = np.zeros((d, d)), np.empty(d)
-    fresh = True
-    for _ in range(steps):
-        norm = 0.0
-        for i in range(d):
-            free = movable[i] and not ((x[i] <= domain.low[i] and g[i] < 0) or (x[i] >= domain.high[i] and g[i] > 0))
-            step[i] = g[i] if free else 0.0
-            norm += step[i] * step[i]
-        norm = math.sqrt(norm)
-        if norm < 1e-5:
-            break
-        if not fresh:
-            ascent = _quasi_newton(H, step, g, w)
-            if not ascent > 0.0:
-                fresh = True
-        if fresh:
-            # the first step goes a tenth of the box at the most: the value is a logarithm, its slope no length
-            step *= min(1.0, 0.1 / norm)
-        length, found = 1.0, False
-        for _cut in range(MOST_CUTS):
-            ahead = 0.0
-            for i in range(d):
-                there[i] = min(max(x[i] + length * step[i], domain.low[i]), domain.high[i])
-                ahead += g[i] * (there[i] - x[i])
-            new = value_and_gradient(p, there, g_there, w)
-            if math.isfinite(new) and new >= value + DESCENT * ahead:
-                found = True
-                break
-            length *= 0.3
-        if not found:
-            if fresh:
-                break
-            fresh = True
-            continue
-        fresh = _update(H, x, there, g, g_there, fresh)
-        gained = new - value
-        value = new
-        x[:] = there
-        g[:] = g_there
-        if gained < TOLERANCE:
-            break
-    return value
-
-
-@compiled
-def _quasi_newton(H: Floats, step: Floats, g: Floats, w: Work) -> float:
-    """Replace the gradient of the free columns in `step` by H times it; its slope along the result."""
-    d = len(step)
-    slope = step.copy()
-    ascent = 0.0
-    for i in range(d):
-        if slope[i] == 0.0:
-            step[i] = 0.0
-            continue
-        total = 0.0
-        for j in range(d):
-            total += H[i, j] * slope[j]
-        step[i] = total
-        ascent += total * g[i]
-    return ascent
-
-
-@compiled
-def _update(H: Floats, x: Floats, there: Floats, g: Floats, g_there: Floats, fresh: bool) -> bool:
-    """BFGS of the inverse Hessian of minus the value; whether it still has to be begun."""
-    d = len(x)
-    s, y = there - x, g - g_there
-    curvature, size, length = 0.0, 0.0, 0.0
-    for i in range(d):
-        curvature += s[i] * y[i]
-        size += y[i] * y[i]
-        length += s[i] * s[i]
-    if curvature <= 1e-12 * math.sqrt(size * length):
-        return fresh
-    if fresh:
-        H[:] = 0.0
-        for i in range(d):
-            H[i, i] = curvature / size
-    Hy = np.zeros(d)
-    yHy = 0.0
-    for i in range(d):
-        for j in range(d):
-            Hy[i] += H[i, j] * y[j]
-        yHy += y[i] * Hy[i]
-    for i in range(d):
-        for j in range(d):
-            H[i, j] += ((1.0 + yHy / curvature) * s[i] * s[j] - s[i] * Hy[j] - Hy[i] * s[j]) / curvature
-    return False
+    gradient = np.empty(len(x))
+    gradient_there(p, s.x, gradient, w)
+    s.numbers[VALUE] = -value
+    s.gradient[:] = -gradient
+    propose(s)
+    while s.counts[DONE] == 0 and s.counts[STEPS] < steps:
+        value = value_only(p, s.there, w)
+        if judge(s, -value):
+            gradient_there(p, s.there, gradient, w)
+            accept(s, -value, -gradient)
+    x[:] = s.x
+    return -s.numbers[VALUE]
