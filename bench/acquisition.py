@@ -66,7 +66,9 @@ def ours(solver: ArqonSolver, number: int) -> tuple[Problem, np.ndarray]:
     study, advisor, space = solver._study, solver._advisor, solver._study.config.space
     found = advisor.outlook(study)
     assert found is not None
-    search: Any = advisor._search(found, solver._yardstick(), Request(Goal.IMPROVE, space.whole, number))
+    yard = solver._yardstick()
+    request, utility = Request(Goal.IMPROVE, space.whole, number), found.mean_utility(yard)
+    search: Any = advisor._search(found, yard, request, utility)
     return search.target, maximize(search.target, space, space.whole, search.good, search.rng)[0]
 
 

@@ -298,7 +298,7 @@ def _prior(p: Density, theta: Floats, noise: float, gradient: Floats) -> float:
         off = (theta[d] - p.noise_prior[0]) / p.noise_prior[1]
         value += -theta[d] - 0.5 * off * off - math.log(p.noise_prior[1]) - 0.5 * LOG_2PI
         gradient[d] += -1.0 - off / p.noise_prior[1]
-    return value
+    return float(value)
 
 
 @compiled_sums
@@ -374,4 +374,4 @@ def climb(p: Density, s: Scratch, at: State, last: int) -> bool:
         if judge(at, value):
             gradient_there(p, s, at.there)
             accept(at, value, -s.gradient)
-    return at.counts[DONE] == 1
+    return bool(at.counts[DONE] == 1)

@@ -145,4 +145,4 @@ def _climb(p: Problem, domain: Domain, x: Floats, movable: npt.NDArray[np.bool_]
             gradient_there(p, s.there, gradient, w)
             accept(s, -value, -gradient)
     x[:] = s.x
-    return -s.numbers[VALUE]
+    return float(-s.numbers[VALUE])
