@@ -137,7 +137,7 @@ def _common(surrogate: Surrogate, aim: Aim, Z: Floats) -> dict[str, Any]:
     bounds = _all_bounds(surrogate, aim)
     at = [(bound - surrogate[name].rows.shift) / surrogate[name].rows.scale for name, _, bound in bounds]
     return {
-        "Z": np.ascontiguousarray(Z),
+        "ZT": np.ascontiguousarray(Z.T),
         "kinds": surrogate.settings.kinds,
         "lengthscale": np.array([lengthscales(gp.hyperparameters, surrogate.settings) for gp in gps]),
         "constant": np.array([gp.hyperparameters["mean"][0] for gp in gps]),

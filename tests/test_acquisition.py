@@ -51,7 +51,7 @@ def built(surrogate: Any, data: Any, goals: Goals, pending: Any = NONE, bounds: 
 
 
 def best_in(target: Problem, space: Any, box: Box, rng_seed: int = 0) -> tuple[Any, float]:
-    return maximize(target, space, box, target.Z[:8], np.random.default_rng(rng_seed))
+    return maximize(target, space, box, target.ZT.T[:8], np.random.default_rng(rng_seed))
 
 
 def value_at(target: Problem, *x: float) -> float:
@@ -271,7 +271,7 @@ def test_the_posterior_mean_is_the_utility_in_units_of_its_spread() -> None:
 def test_the_baseline_holds_what_may_be_best_and_is_bounded(n: int) -> None:
     surrogate, data, goals, _ = study(PLAIN, bowl, n=n)
     target = built(surrogate, data, goals)
-    assert target.Z.shape == (n, 2)
+    assert target.ZT.shape == (2, n)
     assert n < target.R.shape[1] <= n + acquisition.MOST_BASELINE
 
 

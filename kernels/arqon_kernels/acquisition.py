@@ -54,7 +54,7 @@ class Problem(NamedTuple):
     """Everything a value depends on but x. Outcomes: the o objectives first, then those that are only limited."""
 
     goal: int
-    Z: Floats  # (N, d)
+    ZT: Floats  # (d, N)
     kinds: Integers  # (d,)
     lengthscale: Floats  # (m, d)
     constant: Floats  # (m,)

@@ -14,6 +14,7 @@ from arqon_kernels import acquisition as kernel
 from arqon_kernels.acquisition import Domain, Problem
 from arqon_kernels.cache import cache_folder
 from arqon_kernels.covariance import CATEGORY, NUMBER, covariance
+from arqon_kernels.factor import append, drop, root
 from arqon_kernels.likelihood import LogPosterior
 
 DONE = "warm"  # the file that says so, beside the compiled code
@@ -47,10 +48,16 @@ def warm_in_background() -> threading.Thread | None:
 def _steps() -> Iterator[Callable[[], object]]:
     X = np.random.default_rng(0).random((9, 2))
     yield lambda: _density(X)
+    yield lambda: _root(X)
     for kinds in ([NUMBER, NUMBER], [NUMBER, CATEGORY]):
         yield lambda kinds=kinds: covariance(X, X, np.ones(2), kinds)  # type: ignore[misc]
     for goal, count in ((kernel.UTILITY, 1), (kernel.HYPERVOLUME, 2), (kernel.HYPERVOLUME, 3), (kernel.MEAN, 1)):
         yield lambda goal=goal, count=count: _maximize(_problem(X, goal, count))  # type: ignore[misc]
+
+
+def _root(X: np.ndarray) -> None:
+    K = covariance(X, X, np.ones(X.shape[1])) + np.eye(len(X))
+    drop(append(root(K[:-1, :-1]), K[-1, :-1], K[-1, -1]), 0)
 
 
 def _density(X: np.ndarray) -> None:
@@ -69,7 +76,8 @@ def _problem(X: np.ndarray, goal: int, count: int) -> Problem:
     if goal == kernel.HYPERVOLUME:
         kernel.front_counts(front)
     return Problem(
-        goal=goal, Z=X, kinds=np.zeros(d, dtype=np.int64), lengthscale=np.ones((count, d)), constant=np.zeros(count),
+        goal=goal, ZT=np.ascontiguousarray(X.T), kinds=np.zeros(d, dtype=np.int64), lengthscale=np.ones((count, d)),
+        constant=np.zeros(count),
         A=np.ones((count, n, samples)) / n, R=np.zeros((count, n, n)), shift=np.zeros(count), scale=np.ones(count),
         is_log=is_log, weight=sign, centre=np.empty(0), draws=np.zeros((count, samples)), best=np.zeros(samples),
         limit_outcome=np.zeros(0, dtype=np.int64), limit_side=np.zeros(0), limit_at=np.zeros(0), log_confidence=0.0,
@@ -78,12 +86,12 @@ def _problem(X: np.ndarray, goal: int, count: int) -> Problem:
 
 
 def _maximize(p: Problem) -> None:
-    d, samples = p.Z.shape[1], p.A.shape[2]
+    d, samples = len(p.ZT), p.A.shape[2]
     domain = Domain(
         np.zeros(d), np.ones(d), np.array([kernel.CONTINUOUS, kernel.GRID]), np.array([0, 2]), np.array([2, 2]),
         np.array([0.0, 1.0, 0.0, 1.0]),
     )  # fmt: skip
-    X = p.Z.copy()
+    X = p.ZT.T.copy()
     kernel.values(p, X, samples)
     X = np.ascontiguousarray(X[kernel.apart(X, np.arange(len(X)), 2, 0.1)])
     kernel.climb(p, domain, X, samples, 1)

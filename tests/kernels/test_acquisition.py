@@ -87,8 +87,8 @@ def problem(case: Case, kinds: list[int], above: float = 0.0, N: int = 9, S: int
         boxes = kernel.boxes(front, front.min(axis=(0, 1)) - 0.3, signs, is_log)
     limit_outcome = np.array([m - 1, 0][: case.limits], dtype=np.int64)
     return Problem(
-        goal=case.goal, Z=Z, kinds=np.array(kinds), lengthscale=scale, constant=constant, A=np.array(A), R=R,
-        shift=shift, scale=spread, is_log=is_log, weight=weight,
+        goal=case.goal, ZT=np.ascontiguousarray(Z.T), kinds=np.array(kinds), lengthscale=scale, constant=constant,
+        A=np.array(A), R=R, shift=shift, scale=spread, is_log=is_log, weight=weight,
         centre=Y.mean(axis=(0, 1)) if case.centre else np.empty(0),
         draws=random.normal(size=(o, S)), best=best, limit_outcome=limit_outcome,
         limit_side=np.array([1.0, -1.0][: case.limits]), limit_at=np.array([0.2, -0.3][: case.limits]),
@@ -106,7 +106,7 @@ def ours(p: Problem, x: np.ndarray) -> tuple[float, np.ndarray]:
     """Value and gradient by scratch that held NaN before."""
     w, gradient = workspace(p, p.A.shape[2]), np.full(len(x), np.nan)
     for scratch in w:
-        scratch[...] = np.nan
+        scratch[...] = np.nan if scratch.dtype == float else scratch
     value = value_only(p, x, w)
     gradient_there(p, x, gradient, w)
     return value, gradient
@@ -154,7 +154,7 @@ def by_monte_carlo(p: Problem, x: np.ndarray, count: int = 400_000) -> tuple[flo
     for s in range(S):
         z = np.empty((count, m))
         for j in range(m):
-            k = covariance(x[None, :], p.Z, p.lengthscale[j], p.kinds)[0]
+            k = covariance(x[None, :], p.ZT.T, p.lengthscale[j], p.kinds)[0]
             std = math.sqrt(1.0 - float(((p.R[j] @ k) ** 2).sum()))
             z[:, j] = p.constant[j] + k @ p.A[j][:, s] + std * random.normal(size=count)
         u = p.shift[:o] + p.scale[:o] * z[:, :o]
@@ -219,7 +219,7 @@ def test_drawn_log_outcomes_give_the_same_in_the_mean_over_many_samples(name: st
 
 def test_one_linear_outcome_by_hand() -> None:
     p = problem(CASES["linear"], [NUMBER], N=1, S=1)._replace(
-        Z=np.array([[0.0]]), lengthscale=np.array([[1.0]]), constant=np.zeros(1), A=np.array([[[0.0]]]),
+        ZT=np.array([[0.0]]), lengthscale=np.array([[1.0]]), constant=np.zeros(1), A=np.array([[[0.0]]]),
         R=np.array([[[0.8]]]), shift=np.array([5.0]), scale=np.array([2.0]), best=np.array([-4.0]),
     )  # fmt: skip
     # at the point itself: u ~ N(5, (2 x 0.6)^2), U = -u, E[(U + 4)_+] with z = -1 / 1.2
@@ -256,10 +256,10 @@ def test_the_mean_by_hand_with_and_without_its_penalty() -> None:
 def test_at_a_point_that_is_known_exactly_the_value_is_no_nan(name: str) -> None:
     case = CASES[name]
     p = problem(case, [NUMBER, NUMBER])
-    exact = [np.linalg.inv(np.linalg.cholesky(covariance(p.Z, p.Z, scale))) for scale in p.lengthscale]
+    exact = [np.linalg.inv(np.linalg.cholesky(covariance(p.ZT.T, p.ZT.T, scale))) for scale in p.lengthscale]
     known = np.random.default_rng(0).normal(size=(len(exact), 9, p.A.shape[2]))
     p = p._replace(R=np.array(exact), A=np.array([R.T @ R @ f for R, f in zip(exact, known, strict=True)]))
-    for x in p.Z:
+    for x in p.ZT.T:
         value, gradient = ours(p, x)
         assert math.isfinite(value) or value == -math.inf
         assert np.isfinite(gradient).all()

@@ -102,9 +102,9 @@ def test_rows_and_their_slopes_are_those_of_the_reference(shape: tuple[int, int]
     knobs = np.isin(kind, (NUMBER, CYCLE))
     for x in A[:4]:
         k, by_r2, gradient = np.full(len(Z), np.nan), np.full(len(Z), np.nan), np.zeros(len(scale))
-        row(x, Z, scale, kind, k, by_r2)
+        row(x, np.ascontiguousarray(Z.T), scale, kind, k, by_r2)
         np.testing.assert_allclose(k, covariance(x[None, :], Z, scale, kind)[0], rtol=1e-12, atol=1e-300)
-        row_vjp(x, Z, scale, kind, g, by_r2, gradient)
+        row_vjp(x, np.ascontiguousarray(Z.T), scale, kind, g, by_r2, gradient)
         there = torch.tensor(x, requires_grad=True)
         (
             covariance(there[None, :], torch.as_tensor(Z), torch.as_tensor(scale), kind)[0] * torch.as_tensor(g)
@@ -113,7 +113,7 @@ def test_rows_and_their_slopes_are_those_of_the_reference(shape: tuple[int, int]
         np.testing.assert_allclose(gradient[knobs], there.grad.numpy()[knobs], rtol=1e-9, atol=1e-11)
         np.testing.assert_array_equal(gradient[~knobs], 0.0)
         again = gradient.copy()
-        row_vjp(x, Z, scale, kind, g, by_r2, gradient)
+        row_vjp(x, np.ascontiguousarray(Z.T), scale, kind, g, by_r2, gradient)
         np.testing.assert_allclose(gradient, 2.0 * again, rtol=1e-12)
 
 
@@ -157,7 +157,7 @@ def test_no_points_have_no_covariances(n: int, m: int) -> None:
         case = points(n, m, kinds)
         assert covariance(*case).shape == (n, m)
         assert reference(*case).shape == (n, m)
-        row(np.zeros(len(kinds)), case[1], case[2], case[3], np.empty(m), np.empty(m))
+        row(np.zeros(len(kinds)), np.ascontiguousarray(case[1].T), case[2], case[3], np.empty(m), np.empty(m))
 
 
 def test_far_points_are_uncorrelated_and_near_ones_nearly_one() -> None:
@@ -176,7 +176,7 @@ def test_nan_stays_in_its_row(column: int) -> None:
     assert np.isnan(found[2]).all()
     np.testing.assert_array_equal(np.delete(found, 2, axis=0), np.delete(clean, 2, axis=0))
     k, by_r2 = np.empty(5), np.empty(5)
-    row(B[0], A, scale, kinds, k, by_r2)
+    row(B[0], np.ascontiguousarray(A.T), scale, kinds, k, by_r2)
     assert np.isnan(k).tolist() == [False, False, True, False, False]
 
 

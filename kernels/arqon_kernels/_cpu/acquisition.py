@@ -24,6 +24,9 @@ from arqon_kernels.acquisition import (
 )
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+CHUNK = 64  # rows of R that are multiplied at once
 
 
 class Work(NamedTuple):
@@ -32,6 +35,7 @@ class Work(NamedTuple):
     k: Floats  # (m, N)
     by_r2: Floats  # (m, N)
     v: Floats  # (m, Q)
+    width: Integers  # (m, Q)
     mean: Floats  # (m, S)
     std: Floats  # (m,)
     value: Floats  # (S,)
@@ -50,11 +54,15 @@ class Work(NamedTuple):
 @compiled
 def workspace(p: Problem, samples: int) -> Work:
     """Scratch for so many samples."""
-    m, N, Q, o = p.lengthscale.shape[0], p.Z.shape[0], p.R.shape[1], len(p.weight)
+    m, N, Q, o = p.lengthscale.shape[0], p.ZT.shape[1], p.R.shape[1], len(p.weight)
+    width = np.empty((m, Q), np.int64)
+    for j in range(m):
+        _fill_width(p.R[j], width[j])
     return Work(
         np.empty((m, N)),
         np.empty((m, N)),
         np.empty((m, Q)),
+        width,
         np.empty((m, samples)),
         np.empty(m),
         np.empty(samples),
@@ -72,20 +80,30 @@ def workspace(p: Problem, samples: int) -> Work:
 
 
 @compiled
+def _fill_width(R: Floats, width: Integers) -> None:
+    """The columns of each row of R (Q, N) up to its last that is not 0; R begins with a triangle."""
+    for q in range(R.shape[0]):
+        w = R.shape[1]
+        while w > 0 and R[q, w - 1] == 0.0:
+            w -= 1
+        width[q] = w
+
+
+@compiled
 def gradient_there(p: Problem, x: Floats, gradient: Floats, w: Work) -> None:
     """The gradient (d,) at x (d,), where value_only() was called last and was finite."""
     gradient[:] = 0.0
     for j in range(len(w.std)):
-        _pull(p.A[j], p.R[j], w.v[j], w.by_mean[j], w.by_std[j], w.std[j], w.g)
-        row_vjp(x, p.Z, p.lengthscale[j], p.kinds, w.g, w.by_r2[j], gradient)
+        _pull(p.A[j], p.R[j], w.width[j], w.v[j], w.by_mean[j], w.by_std[j], w.std[j], w.g)
+        row_vjp(x, p.ZT, p.lengthscale[j], p.kinds, w.g, w.by_r2[j], gradient)
 
 
 @compiled
 def value_only(p: Problem, x: Floats, w: Work) -> float:
     """log mean_s exp(value_s) at x (d,), by as many samples as the workspace holds; their slopes stay there."""
     for j in range(len(w.std)):
-        row(x, p.Z, p.lengthscale[j], p.kinds, w.k[j], w.by_r2[j])
-        _moments(p.A[j], p.R[j], p.constant[j], w.k[j], w.v[j], w.mean[j])
+        row(x, p.ZT, p.lengthscale[j], p.kinds, w.k[j], w.by_r2[j])
+        _moments(p.A[j], p.R[j], w.width[j], p.constant[j], w.k[j], w.v[j], w.mean[j])
         left = 1.0 - (w.v[j] * w.v[j]).sum()
         w.std[j] = math.sqrt(max(left, LEAST_VARIANCE))
     return _of_moments(p, w)
@@ -95,9 +113,13 @@ def values(p: Problem, X: Floats, samples: int) -> Floats:
     """The values (r,) at X (r, d) by the first samples: means and deviations of all points by matrix products."""
     mean, std = np.empty((len(X), len(p.constant), samples)), np.empty((len(X), len(p.constant)))
     for j in range(len(p.constant)):
-        k = covariance(X, p.Z, p.lengthscale[j], p.kinds)  # r x N
+        k = covariance(X, p.ZT.T, p.lengthscale[j], p.kinds)  # r x N
         mean[:, j] = p.constant[j] + k @ p.A[j, :, :samples]
-        left = 1.0 - np.square(k @ p.R[j].T).sum(axis=1)
+        left, width = np.ones(len(X)), np.empty(p.R.shape[1], np.int64)
+        _fill_width(p.R[j], width)
+        for q in range(0, len(width), CHUNK):
+            w = width[q : q + CHUNK].max()
+            left -= np.square(k[:, :w] @ p.R[j, q : q + CHUNK, :w].T).sum(axis=1)
         std[:, j] = np.sqrt(np.maximum(left, LEAST_VARIANCE))
     if p.goal != UTILITY or len(p.limit_outcome) or p.is_log.any():
         return _of_all_moments(p, mean, std)
@@ -188,12 +210,12 @@ def _mean_improvement(p: Problem, w: Work) -> float:
 
 
 @compiled_sums
-def _moments(A: Floats, R: Floats, constant: float, k: Floats, v: Floats, mean: Floats) -> None:
+def _moments(A: Floats, R: Floats, width: Integers, constant: float, k: Floats, v: Floats, mean: Floats) -> None:
     """v = R k, and the mean of each sample."""
     Q, N = R.shape
     for q in range(0, Q - 3, 4):  # four rows at a time: k is read once for them
         a = b = c = d = 0.0
-        for i in range(N):
+        for i in range(width[q : q + 4].max()):
             a += R[q, i] * k[i]
             b += R[q + 1, i] * k[i]
             c += R[q + 2, i] * k[i]
@@ -201,7 +223,7 @@ def _moments(A: Floats, R: Floats, constant: float, k: Floats, v: Floats, mean: 
         v[q], v[q + 1], v[q + 2], v[q + 3] = a, b, c, d
     for q in range(Q - Q % 4, Q):
         total = 0.0
-        for i in range(N):
+        for i in range(width[q]):
             total += R[q, i] * k[i]
         v[q] = total
     mean[:] = constant
@@ -214,7 +236,9 @@ def _moments(A: Floats, R: Floats, constant: float, k: Floats, v: Floats, mean: 
 
 
 @compiled_sums
-def _pull(A: Floats, R: Floats, v: Floats, by_mean: Floats, by_std: Floats, std: float, g: Floats) -> None:
+def _pull(
+    A: Floats, R: Floats, width: Integers, v: Floats, by_mean: Floats, by_std: Floats, std: float, g: Floats
+) -> None:
     """The slope of the value in each k_i: through the means, and through variance = 1 - v'v."""
     total = 0.0
     for s in range(len(by_std)):
@@ -236,11 +260,11 @@ def _pull(A: Floats, R: Floats, v: Floats, by_mean: Floats, by_std: Floats, std:
         g[i] = slope
     for q in range(0, Q - 3, 4):
         a, b, c, d = total * v[q], total * v[q + 1], total * v[q + 2], total * v[q + 3]
-        for i in range(N):
+        for i in range(width[q : q + 4].max()):
             g[i] += (a * R[q, i] + b * R[q + 1, i]) + (c * R[q + 2, i] + d * R[q + 3, i])
     for q in range(Q - Q % 4, Q):
         pull = total * v[q]
-        for i in range(N):
+        for i in range(width[q]):
             g[i] += pull * R[q, i]
 
 

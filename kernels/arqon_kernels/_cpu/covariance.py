@@ -21,7 +21,7 @@ Integers = npt.NDArray[np.int64]
 def covariance(A: Floats, B: Floats, lengthscale: Floats, kinds: Integers) -> Floats:
     """(n, d), (m, d), (d,), (d,) -> (n, m)."""
     if (kinds == NUMBER).all():
-        return _of_numbers(A, B, lengthscale, kinds)
+        return _of_numbers(A, np.ascontiguousarray(B.T), lengthscale, kinds)
     shape = (len(A), len(B))
     r2, c2, away = np.zeros(shape), None, None
     categories = int((kinds == CATEGORY).sum())
@@ -44,19 +44,19 @@ def _matern52(t: Floats) -> Floats:
 
 
 @compiled
-def _of_numbers(A: Floats, B: Floats, lengthscale: Floats, kinds: Integers) -> Floats:
-    K, slopes = np.empty((A.shape[0], B.shape[0])), np.empty(B.shape[0])
+def _of_numbers(A: Floats, BT: Floats, lengthscale: Floats, kinds: Integers) -> Floats:
+    K, slopes = np.empty((A.shape[0], BT.shape[1])), np.empty(BT.shape[1])
     for a in range(A.shape[0]):
-        row(A[a], B, lengthscale, kinds, K[a], slopes)
+        row(A[a], BT, lengthscale, kinds, K[a], slopes)
     return K
 
 
 @compiled
-def _apart(x: Floats, z: Floats, lengthscale: Floats, kinds: Integers) -> tuple[float, float, float]:
-    """r^2 over knobs, c^2 over context, and the exponent e."""
+def _apart(x: Floats, ZT: Floats, at: int, lengthscale: Floats, kinds: Integers) -> tuple[float, float, float]:
+    """r^2 over knobs, c^2 over context, and the exponent e, of x and one point."""
     r2, c2, away, differs, categories = 0.0, 0.0, 0.0, 0.0, 0
     for i in range(len(x)):
-        delta, kind = x[i] - z[i], kinds[i]
+        delta, kind = x[i] - ZT[i, at], kinds[i]
         if kind == NUMBER:
             r2 += (delta / lengthscale[i]) ** 2
         elif kind == CATEGORY:
@@ -79,28 +79,28 @@ def _apart(x: Floats, z: Floats, lengthscale: Floats, kinds: Integers) -> tuple[
 
 
 @compiled_sums
-def _numbers(x: Floats, Z: Floats, lengthscale: Floats, r2: Floats) -> None:
-    for i in range(Z.shape[0]):
-        total = 0.0
-        for j in range(Z.shape[1]):
-            delta = (x[j] - Z[i, j]) / lengthscale[j]
-            total += delta * delta
-        r2[i] = total
+def _numbers(x: Floats, ZT: Floats, lengthscale: Floats, r2: Floats) -> None:
+    r2[:] = 0.0
+    for j in range(len(x)):
+        at, by = x[j], 1.0 / lengthscale[j]
+        for i in range(len(r2)):
+            delta = (at - ZT[j, i]) * by
+            r2[i] += delta * delta
 
 
 @compiled
-def row(x: Floats, Z: Floats, lengthscale: Floats, kinds: Integers, k: Floats, by_r2: Floats) -> None:
-    """Covariances (n,) of one point with Z (n, d), and dk/d(r^2) (n,), into k and by_r2."""
+def row(x: Floats, ZT: Floats, lengthscale: Floats, kinds: Integers, k: Floats, by_r2: Floats) -> None:
+    """Covariances (n,) of one point with the columns of ZT (d, n), and dk/d(r^2) (n,), into k and by_r2."""
     if (kinds == NUMBER).all():
-        _numbers(x, Z, lengthscale, by_r2)
-        for i in range(Z.shape[0]):  # with this exp the loop is vectorised
+        _numbers(x, ZT, lengthscale, by_r2)
+        for i in range(len(k)):  # with this exp the loop is vectorised
             s = math.sqrt(5.0 * by_r2[i])
             decay = exp_and_expm1(-min(s, 700.0))[0]
             k[i] = (1.0 + s + s * s / 3.0) * decay
             by_r2[i] = -5.0 / 6.0 * (1.0 + s) * decay
         return
-    for i in range(Z.shape[0]):
-        r2, c2, away = _apart(x, Z[i], lengthscale, kinds)
+    for i in range(len(k)):
+        r2, c2, away = _apart(x, ZT, i, lengthscale, kinds)
         s, u = math.sqrt(5.0 * r2), math.sqrt(5.0 * c2)
         rest = (1.0 + u + u * u / 3.0) * math.exp(-s - u - away)
         k[i] = (1.0 + s + s * s / 3.0) * rest
@@ -109,16 +109,16 @@ def row(x: Floats, Z: Floats, lengthscale: Floats, kinds: Integers, k: Floats, b
 
 @compiled_sums
 def row_vjp(
-    x: Floats, Z: Floats, lengthscale: Floats, kinds: Integers, g: Floats, by_r2: Floats, gradient: Floats
+    x: Floats, ZT: Floats, lengthscale: Floats, kinds: Integers, g: Floats, by_r2: Floats, gradient: Floats
 ) -> None:
     """Add the gradient (d,) of sum(g * k(x, Z)) in the knobs of x; the other columns are given, so they have none."""
-    for j in range(Z.shape[1]):
-        total, scale = 0.0, lengthscale[j]
+    for j in range(len(x)):
+        total, scale, at = 0.0, lengthscale[j], x[j]
         if kinds[j] == NUMBER:
-            for i in range(Z.shape[0]):
-                total += g[i] * by_r2[i] * (x[j] - Z[i, j])
+            for i in range(len(g)):
+                total += g[i] * by_r2[i] * (at - ZT[j, i])
             gradient[j] += 2.0 * total / (scale * scale)
         elif kinds[j] == CYCLE:
-            for i in range(Z.shape[0]):
-                total += g[i] * by_r2[i] * math.sin(2.0 * math.pi * (x[j] - Z[i, j]))
+            for i in range(len(g)):
+                total += g[i] * by_r2[i] * math.sin(2.0 * math.pi * (at - ZT[j, i]))
             gradient[j] += total / (math.pi * scale * scale)

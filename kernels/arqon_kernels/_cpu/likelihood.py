@@ -1,8 +1,7 @@
 """The log posterior of the hyperparameters, and the climb on it, compiled: no BLAS, so no thread but the caller's, and
 the same result whatever the threads of the process. The formulas stand in likelihood.py.
 
-All matrices are padded to n4, the next multiple of 4, by rows of the identity: blocks of 2 x 4 dot products keep the
-processor busy, and need no loop for the rest.
+All matrices are padded to n4, the next multiple of 4, by rows of the identity (see factor.py).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from arqon_kernels._cpu import compiled, compiled_sums
 from arqon_kernels._cpu.bfgs import DONE, STEPS, VALUE, State, accept, judge, propose
+from arqon_kernels._cpu.factor import factorise, invert, square
 from arqon_kernels._cpu.normal import exp_and_expm1
 from arqon_kernels.covariance import CATEGORY, CONTEXT, CONTEXT_CYCLE, CYCLE, NUMBER, SAME_CATEGORY, TIME
 
@@ -79,90 +79,6 @@ def scratch(p: Density) -> Scratch:
         np.zeros(d),
         np.zeros(d + 1),
     )
-
-
-# ---- linear algebra ---------------------------------------------------------------------
-
-
-@compiled_sums
-def _dots(
-    A: Floats, i: int, B: Floats, j: int, first: int, last: int
-) -> tuple[float, float, float, float, float, float, float, float]:
-    """The dot products of rows i, i + 1 of A with rows j to j + 3 of B, columns first to last - 1."""
-    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = 0.0
-    for q in range(np.uint64(first), np.uint64(last)):  # unsigned: Python's negative indices would cost a branch
-        x, y = A[i, q], A[i + 1, q]
-        u0, u1, u2, u3 = B[j, q], B[j + 1, q], B[j + 2, q], B[j + 3, q]
-        a0 += x * u0
-        a1 += x * u1
-        a2 += x * u2
-        a3 += x * u3
-        b0 += y * u0
-        b1 += y * u1
-        b2 += y * u2
-        b3 += y * u3
-    return a0, a1, a2, a3, b0, b1, b2, b3
-
-
-@compiled_sums
-def factorise(L: Floats) -> bool:
-    """L L' = the matrix (n4, n4) whose lower triangle L holds, in place, four columns at a time; False where it is not
-    positive definite. What is above the diagonal is rubbish."""
-    n4 = len(L)
-    for j in range(0, n4, 4):
-        for i in range(j, n4, 2):
-            a0, a1, a2, a3, b0, b1, b2, b3 = _dots(L, i, L, j, 0, j)
-            L[i, j] -= a0
-            L[i, j + 1] -= a1
-            L[i, j + 2] -= a2
-            L[i, j + 3] -= a3
-            L[i + 1, j] -= b0
-            L[i + 1, j + 1] -= b1
-            L[i + 1, j + 2] -= b2
-            L[i + 1, j + 3] -= b3
-        for c in range(j, j + 4):
-            pivot = L[c, c]
-            for q in range(j, c):
-                pivot -= L[c, q] * L[c, q]
-            if not pivot > 0.0:
-                return False
-            L[c, c] = math.sqrt(pivot)
-            for i in range(c + 1, n4):
-                total = L[i, c]
-                for q in range(j, c):
-                    total -= L[i, q] * L[c, q]
-                L[i, c] = total / L[c, c]
-    return True
-
-
-@compiled_sums
-def _invert(L: Floats, U: Floats) -> None:
-    """U = (L^-1)', its upper triangle; what is below must be 0."""
-    for i in range(0, len(L), 4):
-        for q in range(i, len(L), 2):
-            a0, a1, a2, a3, b0, b1, b2, b3 = _dots(L, q, U, i, i, q)
-            if q < i + 2:
-                a0, b1 = a0 - 1.0, b1 - 1.0
-            elif q < i + 4:
-                a2, b3 = a2 - 1.0, b3 - 1.0
-            left, first, second = L[q + 1, q], -1.0 / L[q, q], -1.0 / L[q + 1, q + 1]
-            U[i, q], U[i + 1, q], U[i + 2, q], U[i + 3, q] = a0 * first, a1 * first, a2 * first, a3 * first
-            U[i, q + 1] = (b0 + left * U[i, q]) * second
-            U[i + 1, q + 1] = (b1 + left * U[i + 1, q]) * second
-            U[i + 2, q + 1] = (b2 + left * U[i + 2, q]) * second
-            U[i + 3, q + 1] = (b3 + left * U[i + 3, q]) * second
-
-
-@compiled_sums
-def _square(U: Floats, inverse: Floats) -> None:
-    """The lower triangle of U U', U upper."""
-    for i in range(0, len(U), 4):
-        for j in range(0, i + 4, 2):
-            a0, a1, a2, a3, b0, b1, b2, b3 = _dots(U, j, U, i, i, len(U))
-            inverse[i, j], inverse[i, j + 1] = a0, b0
-            inverse[i + 1, j], inverse[i + 1, j + 1] = a1, b1
-            inverse[i + 2, j], inverse[i + 2, j + 1] = a2, b2
-            inverse[i + 3, j], inverse[i + 3, j + 1] = a3, b3
 
 
 # ---- the covariance ---------------------------------------------------------------------
@@ -305,8 +221,8 @@ def _prior(p: Density, theta: Floats, noise: float, gradient: Floats) -> float:
 def gradient_there(p: Density, s: Scratch, theta: Floats) -> None:
     """Complete `s.gradient`, where value_at was called last: tr((a a' - A) dK) / 2; each pair of rows counts once."""
     n, d, noise = p.n, len(p.kinds), math.exp(theta[len(p.kinds)])
-    _invert(s.L, s.U)
-    _square(s.U, s.inverse)
+    invert(s.L, s.U)
+    square(s.U, s.inverse)
     a, w, trace, categories = s.ones, s.r2, 0.0, 0
     for q in range(d):
         categories += p.kinds[q] == CATEGORY

@@ -52,7 +52,7 @@ def value(p: Problem, X: Tensor) -> Tensor:
 def _moments(p: Problem, X: Tensor) -> tuple[Tensor, Tensor]:
     means, stds = [], []
     for j in range(len(p.constant)):
-        k = covariance(X, _tensor(p.Z), _tensor(p.lengthscale[j]), p.kinds.tolist())  # r x N
+        k = covariance(X, _tensor(p.ZT).T, _tensor(p.lengthscale[j]), p.kinds.tolist())  # r x N
         means.append(p.constant[j] + k @ _tensor(p.A[j]))  # r x S
         stds.append((1.0 - (k @ _tensor(p.R[j]).T).square().sum(dim=-1, keepdim=True)).clamp_min(LEAST_VARIANCE).sqrt())
     return torch.stack(means, dim=-1), torch.stack(stds, dim=-1)
