@@ -7,6 +7,8 @@ active_set, MOST_ROWS, MOST_CUDA_ROWS.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from arqon_gp.history import Dataset
@@ -19,10 +21,12 @@ MOST_CUDA_ROWS = 4000  # by arithmetic only, not measured yet
 OPTIMISM = 1.0  # posterior stds
 
 
-def active_set(data: Dataset, settings: Settings, known: dict[str, Hyperparameters], most: int = MOST_ROWS) -> Dataset:
-    """The dataset itself, or `most` rows of it in their order, half of which cover; all without hyperparameters."""
+def active_set(
+    data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters], most: int = MOST_ROWS
+) -> Integers:
+    """All rows of the dataset, or `most` of them in their order, half of which cover; all without hyperparameters."""
     if len(data.X) <= most:
-        return data
+        return np.arange(len(data.X))
     usable = np.flatnonzero(np.isfinite(data.Y).any(axis=1) | (data.failed > 0))
     chosen = usable[_covering(data.X[usable], most // 2 if known else most)]
     if known:
@@ -37,7 +41,7 @@ def active_set(data: Dataset, settings: Settings, known: dict[str, Hyperparamete
         each = -(-(most - len(chosen)) // len(scores))
         best = np.concatenate([rest[np.argsort(-score, kind="stable")[:each]] for score in scores])
         chosen = np.concatenate([chosen, np.unique(best)])
-    return data.rows(np.sort(chosen))
+    return np.sort(chosen)
 
 
 def _covering(X: Floats, most: int) -> Integers:

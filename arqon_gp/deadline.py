@@ -19,6 +19,10 @@ class Deadline:
         """Whether there is none."""
         return math.isinf(self._after)
 
+    def left(self, share: float = 1.0) -> float | None:
+        """Seconds until this share of the time is over, 0 at least; None for never."""
+        return None if self.never else max(0.0, self._began + share * self._after - time.perf_counter())
+
     def passed(self, share: float = 1.0) -> bool:
         """Whether this share of the time is over."""
         if self.never or time.perf_counter() < self._began + share * self._after:

@@ -2,7 +2,8 @@
 
 Consecutive windows of one config in one regime are a stay; a stay is one row of the training set, so waiting costs the
 surrogate nothing. A regime is an additive level per outcome (in model space), fitted from what was measured in both.
-Notation: n stays, d knobs, m modelled outcomes. Public: History, Dataset, training_set, Levels, levels.
+Notation: n stays, d knobs, m modelled outcomes. Public: History, Dataset, Table, TrainingSets,
+training_set, Levels, levels.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from arqon_gp.space import Floats, Space
 
 Key = tuple[Scalar, ...]
 
+MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, what is known now
+
 
 def key(params: Params) -> Key:
     """A hashable name of a config; params are always in knob order."""
@@ -28,10 +31,11 @@ def key(params: Params) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`rows` in order of arrival; `regimes` holds the first row of each regime."""
+    """`rows` in order of arrival; `regimes` holds the first row of each regime; `corrected` counts corrections."""
 
     rows: tuple[Observation, ...] = ()
     regimes: tuple[int, ...] = (0,)
+    corrected: int = 0
     spent: int = 0
     spent_cost: float = 0.0
 
@@ -81,6 +85,7 @@ class History:
         return replace(
             self,
             rows=rows,
+            corrected=self.corrected + len(observations) - len(fresh),
             spent=self.spent + sum(row.spends for row in fresh),
             spent_cost=self.spent_cost + sum(row.cost for row in fresh if row.spends),
         )
@@ -248,6 +253,9 @@ class Table:
     @classmethod
     def of(cls, rows: tuple[Observation, ...], space: Space, goals: Goals, before: Table | None = None) -> Table:
         """The table of these rows; what `before` has of them is not worked out again."""
+        n = len(rows)
+        if before is not None and len(before.rows) > n and before.rows[:n] == rows:
+            return cls(rows, before.keys[:n], before.X[:n], before.values[:n], before.known[:n])
         if before is None or rows[: len(before.rows)] != before.rows:
             return cls(
                 rows,
@@ -256,7 +264,7 @@ class Table:
                 model_values(rows, goals),
                 known_variance(rows, goals),
             )
-        if len(rows) == len(before.rows):
+        if n == len(before.rows):
             return before
         more = cls.of(rows[len(before.rows) :], space, goals)
         return cls(
@@ -298,3 +306,24 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
         failed=per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
         tried=size.astype(float),
     )
+
+
+class TrainingSets:
+    """The training sets of one study's histories; the latest few are kept, and what they share is made once."""
+
+    def __init__(self, space: Space, goals: Goals) -> None:
+        self._space, self._goals = space, goals
+        self._table: Table | None = None
+        self._kept: list[tuple[History, Dataset]] = []
+
+    def of(self, history: History) -> Dataset:
+        """The training set of this history."""
+        for known, data in self._kept:
+            if known is history:
+                return data
+        table = Table.of(history.rows, self._space, self._goals, self._table)
+        if self._table is None or len(table.rows) >= len(self._table.rows):
+            self._table = table
+        made = training_set(history, self._space, self._goals, table)
+        self._kept = [*self._kept[-MOST_SETS + 1 :], (history, made)]
+        return made

@@ -8,7 +8,7 @@ made a random legal step is taken; both are counted. Public: ModelAdvisor.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,20 +18,22 @@ from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
 from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Goal, Proposal, Request, random_step
+from arqon_gp.background import Background
 from arqon_gp.comparison import Expectation, Yardstick
+from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import recurrence, sobol, spread
 from arqon_gp.device import place
 from arqon_gp.errors import FitError
-from arqon_gp.history import Dataset, Table, key, training_set
+from arqon_gp.history import History, TrainingSets, key
 from arqon_gp.maximize import maximize
 from arqon_gp.objectives import hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, limit_bounds, raw, reference_point
 from arqon_gp.records import Params, Prediction, Refitted
-from arqon_gp.rows import FEASIBLE, Settings
+from arqon_gp.rows import FEASIBLE, Hyperparameters, Integers, Settings
 from arqon_gp.space import Box, Floats, Space
 from arqon_gp.study import Study
-from arqon_gp.surrogate import Surrogate, fit, restore
+from arqon_gp.surrogate import restore, seek
 from arqon_gp.threads import one_thread
 from arqon_kernels.acquisition import Problem
 
@@ -39,16 +41,24 @@ log = logging.getLogger("arqon_gp")
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
+FIT_SHARE = 0.5  # of the time of an ask, at most
+MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
 NUMERICAL = (FitError, RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError)  # failures answered in place
+
+Known = dict[str, Hyperparameters]
 
 
 class ModelAdvisor:
     """`device`: "auto", "cpu", "cuda" or "cuda:1". `fallbacks` counts fits and proposals that failed, by cause."""
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, config: Config, device: str = "auto") -> None:
         self._wanted = device
+        self._settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
+        self._rng_seed = config.rng_seed
+        self._sets = TrainingSets(config.space, config.goals)
         self._fitted: Outlook | None = None
-        self._table: Table | None = None
+        self._active: list[tuple[History, Known, Integers]] = []  # the active sets of the last two fits
+        self._background: Background[tuple[Known, Integers]] = Background()
         self.fallbacks: dict[str, int] = {}
         self.device: str = "none"
 
@@ -62,6 +72,31 @@ class ModelAdvisor:
             self._count("fit", error)
             return None
         return Refitted(outlook.surrogate.hyperparameters)
+
+    def prepare(self, study: Study) -> None:
+        """Begin the fit before the next candidate in the background, where a result is waited for; on the CPU."""
+        history = study.ahead
+        if history is None or self.device != "cpu" or not len(history):
+            return
+        data, settings, warm = self._sets.of(history), self._settings, study.hyperparameters
+        try:
+            rows = data.rows(self._rows(history, study.based, warm)[0])
+        except NUMERICAL:  # the ask will meet it again, and answer it
+            return
+
+        def work(stop: Callable[[], bool]) -> tuple[Known, Integers]:
+            found = seek(rows, settings, warm, stop)
+            return found, active_set(data, settings, found)
+
+        self._background.start((history, warm), work)
+
+    def told(self, study: Study) -> None:
+        """Stop what was begun in the background where the result changes it."""
+        self._background.keep((study.basis, study.hyperparameters))
+
+    def close(self) -> None:
+        """End the background thread."""
+        self._background.close()
 
     def outlook(self, study: Study) -> Outlook | None:
         """What the surrogate of the present history expects, None when it cannot be fitted."""
@@ -79,45 +114,69 @@ class ModelAdvisor:
             and study.hyperparameters in (kept.study.hyperparameters, kept.surrogate.hyperparameters)
         ):
             return Outlook(study, kept.surrogate, kept.data)
-        config = study.config
-        data = self._training_set(study)
-        settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
+        data = self._sets.of(study.history)
         if not len(data.X):
             raise FitError("nothing was measured yet")
         self.device = place(self._wanted, len(data.X))
+        h, based = study.hyperparameters, study.based
+        if not known:
+            h, based = self._sought(study, deadline), study.basis
+        rows, whole = self._rows(study.history, based, h)
+        data = data if len(rows) == len(data.X) else data.rows(rows)
         with one_thread():
-            most = MOST_ROWS if self.device == "cpu" else MOST_CUDA_ROWS
-            data = active_set(data, settings, study.hyperparameters, most)
-            found = (
-                restore(data, settings, study.hyperparameters) if known else self._fit(study, data, settings, deadline)
-            )
+            try:
+                found = restore(data, self._settings, h, whole, kept.surrogate if kept else None)
+            except NUMERICAL as error:
+                raise FitError(f"the surrogate cannot be conditioned: {error}") from error
         self._fitted = Outlook(study, found, data)
         return self._fitted
 
-    def _training_set(self, study: Study) -> Dataset:
-        space, goals = study.config.space, study.config.goals
-        self._table = Table.of(study.history.rows, space, goals, self._table)
-        return training_set(study.history, space, goals, self._table)
+    def _rows(self, history: History, based: History | None, h: Known) -> tuple[Integers, int]:
+        """Which rows of the training set a surrogate sees, and how many of them are factorised at once.
 
-    def _fit(self, study: Study, data: Dataset, settings: Settings, deadline: Deadline) -> Surrogate:
-        """A fresh fit; where it fails, the hyperparameters of the last one, if there are any."""
+        Those of the active set when the hyperparameters were sought, and all since: so the factor grows row by row, and
+        is the same in a process that reads the journal. The last stay of that time may have grown, and is appended.
+        """
+        most = MOST_ROWS if self.device == "cpu" else MOST_CUDA_ROWS
+        n = len(self._sets.of(history).X)
+        comparable = based and (based.regime, based.corrected) == (history.regime, history.corrected)
+        if based is None or not comparable or n - len(self._sets.of(based).X) > MOST_LATER:
+            return active_set(self._sets.of(history), self._settings, h, most), n
+        then = self._sets.of(based)
+        chosen = next((rows for at, of, rows in self._active if at is based and of == h), None)
+        if chosen is None:
+            chosen = active_set(then, self._settings, h, most)
+            self._active = [*self._active[-1:], (based, h, chosen)]
+        whole = int(np.searchsorted(chosen, len(then.X) - 1))
+        return np.concatenate([chosen, np.arange(len(then.X), n)]), whole
+
+    def _sought(self, study: Study, deadline: Deadline) -> Known:
+        """Fresh hyperparameters; where the fit fails, the last ones, if there are any."""
+        basis, warm = study.basis, study.hyperparameters
         try:
-            if self.device == "cpu":
-                return fit(data, settings, study.hyperparameters, deadline)
-            from arqon_gp import torch_path
-
-            found, self.device = torch_path.fit(
-                data, settings, self.device, study.hyperparameters, study.config.rng_seed
-            )
-            return found
+            if self.device != "cpu":
+                return self._sought_by_torch(basis, study)
+            ready = self._background.take((basis, warm), deadline.left(FIT_SHARE))
+            if ready is not None:
+                (found, chosen), deadline.cut = ready[0], ready[1] or deadline.cut
+                self._active = [*self._active[-1:], (basis, found, chosen)]
+                return found
+            data = self._sets.of(basis)
+            rows, _ = self._rows(basis, study.based, warm)
+            return seek(data.rows(rows), self._settings, warm, lambda: deadline.passed(FIT_SHARE))
         except NUMERICAL as error:
-            if not study.hyperparameters:
+            if not warm:
                 raise FitError(f"the fit failed: {error}") from error
             self._count("fit", error)
-            try:
-                return restore(data, settings, study.hyperparameters)
-            except NUMERICAL as again:
-                raise FitError(f"the fit failed: {error}; nor do the last hyperparameters do: {again}") from again
+            return warm
+
+    def _sought_by_torch(self, basis: History, study: Study) -> Known:
+        from arqon_gp import torch_path
+
+        rows, _ = self._rows(basis, study.based, study.hyperparameters)
+        data = self._sets.of(basis).rows(rows)
+        found, self.device = torch_path.seek(data, self._settings, self.device, study.hyperparameters, self._rng_seed)
+        return found
 
     def _count(self, cause: str, error: Exception) -> None:
         self.fallbacks[cause] = self.fallbacks.get(cause, 0) + 1
@@ -193,7 +252,7 @@ class ModelAdvisor:
         goals = study.config.goals
         if not goals.pareto or self._fitted is None:
             return None
-        data = self._training_set(study)
+        data = self._sets.of(study.history)
         m = len(goals.objectives)
         signs = np.array([o.sign for o in goals.objectives])
         Y = raw(data.Y[:, :m], study)[np.isfinite(data.Y).all(axis=1)] * signs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,18 @@ class Rows:
     scale: float
     keys: tuple[Key, ...]
     index: Integers
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> Rows:
+        """Some of the rows, on the same scale."""
+        return replace(
+            self,
+            X=self.X[kept],
+            y=self.y[kept],
+            share=self.share[kept],
+            floor=self.floor[kept],
+            keys=tuple(k for k, keep in zip(self.keys, kept, strict=True) if keep),
+            index=self.index[kept],
+        )
 
 
 def rows_of(data: Dataset, settings: Settings, name: str) -> Rows:

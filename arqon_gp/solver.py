@@ -179,6 +179,8 @@ class ArqonSolver:
                 self._commit([Told(tuple(observations), now)])
             repeats = len(rows) - len(observations)
             self._observe(lambda: self._metrics.told(self._study, observations, now, repeats))
+            if model := self._model:
+                self._observe(lambda: model.told(self._study))
 
     # ---- questions ----
 
@@ -256,6 +258,8 @@ class ArqonSolver:
                 return
             self._commit([Closed(self._now())])
             self._closed = True
+            if self._model is not None:
+                self._model.close()
             self._journal.close()
             self._metrics.close()
 
@@ -317,6 +321,8 @@ class ArqonSolver:
         self._write(decision.study, decision.events)
         self._yard = (decision.study, decision.yard)
         self._observe(lambda: self._show(decision, time.perf_counter() - began))
+        if model := self._model:
+            self._observe(lambda: model.prepare(decision.study))
 
     def _show(self, decision: Decision, seconds: float) -> None:
         model, c = self._model, decision.comparison
@@ -348,5 +354,5 @@ class _Lazy:
         if self._solver._model is None:
             from arqon_gp.propose import ModelAdvisor
 
-            self._solver._model = ModelAdvisor(self._solver._device)
+            self._solver._model = ModelAdvisor(self._solver._study.config, self._solver._device)
         return getattr(self._solver._model, name)

@@ -10,10 +10,12 @@ from arqon_gp.course import Course
 from arqon_gp.deployment import Deployment
 from arqon_gp.guard import Guard
 from arqon_gp.history import History
-from arqon_gp.records import Event, Refitted
+from arqon_gp.records import Event, Issued, Refitted, Told
 
-OFTEN = 64  # rows up to which every tell is followed by a fit
-REFIT_EVERY, REFIT_SHARE = 5, 50
+FEW = 16  # rows up to which a fit costs nothing worth preparing
+OFTEN = 64  # rows up to which every ask is preceded by a fit
+REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
+MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
 
 Hyperparameters = dict[str, dict[str, list[float]]]
 
@@ -22,8 +24,9 @@ Hyperparameters = dict[str, dict[str, list[float]]]
 class Study:
     """`length`: number of events so far; `at`: the latest moment any of them names, unix seconds.
 
-    `version` counts the events that change what a surrogate learns from; `fitted` is the version the hyperparameters
-    are of, `fitted_rows` and `fitted_regime` how many rows there were and in which regime.
+    Hyperparameters are of a history `based`, conditioning is on everything. They lag by the last result, so that they
+    can be sought while it is waited for: `issued_on` is the history when the last candidate was handed out, `observed`
+    the same at the last result.
     """
 
     config: Config
@@ -32,10 +35,9 @@ class Study:
     guard: Guard
     course: Course
     hyperparameters: Hyperparameters = field(default_factory=dict)
-    version: int = 0
-    fitted: int = -1
-    fitted_rows: int = 0
-    fitted_regime: int = 0
+    based: History | None = None
+    issued_on: History = field(default_factory=History)
+    observed: History = field(default_factory=History)
     length: int = 0
     at: float = 0.0
 
@@ -54,7 +56,6 @@ class Study:
     def apply(self, event: Event) -> Study:
         """The study after one more event."""
         deployment, history = self.deployment.apply(event), self.history.apply(event)
-        version = self.version + (history is not self.history)
         return replace(
             self,
             deployment=deployment,
@@ -62,28 +63,48 @@ class Study:
             guard=self.guard.apply(event, self.config, deployment, history),
             course=self.course.apply(event),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
-            version=version,
-            fitted=version if isinstance(event, Refitted) else self.fitted,
-            fitted_rows=len(history) if isinstance(event, Refitted) else self.fitted_rows,
-            fitted_regime=history.regime if isinstance(event, Refitted) else self.fitted_regime,
+            based=self.basis if isinstance(event, Refitted) else self.based,
+            issued_on=history if isinstance(event, Issued) else self.issued_on,
+            observed=self.issued_on if isinstance(event, Told) else self.observed,
             length=self.length + 1,
             at=max(self.at, getattr(event, "at", 0.0)),
         )
 
     @property
+    def basis(self) -> History:
+        """What the next fit is of: all results but those since the last candidate, or all where these matter."""
+        late = len(self.history) - len(self.observed) > MANY
+        return self.history if late or self._urgent else self.observed
+
+    @property
     def refit_due(self) -> bool:
         """Whether the hyperparameters are too old: a function of the journal, so that every process agrees.
 
-        They are sought again after each tell while that costs little, then after every fifth, then after every 2 %
-        more rows; at once after a correction, a failure or a change of regime.
+        They are sought again before each ask while that costs little, then after every fifth result, then after every
+        2 % more rows, 64 at most; at once after a correction, a failure or a change of regime.
         """
-        if self.fitted == self.version or not self.hyperparameters:
-            return self.fitted != self.version
-        fresh = self.history.rows[self.fitted_rows :]
-        if not fresh or self.history.regime != self.fitted_regime or any(row.failed for row in fresh):
+        return self.basis is not self.based and (self._urgent or self._worth(self.basis))
+
+    @property
+    def ahead(self) -> History | None:
+        """What the fit before the next candidate is of, if one result comes first that does not change it."""
+        calm = len(self.history) >= FEW and not self._urgent and self.history is self.issued_on
+        return self.history if calm and self._worth(self.history) else None
+
+    @property
+    def _urgent(self) -> bool:
+        """Whether the last result, too, must be learnt from at once."""
+        based, history = self.based, self.history
+        if based is None or not self.hyperparameters or len(history) <= FEW:
             return True
-        n = len(self.history)
-        return n <= OFTEN or len(fresh) >= max(REFIT_EVERY, n // REFIT_SHARE)
+        if (based.regime, based.corrected) != (history.regime, history.corrected):
+            return True
+        return any(row.failed for row in history.rows[len(based) :])
+
+    def _worth(self, history: History) -> bool:
+        """Whether a fit of this history tells enough more than the last one."""
+        n, fresh = len(history), len(history) - len(self.based or ())
+        return fresh > 0 and (n <= OFTEN or fresh >= min(max(REFIT_EVERY, n // REFIT_SHARE), REFIT_AT_MOST))
 
     @property
     def baseline(self) -> dict[str, float]:

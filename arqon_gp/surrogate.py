@@ -5,19 +5,19 @@ Prior: Matern-5/2 with a lengthscale a knob and the dimension-scaled lognormal p
 density in log noise, so that noise is not explained away as signal. A row is the mean of `count` windows: its noise
 variance is noise / count + floor, and the scatter of the windows inside the rows enters the likelihood (the two
 together are the likelihood of the single windows). Fitted cold and from the last hyperparameters; the better density is
-kept. Notation: n rows, d knobs, m outcomes. Public: fit, restore, Surrogate, OutcomeGP.
+kept. Without BLAS wherever a fit needs it, so that a fit in another thread gives the same bits whatever the threads of
+the process. Notation: n rows, d knobs, m outcomes. Public: seek, fit, restore, Surrogate, OutcomeGP.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dtrtri
 
-from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, key
 from arqon_gp.records import Params
@@ -35,7 +35,8 @@ from arqon_gp.rows import (
     rows_of,
 )
 from arqon_gp.space import Floats
-from arqon_kernels import LogPosterior, covariance
+from arqon_kernels import LogPosterior, covariance, factor
+from arqon_kernels.posterior import moments, weights
 
 if TYPE_CHECKING:
     from botorch.models import ModelListGP, SingleTaskGP
@@ -45,14 +46,13 @@ LEAST_LENGTHSCALE, MOST_LENGTHSCALE = 0.025, 1e4
 CATEGORY_PRIOR = (0.0, 1.0)
 LEAST_CATEGORY = 0.01
 FIT_STEPS = 200
-FIT_SHARE = 0.5  # of the time of an ask, at most
 LEAST_VARIANCE = 1e-10  # standardised: what rounding may leave of a variance that is none
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeGP:
     """Posterior of one outcome, in model space: K = k(X, X) + diag(noise share + floor) = L L', root = L^-1,
-    alpha = K^-1 (y - mean)."""
+    alpha = K^-1 (y - mean). The first `whole` rows of the root were made at once, the others appended."""
 
     name: str
     rows: Rows
@@ -60,17 +60,47 @@ class OutcomeGP:
     settings: Settings
     root: Floats
     alpha: Floats
+    whole: int
 
     @classmethod
-    def of(cls, name: str, rows: Rows, h: Hyperparameters, settings: Settings) -> OutcomeGP:
-        """The posterior for given hyperparameters; FitError where K is not positive definite."""
-        K = covariance(rows.X, rows.X, lengthscales(h, settings), settings.kinds)
-        K.flat[:: len(K) + 1] += h["noise"][0] * rows.share + rows.floor
-        L, failed = dpotrf(K, lower=1)
-        if failed or not np.isfinite(L).all():
-            raise FitError(f"the covariance of {name!r} is not positive definite")
-        root = dtrtri(L, lower=1)[0]
-        return cls(name, rows, h, settings, root, root.T @ (root @ (rows.y - h["mean"][0])))
+    def of(
+        cls,
+        name: str,
+        rows: Rows,
+        h: Hyperparameters,
+        settings: Settings,
+        whole: int | None = None,
+        before: OutcomeGP | None = None,
+    ) -> OutcomeGP:
+        """The posterior for given hyperparameters; FitError where K is not positive definite.
+
+        The first `whole` rows (default: all) are factorised at once, the others appended in O(n^2) each. `before`: an
+        earlier posterior; what its root has of this one is taken from it, so that the result does not depend on it.
+        """
+        n, scale, D = len(rows.X), lengthscales(h, settings), h["noise"][0] * rows.share + rows.floor
+        whole = n if whole is None else min(whole, n)
+        done = before._shared(rows, h, D, whole) if before else 0
+        try:
+            if before and done >= whole:
+                root = np.ascontiguousarray(before.root[:done, :done])
+            else:
+                K = covariance(rows.X[:whole], rows.X[:whole], scale, settings.kinds)
+                K.flat[:: whole + 1] += D[:whole]
+                root, done = factor.root(K), whole
+            for i in range(done, n):
+                k = covariance(rows.X[i : i + 1], rows.X[:i], scale, settings.kinds)[0]
+                root = factor.append(root, k, 1.0 + D[i])
+        except np.linalg.LinAlgError as error:
+            raise FitError(f"the covariance of {name!r} is not positive definite") from error
+        return cls(name, rows, h, settings, root, weights(root, rows.y - h["mean"][0]), whole)
+
+    def _shared(self, rows: Rows, h: Hyperparameters, D: Floats, whole: int) -> int:
+        """How many leading rows of a root for other rows are those of this one."""
+        if self.hyperparameters != h or self.whole != whole:
+            return 0
+        n = min(len(self.rows.X), len(rows.X))
+        same = (self._diagonal()[:n] == D[:n]) & (self.rows.X[:n] == rows.X[:n]).all(axis=1)
+        return n if same.all() else int(np.argmin(same))
 
     @property
     def noise(self) -> float:
@@ -90,11 +120,9 @@ class OutcomeGP:
 
     def predict(self, X: Floats) -> tuple[Floats, Floats]:
         """Mean and variance (q,) of the noise-free outcome at X (q, d), model space."""
-        k = self.k(self.rows.X, X)
-        v = self.root @ k
-        mean = self.hyperparameters["mean"][0] + self.alpha @ k
-        variance = np.maximum(1.0 - (v * v).sum(axis=0), LEAST_VARIANCE)
-        return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * variance
+        mean, explained = moments(self.root, self.alpha, self.k(X, self.rows.X))
+        mean = self.rows.shift + self.rows.scale * (self.hyperparameters["mean"][0] + mean)
+        return mean, self.rows.scale**2 * np.maximum(1.0 - explained, LEAST_VARIANCE)
 
     def at_rows(self, X: Floats) -> tuple[Floats, Floats]:
         """Mean and variance (n,) of the noise-free outcome at all rows X (n, d) of the dataset, model space.
@@ -126,33 +154,15 @@ class OutcomeGP:
     def _diagonal(self) -> Floats:
         return np.asarray(self.hyperparameters["noise"][0] * self.rows.share + self.rows.floor)
 
-    def without(self, params: Params, X: Floats) -> tuple[Floats, Floats]:
-        """Mean (q,) and covariance (q, q) at X (q, d), model space, as if this config had not been measured.
-
-        With I its rows and J the others, K_JJ^-1 = [K^-1]_JJ - [K^-1]_JI [K^-1]_II^-1 [K^-1]_IJ (block inversion).
-        """
-        own = np.array([k == key(params) for k in self.rows.keys])
-        if not own.any():
-            return self.joint(X)
-        if own.all():
-            return self._prior(X)
-        J, mine = ~own, self.root[:, own]
-        inverse_II, others = mine.T @ mine, self.root[:, J]
-        inverse_JI = others.T @ mine
-        constant = self.hyperparameters["mean"][0]
-        k, y = self.k(self.rows.X[J], X), self.rows.y[J] - constant
-
-        def solve(b: Floats) -> Floats:
-            full = others.T @ (others @ b)
-            return full - inverse_JI @ np.linalg.solve(inverse_II, inverse_JI.T @ b)
-
-        mean = constant + solve(y) @ k
-        covariance = self.k(X, X) - k.T @ solve(k)
-        return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * covariance
-
-    def _prior(self, X: Floats) -> tuple[Floats, Floats]:
-        mean = np.full(len(X), self.rows.shift + self.rows.scale * self.hyperparameters["mean"][0])
-        return mean, self.rows.scale**2 * self.k(X, X)
+    def without(self, params: Params) -> OutcomeGP:
+        """The posterior as if this config had not been measured, on the same scale."""
+        gone = np.array([k == key(params) for k in self.rows.keys])
+        root = self.root
+        for i in reversed(np.flatnonzero(gone).tolist()):
+            root = factor.drop(root, i)
+        rows = self.rows.only(~gone)
+        alpha = weights(root, rows.y - self.hyperparameters["mean"][0])
+        return replace(self, rows=rows, root=root, alpha=alpha)
 
     def botorch_model(self, device: str = "cpu") -> SingleTaskGP:
         """The same posterior, on the standardised scale, for gradients by autograd and for researchers."""
@@ -189,25 +199,48 @@ class Surrogate:
         return ModelListGP(*(gp.botorch_model(device) for gp in self.outcomes)).eval()
 
 
-def fit(data: Dataset, settings: Settings, warm: dict[str, Hyperparameters], deadline: Deadline = NEVER) -> Surrogate:
-    """The surrogate of these rows; FitError when an outcome has no window yet or nothing converges.
+def seek(
+    data: Dataset,
+    settings: Settings,
+    warm: Mapping[str, Hyperparameters],
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Hyperparameters]:
+    """The hyperparameters by outcome; FitError when an outcome has no window yet or nothing converges.
 
-    When the time is over the climb stops where it is: at the start itself if need be, so the last hyperparameters stay.
+    When `stop` says so the climb ends where it is: at the start itself if need be, so the last hyperparameters stay.
     """
     names = [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
+    return {
+        name: _fit_outcome(
+            rows_of(data, settings, name), settings, warm.get(name), stop, learned=name not in settings.exact
+        )
+        for name in names
+    }
+
+
+def fit(data: Dataset, settings: Settings, warm: Mapping[str, Hyperparameters]) -> Surrogate:
+    """The surrogate of these rows, fitted to them; FitError as seek()."""
+    return restore(data, settings, seek(data, settings, warm))
+
+
+def restore(
+    data: Dataset,
+    settings: Settings,
+    known: Mapping[str, Hyperparameters],
+    whole: int | None = None,
+    before: Surrogate | None = None,
+) -> Surrogate:
+    """The surrogate of these rows for hyperparameters that are known already.
+
+    `whole`: how many leading rows of the dataset are factorised at once; `before`: what may be taken over.
+    """
     gps = []
-    for name in names:
+    for name, h in known.items():
         rows = rows_of(data, settings, name)
-        h = _fit_outcome(rows, settings, warm.get(name), deadline, learned=name not in settings.exact)
-        gps.append(OutcomeGP.of(name, rows, h, settings))
+        first = None if whole is None else int(np.searchsorted(rows.index, whole))
+        earlier = before[name] if before and name in before else None
+        gps.append(OutcomeGP.of(name, rows, h, settings, first, earlier))
     return Surrogate(tuple(gps), settings)
-
-
-def restore(data: Dataset, settings: Settings, known: dict[str, Hyperparameters]) -> Surrogate:
-    """The surrogate of these rows for hyperparameters that are known already."""
-    return Surrogate(
-        tuple(OutcomeGP.of(n, rows_of(data, settings, n), h, settings) for n, h in known.items()), settings
-    )
 
 
 def log_posterior(rows: Rows, settings: Settings, *, learned: bool) -> LogPosterior:
@@ -231,7 +264,7 @@ def log_posterior(rows: Rows, settings: Settings, *, learned: bool) -> LogPoster
 
 
 def _fit_outcome(
-    rows: Rows, settings: Settings, warm: Hyperparameters | None, deadline: Deadline, *, learned: bool
+    rows: Rows, settings: Settings, warm: Hyperparameters | None, stop: Callable[[], bool], *, learned: bool
 ) -> Hyperparameters:
     """The better of a cold and a warm fit by log posterior density."""
     density, numeric, categorical = (
@@ -248,7 +281,7 @@ def _fit_outcome(
     if warm:
         starts.append(np.log(np.append(lengthscales(warm, settings), warm["noise"][0])))
 
-    found = [density.climb(start, low, high, FIT_STEPS, lambda: deadline.passed(FIT_SHARE)) for start in starts]
+    found = [density.climb(start, low, high, FIT_STEPS, stop) for start in starts]
     theta, value = max(found, key=lambda pair: pair[1])
     if not math.isfinite(value):
         raise FitError("no start converged: the covariance is not positive definite, or the data are not finite")

@@ -2,7 +2,7 @@
 
 One utility: qLogNEI, the log of the noisy expected improvement (Ament et al. 2023). Several unweighted objectives:
 qLogNEHVI, the same of the hypervolume (Daulton et al. 2021). Limits enter as outcome constraints, failures as one more
-of them. Shapes: Z (..., m) samples of the standardised outcomes; X (..., q, d) in the unit cube. Public: fit, Search,
+of them. Shapes: Z (..., m) samples of the standardised outcomes; X (..., q, d) in the unit cube. Public: seek, Search,
 search, Frame, frame, constraints, build, recovery, maximize.
 """
 
@@ -30,7 +30,7 @@ from arqon_gp.outlook import Outlook
 from arqon_gp.records import Params
 from arqon_gp.rows import FEASIBLE, Hyperparameters, Settings, rows_of
 from arqon_gp.space import Box, Categorical, Floats, Interval, Space, unit, values
-from arqon_gp.surrogate import OutcomeGP, Surrogate
+from arqon_gp.surrogate import Surrogate
 from arqon_gp.twin import DTYPE, fit_outcome
 
 SAMPLES = 128
@@ -40,18 +40,18 @@ MOST_GRID_POINTS = 10_000  # of one knob; a finer grid is searched as an interva
 Constraint = Callable[[Tensor], Tensor]  # (..., m) samples -> (...), feasible where <= 0
 
 
-def fit(
+def seek(
     data: Dataset, settings: Settings, where: str, warm: dict[str, Hyperparameters], rng_seed: int
-) -> tuple[Surrogate, str]:
-    """The surrogate of these rows, fitted on a torch device, and where: out of memory falls to the CPU."""
+) -> tuple[dict[str, Hyperparameters], str]:
+    """The hyperparameters by outcome, sought on a torch device, and where: out of memory falls to the CPU."""
 
-    def run(device: torch.device) -> Surrogate:
-        gps = []
-        for name in [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]:
-            rows = rows_of(data, settings, name)
-            h = fit_outcome(rows, settings, device, warm.get(name), learned=name not in settings.exact)
-            gps.append(OutcomeGP.of(name, rows, h, settings))
-        return Surrogate(tuple(gps), settings)
+    def run(device: torch.device) -> dict[str, Hyperparameters]:
+        return {
+            name: fit_outcome(
+                rows_of(data, settings, name), settings, device, warm.get(name), learned=name not in settings.exact
+            )
+            for name in [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
+        }
 
     with deterministic(rng_seed):
         found, device = on_device(torch.device(where), run)

@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_kernels.bfgs import start
-from arqon_kernels.covariance import covariance
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -95,9 +94,6 @@ class LogPosterior:
 
     def constant(self, theta: Floats) -> float:
         """The profiled mean at these hyperparameters."""
-        from scipy.linalg import cho_factor, cho_solve
+        from arqon_kernels._cpu.likelihood import profiled_mean
 
-        K = covariance(self.X, self.X, np.exp(theta[:-1]), self.kinds)
-        K.flat[:: len(K) + 1] += math.exp(theta[-1]) * self.share + self.floor
-        weights = cho_solve(cho_factor(K, lower=True), np.ones(len(K)))
-        return float(weights @ self.y / weights.sum())
+        return float(profiled_mean(self._density, np.array(theta, dtype=float)))

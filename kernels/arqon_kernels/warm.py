@@ -16,6 +16,7 @@ from arqon_kernels.cache import cache_folder
 from arqon_kernels.covariance import CATEGORY, NUMBER, covariance
 from arqon_kernels.factor import append, drop, root
 from arqon_kernels.likelihood import LogPosterior
+from arqon_kernels.posterior import moments, weights
 
 DONE = "warm"  # the file that says so, beside the compiled code
 
@@ -57,14 +58,17 @@ def _steps() -> Iterator[Callable[[], object]]:
 
 def _root(X: np.ndarray) -> None:
     K = covariance(X, X, np.ones(X.shape[1])) + np.eye(len(X))
-    drop(append(root(K[:-1, :-1]), K[-1, :-1], K[-1, -1]), 0)
+    made = drop(append(root(K[:-1, :-1]), K[-1, :-1], K[-1, -1]), 0)
+    moments(made, weights(made, np.ones(len(made))), K[1:, 1:])
 
 
 def _density(X: np.ndarray) -> None:
     n, d = X.shape
     rows = X, X[:, 0].copy(), np.ones(n), np.zeros(n), np.array([NUMBER] * d)
     prior = {"lengthscale_loc": np.zeros(d), "lengthscale_scale": np.ones(d), "noise_prior": (1.0, 2.0)}
-    LogPosterior(*rows, **prior).climb(np.zeros(d + 1), np.full(d + 1, -5.0), np.full(d + 1, 5.0), 1)  # type: ignore[arg-type]
+    density = LogPosterior(*rows, **prior)  # type: ignore[arg-type]
+    density.climb(np.zeros(d + 1), np.full(d + 1, -5.0), np.full(d + 1, 5.0), 1)
+    density.constant(np.zeros(d + 1))
 
 
 def _problem(X: np.ndarray, goal: int, count: int) -> Problem:

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @compiled_sums
-def _dots(
+def dots(
     A: Floats, i: int, B: Floats, j: int, first: int, last: int
 ) -> tuple[float, float, float, float, float, float, float, float]:
     """The dot products of rows i, i + 1 of A with rows j to j + 3 of B, columns first to last - 1."""
@@ -44,7 +44,7 @@ def factorise(L: Floats) -> bool:
     n4 = len(L)
     for j in range(0, n4, 4):
         for i in range(j, n4, 2):
-            a0, a1, a2, a3, b0, b1, b2, b3 = _dots(L, i, L, j, 0, j)
+            a0, a1, a2, a3, b0, b1, b2, b3 = dots(L, i, L, j, 0, j)
             L[i, j] -= a0
             L[i, j + 1] -= a1
             L[i, j + 2] -= a2
@@ -73,7 +73,7 @@ def invert(L: Floats, U: Floats) -> None:
     """U = (L^-1)', its upper triangle; what is below must be 0."""
     for i in range(0, len(L), 4):
         for q in range(i, len(L), 2):
-            a0, a1, a2, a3, b0, b1, b2, b3 = _dots(L, q, U, i, i, q)
+            a0, a1, a2, a3, b0, b1, b2, b3 = dots(L, q, U, i, i, q)
             if q < i + 2:
                 a0, b1 = a0 - 1.0, b1 - 1.0
             elif q < i + 4:
@@ -91,7 +91,7 @@ def square(U: Floats, inverse: Floats) -> None:
     """The lower triangle of U U', U upper."""
     for i in range(0, len(U), 4):
         for j in range(0, i + 4, 2):
-            a0, a1, a2, a3, b0, b1, b2, b3 = _dots(U, j, U, i, i, len(U))
+            a0, a1, a2, a3, b0, b1, b2, b3 = dots(U, j, U, i, i, len(U))
             inverse[i, j], inverse[i, j + 1] = a0, b0
             inverse[i + 1, j], inverse[i + 1, j + 1] = a1, b1
             inverse[i + 2, j], inverse[i + 2, j + 1] = a2, b2

@@ -55,6 +55,7 @@ class Scratch(NamedTuple):
     away: Floats
     lengthscale: Floats  # (d,)
     gradient: Floats  # (d + 1,)
+    constant: Floats  # (1,)
 
 
 @compiled
@@ -78,6 +79,7 @@ def scratch(p: Density) -> Scratch:
         np.zeros(n4),
         np.zeros(d),
         np.zeros(d + 1),
+        np.zeros(1),
     )
 
 
@@ -192,6 +194,7 @@ def value_at(p: Density, s: Scratch, theta: Floats) -> float:
         of_y += s.ones[i] * s.residual[i]
         log_determinant += math.log(s.L[i, i])
     constant, square = of_y / of_ones, 0.0
+    s.constant[0] = constant
     for i in range(n):
         s.residual[i] -= constant * s.ones[i]
         square += s.residual[i] * s.residual[i]
@@ -267,6 +270,13 @@ def evaluate(p: Density, theta: Floats) -> tuple[float, Floats]:
         return value, np.zeros(len(theta))
     gradient_there(p, s, theta)
     return value, s.gradient
+
+
+@compiled
+def profiled_mean(p: Density, theta: Floats) -> float:
+    s = scratch(p)
+    value_at(p, s, theta)
+    return float(s.constant[0])
 
 
 @compiled
