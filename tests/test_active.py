@@ -10,7 +10,7 @@ from arqon_gp.active import MOST_ROWS, active_set
 from arqon_gp.config import parse
 from arqon_gp.history import Dataset, History, training_set
 from arqon_gp.records import Observation, Role, Told
-from arqon_gp.rows import Settings
+from arqon_gp.rows import Hyperparameters, Settings
 from arqon_gp.surrogate import fit
 
 CONFIG: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}}
@@ -28,27 +28,31 @@ def bowl(n: int) -> tuple[Dataset, Settings]:
     return training_set(history, config.space, config.goals), settings
 
 
+def chosen_of(data: Dataset, settings: Settings, known: dict[str, Hyperparameters] | None = None) -> Dataset:
+    return data.rows(active_set(data, settings, known or {}))
+
+
 def test_a_short_history_is_its_own_active_set() -> None:
     data, settings = bowl(MOST_ROWS)
-    assert active_set(data, settings, {}) is data
+    assert active_set(data, settings, {}).tolist() == list(range(MOST_ROWS))
 
 
 def test_a_long_history_is_cut_to_a_bound_and_covers_the_space() -> None:
     data, settings = bowl(900)
-    first = active_set(data, settings, {})
+    first = chosen_of(data, settings)
     assert len(first.X) == MOST_ROWS
     known = fit(first, settings, {}).hyperparameters
-    chosen = active_set(data, settings, known)
+    chosen = chosen_of(data, settings, known)
     assert len(chosen.X) == MOST_ROWS
     gaps = np.linalg.norm(data.X[:, None, :] - chosen.X[None, :, :], axis=-1).min(axis=1)
     assert gaps.max() < 0.12, "150 points spread over a square are nowhere farther"
-    np.testing.assert_array_equal(chosen.X, active_set(data, settings, known).X)
+    np.testing.assert_array_equal(chosen.X, chosen_of(data, settings, known).X)
 
 
 def test_beyond_the_covering_rows_it_keeps_those_where_most_is_expected_whatever_their_own_luck() -> None:
     data, settings = bowl(900)
-    known = fit(active_set(data, settings, {}), settings, {}).hyperparameters
-    chosen = active_set(data, settings, known)
+    known = fit(chosen_of(data, settings), settings, {}).hyperparameters
+    chosen = chosen_of(data, settings, known)
     near = np.linalg.norm(chosen.X - [0.3, 0.6], axis=1) < 0.25
     everywhere = np.linalg.norm(data.X - [0.3, 0.6], axis=1) < 0.25
     assert near.mean() > 2.0 * everywhere.mean()
@@ -58,10 +62,10 @@ def test_beyond_the_covering_rows_it_keeps_those_where_most_is_expected_whatever
 
 def test_the_mean_at_the_optimum_is_nearly_that_of_all_rows() -> None:
     data, settings = bowl(900)
-    known = fit(active_set(data, settings, {}), settings, {}).hyperparameters
+    known = fit(chosen_of(data, settings), settings, {}).hyperparameters
     at = np.array([[0.3, 0.6]])
     few, everything = (
-        fit(rows, settings, known)["value"].predict(at) for rows in (active_set(data, settings, known), data)
+        fit(rows, settings, known)["value"].predict(at) for rows in (chosen_of(data, settings, known), data)
     )
     assert abs(few[0][0] - everything[0][0]) < 0.02
     assert few[1][0] < 4.0 * everything[1][0]

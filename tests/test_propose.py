@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from arqon_gp import ArqonSolver, RequestError, device, propose, torch_path
 from arqon_gp.advice import Goal, Request
-from arqon_gp.deadline import NEVER, Deadline
+from arqon_gp.background import Background
+from arqon_gp.deadline import Deadline
 from arqon_gp.device import deterministic, on_device, resolve
 from arqon_gp.errors import FitError
-from arqon_gp.surrogate import fit
+from arqon_gp.surrogate import seek
 from tests.conftest import Make
 
 CONFIG: dict[str, Any] = {
@@ -41,7 +43,7 @@ def fail(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("error", [FitError, RuntimeError, ValueError, ZeroDivisionError])
-@pytest.mark.parametrize("what", ["fit", "maximize", "acquisition.problem"])
+@pytest.mark.parametrize("what", ["seek", "maximize", "acquisition.problem"])
 def test_ask_one_never_raises_for_numerics_but_falls_back_inside_the_box(
     make: Make, monkeypatch: pytest.MonkeyPatch, what: str, error: type[Exception]
 ) -> None:
@@ -118,7 +120,7 @@ def test_a_failed_refit_goes_on_with_the_last_hyperparameters_and_is_counted(
     assert candidate is not None
     known = solver._study.hyperparameters
     solver.seed([{"params": candidate, "value": 1.1}])
-    monkeypatch.setattr("arqon_gp.propose.fit", fail)
+    monkeypatch.setattr("arqon_gp.propose.seek", fail)
     again = solver.ask_one()
     assert again is not None
     assert "the model failed" not in again.reason
@@ -141,7 +143,7 @@ def test_where_neither_a_fit_nor_the_last_hyperparameters_do_a_random_step_is_ta
     candidate = solver.ask_one()
     assert candidate is not None
     solver.seed([{"params": candidate, "value": 1.1}])
-    monkeypatch.setattr("arqon_gp.propose.fit", fail)
+    monkeypatch.setattr("arqon_gp.propose.seek", fail)
     monkeypatch.setattr("arqon_gp.propose.restore", fail)
     again = solver.ask_one()
     assert again is not None
@@ -160,13 +162,93 @@ def test_another_process_goes_on_with_what_the_first_one_fitted(
             first.seed([{"params": candidate, "value": (candidate["x"] - 0.3) ** 2}])
         (known,) = first.ask(q=1)
         assert known.reason.startswith("the highest noisy expected improvement")
-    monkeypatch.setattr("arqon_gp.propose.fit", fail)  # nothing was told since: nothing is fitted again
+    monkeypatch.setattr("arqon_gp.propose.seek", fail)  # nothing was told since: nothing is fitted again
     with ArqonSolver(config, journal=journal, registry=CollectorRegistry(), device="cpu") as second:
         (fresh,) = second.ask(q=1)
         assert fresh.id != known.id
         assert fresh.reason.startswith("the highest noisy expected improvement")
         model = second.status()["model"]
         assert (model["device"], model["fallbacks"]) == ("cpu", {})
+
+
+FREE = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}}
+
+
+def warm_rows(n: int) -> list[dict[str, Any]]:
+    X = np.random.default_rng(0).random((n, 2))
+    return [{"params": {"x": x, "y": y}, "value": (x - 0.3) ** 2 + 0.1 * np.sin(40.0 * y)} for x, y in X.tolist()]
+
+
+def answer(solver: ArqonSolver) -> None:
+    candidate = solver.ask_one()
+    assert candidate is not None
+    value = (candidate["x"] - 0.3) ** 2 + 0.1 * np.sin(40.0 * candidate["y"])
+    solver.seed([{"params": candidate, "id": candidate.id, "value": value}])
+
+
+@pytest.mark.parametrize("n", [20, 330])
+def test_a_fit_that_was_ready_one_waited_for_and_one_of_another_process_give_the_same_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    taken: list[bool] = []
+    real = Background.take
+
+    def take(self: Any, key: Any, timeout_s: Any) -> Any:
+        found = real(self, key, timeout_s)
+        taken.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Background, "take", take)
+    told = {}
+    for how in ("ready", "waited for", "another process"):
+        journal = f"sqlite:///{tmp_path}/{how}.db"
+        solver = ArqonSolver(FREE, journal=journal, registry=CollectorRegistry(), device="cpu")
+        solver.seed(warm_rows(n))
+        taken.clear()
+        for _ in range(8):
+            answer(solver)
+            if how == "ready" and (job := solver._advisor._background._job) is not None:
+                job.future.result()
+            if how == "another process":
+                solver.close()
+                solver = ArqonSolver(FREE, journal=journal, registry=CollectorRegistry(), device="cpu")
+        told[how] = [row.params for row in solver._study.history.rows[n:]]
+        assert any(taken) == (how != "another process")
+        solver.close()
+    assert told["ready"] == told["waited for"] == told["another process"]
+
+
+def test_a_result_that_changes_the_fit_cancels_what_was_prepared(make: Make) -> None:
+    solver = make(FREE)
+    solver.seed(warm_rows(20))
+    for _ in range(2):
+        answer(solver)
+    candidate = solver.ask_one()
+    assert candidate is not None
+    assert solver._advisor._background._job is not None
+    solver.seed([{"params": candidate, "id": candidate.id, "status": "failed"}])
+    assert solver._advisor._background._job is None
+    solver.ask_one()
+    assert len(solver._study.based or ()) == len(solver._study.history), "the failure is learnt from at once"
+
+
+def test_a_prepared_fit_that_takes_longer_than_the_ask_may_is_stopped_and_said_to_be(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(rows: Any, settings: Any, warm: Any, stop: Any) -> Any:
+        while not stop():
+            time.sleep(0.001)
+        return warm
+
+    solver = make(FREE | {"strategy_params": {"max_ask_s": 0.2}})
+    solver.seed(warm_rows(20))
+    for _ in range(2):
+        answer(solver)
+    monkeypatch.setattr("arqon_gp.propose.seek", endless)
+    answer(solver)
+    candidate = solver.ask_one()
+    assert candidate is not None
+    assert "cut short by max_ask_s" in candidate.reason
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -314,8 +396,8 @@ def test_a_fit_whose_time_is_over_stays_at_the_last_hyperparameters(make: Make) 
     assert found is not None
     known = {"value": {"lengthscale": [0.7, 0.3], "category": [], "noise": [0.2], "mean": [0.0]}}
     settings = found.surrogate.settings
-    climbed, stayed = (fit(found.data, settings, known, at)["value"].hyperparameters for at in (NEVER, Over(1.0)))
-    cold = fit(found.data, settings, {}, Over(1.0))["value"].hyperparameters
+    climbed, stayed = (seek(found.data, settings, known, lambda stop=stop: stop)["value"] for stop in (False, True))
+    cold = seek(found.data, settings, {}, lambda: True)["value"]
     assert stayed["lengthscale"] == pytest.approx([0.7, 0.3]) or stayed == cold
     assert climbed["lengthscale"] != pytest.approx(stayed["lengthscale"])
 

@@ -163,7 +163,7 @@ def test_the_posterior_without_a_config_is_that_of_the_other_rows() -> None:
     surrogate, data = fitted(PLAIN, gp_sample(9, 0.3, seed=4))
     gone, X = data.params[3], np.random.default_rng(1).random((4, 2))
     gp = surrogate["value"]
-    mean, joint = gp.without(gone, X)
+    mean, joint = gp.without(gone).joint(X)
     keep = np.arange(9) != 3
     h, X_others = gp.hyperparameters, data.X[keep]
     scale = np.array(h["lengthscale"])
@@ -173,7 +173,7 @@ def test_the_posterior_without_a_config_is_that_of_the_other_rows() -> None:
     np.testing.assert_allclose((mean - gp.rows.shift) / gp.rows.scale, expected, rtol=1e-9)
     np.testing.assert_allclose(joint / gp.rows.scale**2, spread, rtol=1e-8, atol=1e-12)
     everything, _ = fitted(PLAIN, told(History(), ({"x": 0.5, "y": 0.5}, {"value": 2.0})))
-    alone, prior = everything["value"].without({"x": 0.5, "y": 0.5}, X)
+    alone, prior = everything["value"].without({"x": 0.5, "y": 0.5}).joint(X)
     np.testing.assert_allclose(alone, 2.0, rtol=1e-12)
     np.testing.assert_allclose(np.diag(prior), everything["value"].rows.scale ** 2, rtol=1e-12)
 
