@@ -91,7 +91,7 @@ def play(settings: Settings) -> int:
     study = parse(config(settings.windows))
     console.print(f"[bold]Arqon GP[/] tunes SQLite on disk under 16 concurrent clients; everything is kept in {folder}")
     if not is_warm():
-        with console.status("compiling the numerics, once an installation: about a minute"):
+        with console.status("compiling the numerics, once an installation: one to two minutes"):
             warm()
     system = SqliteSystem(folder / "demo.db")
     try:

@@ -28,7 +28,7 @@ def is_warm() -> bool:
 
 
 def warm(going_on: Callable[[], bool] = lambda: True) -> None:
-    """Compile what is not compiled yet (about a minute on a new machine); stops between two steps when told to."""
+    """Compile what is not compiled yet (one to two minutes on a new machine); stops between two steps when told to."""
     for step in _steps():
         if not going_on():
             return
