@@ -68,6 +68,7 @@ def test_an_interrupted_demo_changes_nothing_and_goes_on_in_the_same_folder(
     first = subprocess.Popen(
         [*command, *TINY, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a job in the background
     )  # fmt: skip
     assert first.stdout is not None
     for line in first.stdout:
