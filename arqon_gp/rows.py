@@ -1,7 +1,7 @@
 """What one outcome's Gaussian process is fitted to: the rows of a dataset, standardised.
 
 Y is standardised per outcome, (y - shift) / scale, by the mean of the rows and the deviation of single windows. Public:
-Settings, Rows, rows_of, FEASIBLE, Hyperparameters, lengthscales.
+Settings, Rows, rows_of, FEASIBLE, Hyperparameters, lengthscales, lengthscale_prior.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ FEASIBLE = "feasible"  # the outcome that says whether a window succeeds: 1 or 0
 NOISE_RANGE = (1e-4, 10.0)  # of the standardised noise variance
 NOISE_PRIOR = (1.0, 2.0)  # LogNormal(1, 2) as a raw density is log noise ~ N(-3, 2^2) as a density in log noise
 COLD_NOISE = math.exp(-3.0)
+LENGTHSCALE_SCALE, LEAST_LENGTHSCALE = 1.0, 0.025
 CLIFF_STDS = 8.0
 NORMAL_MAD = 1.4826  # std of a normal distribution over its median absolute deviation
 EXACT_NOISE = 1e-6  # standardised variance of an outcome declared exact: a jitter, not a belief
@@ -131,6 +132,16 @@ def _clipped(y: Floats, better: int) -> Floats:
     if not better or deepest <= 0.0:
         return y
     return np.asarray(middle + better * np.maximum(better * (y - middle), -deepest))
+
+
+def lengthscale_prior(d: int) -> tuple[float, float]:
+    """LogNormal (loc, scale), as a raw density, of each of d numeric knobs' lengthscales.
+
+    Its mode e^(sqrt 2 - 3) sqrt(d) is that of BoTorch 0.18 (Hvarfner et al. 2024), whose scale is sqrt(3): so wide that
+    a knob looks flat, or the noise like signal, as long as there are few rows.
+    """
+    mode = math.sqrt(2.0) - 3.0 + 0.5 * math.log(max(d, 1))
+    return mode + LENGTHSCALE_SCALE**2, LENGTHSCALE_SCALE
 
 
 def lengthscales(h: Hyperparameters, settings: Settings) -> Floats:

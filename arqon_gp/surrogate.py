@@ -1,7 +1,7 @@
 """One exact GP an outcome: fitted and conditioned in NumPy, without torch.
 
-Prior: Matern-5/2 with a lengthscale a knob and the dimension-scaled lognormal prior of BoTorch 0.18 (Hvarfner et al.
-2024), times exp(-distance) over categories; constant mean, profiled; noise variance with log noise ~ N(-3, 2^2), a
+Prior: Matern-5/2 with a lengthscale a knob, lognormal and scaled with the dimension as Hvarfner et al. (2024) do but
+narrower, times exp(-distance) over categories; constant mean, profiled; noise variance with log noise ~ N(-3, 2^2), a
 density in log noise, so that noise is not explained away as signal. A row is the mean of `count` windows: its noise
 variance is noise / count + floor, and the scatter of the windows inside the rows enters the likelihood (the two
 together are the likelihood of the single windows). Fitted cold and from the last hyperparameters; the better density is
@@ -25,12 +25,14 @@ from arqon_gp.rows import (
     COLD_NOISE,
     EXACT_NOISE,
     FEASIBLE,
+    LEAST_LENGTHSCALE,
     NOISE_PRIOR,
     NOISE_RANGE,
     Hyperparameters,
     Integers,
     Rows,
     Settings,
+    lengthscale_prior,
     lengthscales,
     rows_of,
 )
@@ -41,8 +43,7 @@ from arqon_kernels.posterior import moments, weights
 if TYPE_CHECKING:
     from botorch.models import ModelListGP, SingleTaskGP
 
-LENGTHSCALE_SCALE = math.sqrt(3.0)  # BoTorch 0.18: LogNormal(sqrt 2 + log(d) / 2, sqrt 3)
-LEAST_LENGTHSCALE, MOST_LENGTHSCALE = 0.025, 1e4
+MOST_LENGTHSCALE = 1e4
 CATEGORY_PRIOR = (0.0, 1.0)
 LEAST_CATEGORY = 0.01
 FIT_STEPS = 200
@@ -247,7 +248,7 @@ def log_posterior(rows: Rows, settings: Settings, *, learned: bool) -> LogPoster
     """The density that the hyperparameters of an outcome maximise."""
     d, numeric = len(settings.kinds), settings.numeric
     loc, scale = np.full(d, CATEGORY_PRIOR[0]), np.full(d, CATEGORY_PRIOR[1])
-    loc[numeric], scale[numeric] = math.sqrt(2.0) + 0.5 * math.log(max(len(numeric), 1)), LENGTHSCALE_SCALE
+    loc[numeric], scale[numeric] = lengthscale_prior(len(numeric))
     return LogPosterior(
         rows.X,
         rows.y,

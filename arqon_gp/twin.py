@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import torch
 from botorch.models import SingleTaskGP
 from botorch.models.kernels.categorical import CategoricalKernel
-from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
 from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.constraints import GreaterThan, Interval
-from gpytorch.kernels import Kernel
+from gpytorch.kernels import Kernel, MaternKernel
 from gpytorch.likelihoods.gaussian_likelihood import _GaussianLikelihoodBase
 from gpytorch.likelihoods.noise_models import Noise
 from gpytorch.mlls import ExactMarginalLogLikelihood
@@ -24,7 +23,17 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
 from arqon_gp.errors import FitError
-from arqon_gp.rows import COLD_NOISE, EXACT_NOISE, NOISE_PRIOR, NOISE_RANGE, Hyperparameters, Rows, Settings
+from arqon_gp.rows import (
+    COLD_NOISE,
+    EXACT_NOISE,
+    LEAST_LENGTHSCALE,
+    NOISE_PRIOR,
+    NOISE_RANGE,
+    Hyperparameters,
+    Rows,
+    Settings,
+    lengthscale_prior,
+)
 
 DTYPE = torch.float64
 FIT_STEPS = 200
@@ -129,7 +138,16 @@ def _kernel(settings: Settings) -> Kernel:
     numeric, categorical = settings.numeric, settings.categorical
     parts: list[Kernel] = []
     if numeric:
-        parts.append(get_covar_module_with_dim_scaled_prior(len(numeric), use_rbf_kernel=False, active_dims=numeric))
+        prior = LogNormalPrior(*lengthscale_prior(len(numeric)))
+        constraint = GreaterThan(LEAST_LENGTHSCALE, transform=None, initial_value=prior.mode)
+        parts.append(
+            MaternKernel(
+                ard_num_dims=len(numeric),
+                active_dims=numeric,
+                lengthscale_prior=prior,
+                lengthscale_constraint=constraint,
+            )
+        )
     if categorical:
         kernel = CategoricalKernel(
             ard_num_dims=len(categorical),

@@ -35,6 +35,7 @@ from gpytorch.priors import LogNormalPrior
 from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver
+from arqon_gp.rows import NOISE_PRIOR, lengthscale_prior
 
 RESTARTS, RAW_SAMPLES, SAMPLES = 10, 512, 128
 SETTINGS: dict[str, Any] = {
@@ -191,17 +192,19 @@ def logei_is_fused() -> bool:
     return logei._C is not None
 
 
-def fit_botorch(X: np.ndarray, Y: np.ndarray, *, matern: bool = False, our_prior: bool = False) -> Any:
+def fit_botorch(X: np.ndarray, Y: np.ndarray, *, matern: bool = False, our_priors: bool = False) -> Any:
     """One SingleTaskGP an outcome of -Y, fitted cold by fit_gpytorch_mll with BoTorch's dimension-scaled priors.
 
-    matern: Matern-5/2 instead of the default squared exponential. our_prior: log noise ~ N(-3, 2^2) as a density in log
-    noise, which as a prior on the noise itself is LogNormal(1, 2), instead of BoTorch's.
+    matern: Matern-5/2 instead of the default squared exponential. our_priors: those of our surrogate for the noise and
+    the lengthscales instead of BoTorch's.
     """
     inputs, models = torch.as_tensor(X), []
     for y in -Y.T:
         kernel = get_covar_module_with_dim_scaled_prior(X.shape[1], use_rbf_kernel=False) if matern else None
+        if our_priors and kernel is not None:
+            kernel.register_prior("lengthscale_prior", LogNormalPrior(*lengthscale_prior(X.shape[1])), "lengthscale")
         floor = GreaterThan(1e-4, transform=None, initial_value=math.exp(-3.0))
-        likelihood = GaussianLikelihood(LogNormalPrior(1.0, 2.0), noise_constraint=floor) if our_prior else None
+        likelihood = GaussianLikelihood(LogNormalPrior(*NOISE_PRIOR), noise_constraint=floor) if our_priors else None
         outcome = torch.as_tensor(y).unsqueeze(-1)
         models.append(
             SingleTaskGP(

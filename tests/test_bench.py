@@ -113,7 +113,7 @@ def test_parity_runs_every_arm_on_shared_points_and_goes_on_where_it_stopped(tmp
     assert figures["complete"]
     assert figures["errors"] == []
     for name in ("branin2", "bc2"):
-        assert {figures["problems"][name][arm]["seeds"] for arm in ("arqon", "botorch", "botorch_n2")} == {1}
+        assert {figures["problems"][name][arm]["seeds"] for arm in ("arqon", "botorch", "botorch_ours")} == {1}
     lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
     assert len(lines) == 6
     for name in ("branin2", "bc2"):
@@ -134,9 +134,9 @@ def test_parity_judges_by_the_registered_margins(tmp_path: Path) -> None:
                 for arm, score in (
                     ("arqon", 5.0),
                     ("botorch", 5.0 + shift[name] + 0.1 * (-1) ** i),
-                    ("botorch_n2", 5.0),
+                    ("botorch_ours", 5.0),
                 ):
-                    line = {"problem": name, "seed": 10_000 + i, "arm": arm, "asks": 20, "score": score, "seen": 1.0}
+                    line = {"problem": name, "seed": 11_000 + i, "arm": arm, "asks": 20, "score": score, "seen": 1.0}
                     lines.append(line | {"ask_ms": 1.0, "fallbacks": {}})
         (tmp_path / "parity.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         done = start(tmp_path, "parity", *few)
