@@ -29,7 +29,7 @@ from arqon_kernels import acquisition as kernel
 from arqon_kernels.acquisition import Problem
 
 SAMPLES = 128
-PRUNE_SAMPLES = 128
+PRUNE_SAMPLES, FRONT_PRUNE_SAMPLES = 128, 64  # a front has many members in each
 MOST_CANDIDATES = 64  # measured points that are looked at when the baseline is chosen
 MOST_BASELINE = 32
 OPTIMISM = 1.5  # posterior stds by which a candidate for the baseline is flattered
@@ -207,12 +207,12 @@ def _prune(surrogate: Surrogate, aim: Aim, data: Dataset, rng: np.random.Generat
         score = _flattered(surrogate, aim, moments, OPTIMISM)[candidates]
         candidates = np.sort(candidates[np.argsort(-score, kind="stable")[:MOST_CANDIDATES]])
     at = data.X[candidates]
-    draws = []
+    draws, samples = [], PRUNE_SAMPLES if aim.reference is None else FRONT_PRUNE_SAMPLES
     for gp in surrogate.outcomes:
         mean, covariance = gp.joint_at_rows(data.X, candidates)
         L = _cholesky(covariance / gp.rows.scale**2)
         centre = (mean - gp.rows.shift) / gp.rows.scale
-        draws.append(centre[:, None] + L @ rng.standard_normal((len(at), PRUNE_SAMPLES)))
+        draws.append(centre[:, None] + L @ rng.standard_normal((len(at), samples)))
     f = np.stack(draws)
     Y, holds = _raw(surrogate, aim, f), _holds(surrogate, aim, f)
     if aim.reference is None:
@@ -221,7 +221,7 @@ def _prune(surrogate: Surrogate, aim: Aim, data: Dataset, rng: np.random.Generat
     else:
         signs = np.array([o.sign for o in aim.goals.objectives])
         Y = np.where(holds[..., None], Y * signs, -np.inf).transpose(1, 0, 2)
-        wins = kernel.front_counts(np.ascontiguousarray(Y[: PRUNE_SAMPLES // 2]))
+        wins = kernel.front_counts(np.ascontiguousarray(Y))
     best = int(np.argmax(_flattered(surrogate, aim, moments, 0.0)[candidates]))
     wins = wins + (np.arange(len(at)) == best)
     order = np.argsort(-wins, kind="stable")[:MOST_BASELINE]

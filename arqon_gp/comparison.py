@@ -96,7 +96,7 @@ class Windows:
             group = np.where(np.arange(len(group)) < moved_at, group, group + len(group))
         seen = np.isfinite(value)
         mean_known = float(known[seen].mean()) if seen.any() else 0.0
-        for first in (self.regimes[-1], 0):
+        for first in dict.fromkeys((self.regimes[-1], 0)):
             found = window_noise(value[first:], group[first:], mean_known)
             if found is not None and (found.dof >= ENOUGH_DOF or first == 0):
                 last = max(first, len(value) - LATEST_WINDOWS)

@@ -17,8 +17,8 @@ from arqon_gp.space import Box, Categorical, Floats, Interval, Space, unit, valu
 from arqon_kernels import acquisition as kernel
 from arqon_kernels.acquisition import CHOICE, CONTINUOUS, FIXED, GRID, Domain, Problem
 
-RAW, NEAR, STARTS = 640, 160, 16
-FRONT_RAW, FRONT_NEAR, FRONT_STARTS = 256, 64, 12  # a value of the hypervolume costs more, its hills are wider
+RAW, NEAR, STARTS = 640, 160, 12
+FRONT_RAW, FRONT_NEAR, FRONT_STARTS = 256, 64, 8  # a value of the hypervolume costs more, its hills are wider
 POLISHED = 4
 SCREEN_SAMPLES, CLIMB_SAMPLES = 16, 32
 CLIMB_STEPS, POLISH_STEPS = 12, 40

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,8 @@ class Utility:
         if self.centre is None:
             return np.asarray(Y @ self.coefficients, dtype=float)
         Z = (Y - np.asarray(self.centre)) * self.coefficients
-        return np.asarray(Z.min(axis=-1) + AUGMENTATION * Z.sum(axis=-1), dtype=float)
+        least = reduce(np.minimum, (Z[..., j] for j in range(Z.shape[-1])))  # far quicker than a short last axis
+        return np.asarray(least + AUGMENTATION * Z.sum(axis=-1), dtype=float)
 
     @property
     def coefficients(self) -> Floats:

@@ -24,6 +24,7 @@ from arqon_kernels.bfgs import start
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+TOLERANCES = 3e-2, 1e-4  # of the slopes and of a step's gain; a thousandth of a nat is lost at the most
 WORK_BETWEEN_STOPS = 10_000_000  # about; n^3 a step
 
 
@@ -82,7 +83,7 @@ class LogPosterior:
         from arqon_kernels._cpu.bfgs import STEPS, VALUE
         from arqon_kernels._cpu.likelihood import begin, climb, scratch
 
-        at, work = start(theta, low, high), scratch(self._density)
+        at, work = start(theta, low, high, *TOLERANCES), scratch(self._density)
         if not begin(self._density, work, at):
             return at.x, -math.inf
         stride = max(1, WORK_BETWEEN_STOPS // len(self.y) ** 3)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from arqon_kernels._cpu import compiled, compiled_sums
 from arqon_kernels._cpu.covariance import covariance, row, row_vjp
-from arqon_kernels._cpu.improvement import UNDERFLOW, fill_table, log_samples, sum_boxes
+from arqon_kernels._cpu.improvement import UNDERFLOW, fill_table, log_samples, sum_boxes, volume
 from arqon_kernels._cpu.normal import linear_pass, log_call, log_ei, log_ndtr, log_put
 from arqon_kernels.acquisition import (
     AUGMENTATION,
@@ -121,12 +121,21 @@ def values(p: Problem, X: Floats, samples: int) -> Floats:
             w = width[q : q + CHUNK].max()
             left -= np.square(k[:, :w] @ p.R[j, q : q + CHUNK, :w].T).sum(axis=1)
         std[:, j] = np.sqrt(np.maximum(left, LEAST_VARIANCE))
-    if p.goal != UTILITY or len(p.limit_outcome) or p.is_log.any():
+    if _plain(p) and p.goal == HYPERVOLUME:
+        value = _all_volumes(p, mean, std)
+    elif _plain(p) and p.goal == UTILITY and not p.is_log.any():
+        value = _all_improvements(p, mean, std)
+    else:
         return _of_all_moments(p, mean, std)
-    value = _all_improvements(p, mean, std)
     lost = ~(value > -math.inf)
     value[lost] = _of_all_moments(p, mean[lost], std[lost])
     return value
+
+
+@compiled
+def _plain(p: Problem) -> bool:
+    """Whether nothing is multiplied with the improvement."""
+    return len(p.limit_outcome) == 0 and p.floor == -math.inf
 
 
 def _all_improvements(p: Problem, mean: Floats, std: Floats) -> Floats:
@@ -139,6 +148,22 @@ def _all_improvements(p: Problem, mean: Floats, std: Floats) -> Floats:
     linear_pass(1.0, 1.0, value, np.empty_like(value), np.empty_like(value))
     total = spread * value.reshape(gain.shape).mean(axis=1)
     return np.asarray(np.log(total, where=total > UNDERFLOW, out=np.full(len(total), -math.inf)))
+
+
+@compiled
+def _all_volumes(p: Problem, mean: Floats, std: Floats) -> Floats:
+    """log mean_s E[hypervolume improvement] (r,) without slopes; -inf where it underflows."""
+    w, found = workspace(p, mean.shape[2]), np.full(len(mean), -math.inf)
+    for r in range(len(mean)):
+        w.mean[:] = mean[r]
+        w.std[:] = std[r]
+        _fill_edges(p, w)
+        total = 0.0
+        for s in range(len(w.value)):
+            total += volume(s, p.boxes.lower_index[s], p.boxes.upper_index[s], p.boxes.number[s], w.table)
+        if total > UNDERFLOW:
+            found[r] = math.log(total / len(w.value))
+    return found
 
 
 @compiled
@@ -156,6 +181,10 @@ def _of_moments(p: Problem, w: Work) -> float:
     """log mean_s exp(value_s); its slopes in the moments of each sample are in the workspace."""
     if p.goal == UTILITY and len(p.limit_outcome) == 0 and not p.is_log.all():
         value = _mean_improvement(p, w)
+        if value > -math.inf:
+            return value
+    if p.goal == HYPERVOLUME and _plain(p):
+        value = _mean_volume(p, w)
         if value > -math.inf:
             return value
     w.value[:] = 0.0
@@ -387,16 +416,47 @@ def _out_of_reach(p: Problem, w: Work) -> None:
 
 
 @compiled
-def _hypervolumes(p: Problem, w: Work) -> None:
-    """log E[hypervolume improvement] of each sample."""
-    o, samples = len(p.weight), len(w.value)
-    sign = np.sign(p.weight)
-    edges, logs = p.boxes.edges[:samples], p.boxes.logs[:samples]
-    for j in range(o):
+def _fill_edges(p: Problem, w: Work) -> None:
+    """The raw moments, and what each edge is worth."""
+    samples = len(w.value)
+    for j in range(len(p.weight)):
         w.u_std[j] = p.scale[j] * w.std[j]
         for s in range(samples):
             w.u[s, j] = p.shift[j] + p.scale[j] * w.mean[j, s]
-    fill_table(w.u, w.u_std, sign, p.is_log, edges, logs, w.table)
+    fill_table(w.u, w.u_std, np.sign(p.weight), p.is_log, p.boxes.edges[:samples], p.boxes.logs[:samples], w.table)
+
+
+@compiled
+def _mean_volume(p: Problem, w: Work) -> float:
+    """log mean_s E[hypervolume improvement] without logs of the samples; -inf where it has underflowed."""
+    _fill_edges(p, w)
+    w.by_u_std[:] = 0.0
+    total, boxes = 0.0, p.boxes
+    for s in range(len(w.value)):
+        total += sum_boxes(
+            s, boxes.lower_index[s], boxes.upper_index[s], boxes.number[s], w.table, w.by_u[s], w.by_u_std[s]
+        )
+    if not total > UNDERFLOW:
+        return total if math.isnan(total) else -math.inf
+    _volume_slopes(p, w, 1.0 / total)
+    return math.log(total / len(w.value))
+
+
+@compiled
+def _volume_slopes(p: Problem, w: Work, factor: float) -> None:
+    """From slopes in the raw moments to those in the standardised ones."""
+    for j in range(len(w.std)):
+        scale = factor * p.scale[j]
+        for s in range(len(w.value)):
+            w.by_mean[j, s] = scale * w.by_u[s, j] if j < len(p.weight) else 0.0
+            w.by_std[j, s] = scale * w.by_u_std[s, j] if j < len(p.weight) else 0.0
+
+
+@compiled
+def _hypervolumes(p: Problem, w: Work) -> None:
+    """log E[hypervolume improvement] of each sample."""
+    o, samples = len(p.weight), len(w.value)
+    _fill_edges(p, w)
     whole = 0.0
     w.by_u_std[:] = 0.0
     for s in range(samples):
@@ -411,13 +471,11 @@ def _hypervolumes(p: Problem, w: Work) -> None:
             w.by_u_std[s, j] *= inverse
     if whole <= UNDERFLOW:
         log_samples(
-            w.u, w.u_std, sign, p.is_log, edges, logs, p.boxes.edge_count[:samples], p.boxes.lower_index[:samples],
+            w.u, w.u_std, np.sign(p.weight), p.is_log, p.boxes.edges[:samples], p.boxes.logs[:samples],
+            p.boxes.edge_count[:samples], p.boxes.lower_index[:samples],
             p.boxes.upper_index[:samples], p.boxes.number[:samples], w.value, w.by_u, w.by_u_std, w.table,
         )  # fmt: skip
-    for j in range(o):
-        for s in range(samples):
-            w.by_mean[j, s] = p.scale[j] * w.by_u[s, j]
-            w.by_std[j, s] = p.scale[j] * w.by_u_std[s, j]
+    _volume_slopes(p, w, 1.0)
 
 
 @compiled

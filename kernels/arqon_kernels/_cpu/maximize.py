@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 LEAST_SLOPE = 1e-5
-TOLERANCE = 1e-6  # of the log value
+ROUGH, TOLERANCE = 1e-3, 1e-6  # of the log value, while starts are compared and at the end
 MOST_ROUNDS = 8
 MOST_CHOICES = 64  # values of one column looked at in one round
 
@@ -55,7 +55,7 @@ def climb_all(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -
         relaxed[i] = exact[i] or domain.role[i] == GRID
     grids = (relaxed != exact).any()
     for r in range(len(X)):
-        found[r] = _climb(p, domain, X[r], relaxed, steps, w)
+        found[r] = _climb(p, domain, X[r], relaxed, steps, ROUGH, w)
         if grids:
             _snap(domain, X[r])
             found[r] = value_only(p, X[r], w)
@@ -70,12 +70,12 @@ def polish_all(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) 
     for i in range(len(domain.role)):
         exact[i] = domain.role[i] == CONTINUOUS
     for r in range(len(X)):
-        value = _climb(p, domain, X[r], exact, steps, w) if exact.any() else value_only(p, X[r], w)
+        value = _climb(p, domain, X[r], exact, steps, TOLERANCE, w) if exact.any() else value_only(p, X[r], w)
         for _ in range(MOST_ROUNDS):
             better = _step_grids(p, domain, X[r], value, w)
             if not better > value + TOLERANCE:
                 break
-            value = _climb(p, domain, X[r], exact, steps, w) if exact.any() else better
+            value = _climb(p, domain, X[r], exact, steps, TOLERANCE, w) if exact.any() else better
         found[r] = value
     return found
 
@@ -123,14 +123,16 @@ def _step_grids(p: Problem, domain: Domain, x: Floats, value: float, w: Work) ->
 
 
 @compiled
-def _climb(p: Problem, domain: Domain, x: Floats, movable: npt.NDArray[np.bool_], steps: int, w: Work) -> float:
+def _climb(
+    p: Problem, domain: Domain, x: Floats, movable: npt.NDArray[np.bool_], steps: int, tolerance: float, w: Work
+) -> float:
     """Projected BFGS from x, in place, over the movable columns; the value reached."""
     low, high = x.copy(), x.copy()
     for i in range(len(x)):
         if movable[i]:
             low[i], high[i] = domain.low[i], domain.high[i]
     # the first step goes a tenth of the box at the most: the value is a logarithm, its slope no length
-    s = state(low, high, x, LEAST_SLOPE, TOLERANCE, 0.1)
+    s = state(low, high, x, LEAST_SLOPE, tolerance, 0.1)
     value = value_only(p, s.x, w)
     if not math.isfinite(value):
         return value
