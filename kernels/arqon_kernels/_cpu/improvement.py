@@ -33,29 +33,6 @@ def edge_logs(edges: Floats, sign: Floats, is_log: Booleans) -> Floats:
 
 
 @compiled
-def expected_hvi(
-    mean: Floats,
-    std: Floats,
-    sign: Floats,
-    is_log: Booleans,
-    edges: Floats,
-    logs: Floats,
-    lower_index: Integers,
-    upper_index: Integers,
-    count: int,
-    grad_mean: Floats,
-    grad_std: Floats,
-    work: Floats,
-) -> float:
-    m, E = edges.shape
-    one = (1, m, E)
-    table = work.reshape((3, m, 1, E))
-    fill_table(mean.reshape((1, m)), std, sign, is_log, edges.reshape(one), logs.reshape(one), table)
-    grad_std[:] = 0.0
-    return sum_boxes(0, lower_index, upper_index, count, table, grad_mean, grad_std)
-
-
-@compiled
 def log_expected_hvi_all(
     mean: Floats,
     std: Floats,
