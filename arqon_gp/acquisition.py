@@ -24,7 +24,7 @@ from arqon_gp.history import Dataset
 from arqon_gp.objectives import Goals, Utility
 from arqon_gp.rows import FEASIBLE, Integers, lengthscales
 from arqon_gp.space import Floats
-from arqon_gp.surrogate import OutcomeGP, Surrogate
+from arqon_gp.surrogate import Note, OutcomeGP, Surrogate
 from arqon_kernels import acquisition as kernel
 from arqon_kernels.acquisition import Problem
 
@@ -33,7 +33,7 @@ PRUNE_SAMPLES, FRONT_PRUNE_SAMPLES = 128, 64  # a front has many members in each
 MOST_CANDIDATES = 64  # measured points that are looked at when the baseline is chosen
 MOST_BASELINE = 32
 OPTIMISM = 1.5  # posterior stds by which a candidate for the baseline is flattered
-JITTERS = (1e-8, 1e-6, 1e-4)  # of the standardised outcome, tried in turn
+JITTERS = (1e-8, 1e-6, 1e-4)  # of the standardised outcome, tried in turn; the first one always
 
 Bounds = Sequence[tuple[str, int, float]]  # limits: outcome, side (+1: at or below), bound in model space
 
@@ -57,12 +57,19 @@ def supports(aim: Aim) -> bool:
     return aim.reference is None or len(aim.goals.objectives) in (2, 3)
 
 
-def problem(surrogate: Surrogate, data: Dataset, aim: Aim, pending: Floats, rng: np.random.Generator) -> Problem:
+def problem(
+    surrogate: Surrogate,
+    data: Dataset,
+    aim: Aim,
+    pending: Floats,
+    rng: np.random.Generator,
+    note: Note = lambda rung: None,
+) -> Problem:
     """The acquisition after the measured rows; those pending (p, d) are accounted for like a parallel batch."""
     Z = np.vstack([data.X, pending.reshape(-1, data.X.shape[1])])
-    kept = _prune(surrogate, aim, data, rng)
+    kept = _prune(surrogate, aim, data, rng, note)
     baseline = np.concatenate([kept, np.arange(len(data.X), len(Z))])
-    given = [_given(gp, Z, baseline, _normals(len(baseline), SAMPLES, rng)) for gp in surrogate.outcomes]
+    given = [_given(gp, Z, baseline, _normals(len(baseline), SAMPLES, rng), note) for gp in surrogate.outcomes]
     f = np.stack([g.f for g in given])  # m x P x S
     Y, holds = _raw(surrogate, aim, f), _holds(surrogate, aim, f)
     common = _common(surrogate, aim, Z) | {
@@ -110,14 +117,14 @@ class _Given:
     R: Floats  # (n + P, N)
 
 
-def _given(gp: OutcomeGP, Z: Floats, baseline: Integers, normals: Floats) -> _Given:
+def _given(gp: OutcomeGP, Z: Floats, baseline: Integers, normals: Floats, note: Note) -> _Given:
     """With G = K^-1 k(X, b), B = E_b - G and k(b, b) - k(b, X) G = L L': given f at b, the mean at x is
     c + k(x, Z) (alpha + B L'^-1 normals) and the variance 1 - |root k(X, x)|^2 - |L^-1 B' k(Z, x)|^2.
     """
     N, P, index, at = len(Z), len(baseline), gp.rows.index, Z[baseline]
     k = gp.k(gp.rows.X, at)  # n x P
     v = gp.root @ k
-    L = _cholesky(gp.k(at, at) - v.T @ v)
+    L = _cholesky(gp.k(at, at) - v.T @ v, note)
     inverse = dtrtri(L, lower=1)[0]
     B = np.zeros((N, P))
     B[index] = -(gp.root.T @ v)
@@ -199,7 +206,7 @@ def _best(U: Floats, holds: npt.NDArray[np.bool_]) -> Floats:
     return np.asarray(np.maximum(np.where(holds, U, -np.inf).max(axis=0), nothing))
 
 
-def _prune(surrogate: Surrogate, aim: Aim, data: Dataset, rng: np.random.Generator) -> Integers:
+def _prune(surrogate: Surrogate, aim: Aim, data: Dataset, rng: np.random.Generator, note: Note) -> Integers:
     """Rows (P,) that may still be the best, or on the front: those that are in at least one draw of them all."""
     moments = [gp.at_rows(data.X) for gp in surrogate.outcomes[: len(aim.goals.objectives)]]
     candidates = np.sort(data.distinct)
@@ -210,7 +217,7 @@ def _prune(surrogate: Surrogate, aim: Aim, data: Dataset, rng: np.random.Generat
     draws, samples = [], PRUNE_SAMPLES if aim.reference is None else FRONT_PRUNE_SAMPLES
     for gp in surrogate.outcomes:
         mean, covariance = gp.joint_at_rows(data.X, candidates)
-        L = _cholesky(covariance / gp.rows.scale**2)
+        L = _cholesky(covariance / gp.rows.scale**2, note)
         centre = (mean - gp.rows.shift) / gp.rows.scale
         draws.append(centre[:, None] + L @ rng.standard_normal((len(at), samples)))
     f = np.stack(draws)
@@ -250,9 +257,11 @@ def _spread(surrogate: Surrogate, aim: Aim, X: Floats) -> float:
     return max(float(U.std()), float(np.abs(shaken - U).mean()), 1e-9 * abs(float(U.mean())), 1e-12)
 
 
-def _cholesky(C: Floats) -> Floats:
+def _cholesky(C: Floats, note: Note) -> Floats:
     """The lower factor of a covariance that is singular where points nearly coincide: as little jitter as it takes."""
-    for jitter in JITTERS:
+    for rung, jitter in enumerate(JITTERS):
+        if rung:
+            note("jitter")
         L, failed = dpotrf(C + jitter * np.eye(len(C)), lower=1)
         if not failed and np.isfinite(L).all():
             return np.asarray(L)

@@ -19,7 +19,7 @@ from arqon_gp.study import Study
 ASK_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 EVAL_BUCKETS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0)
 REFUSALS = ("bounds",)
-CAUSES = ("fit", "proposal", "recommendation", "max_ask_s")
+CAUSES = ("jitter", "other_start", "fit", "proposal", "recommendation", "max_ask_s")
 
 
 class _Families:

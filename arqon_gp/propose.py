@@ -1,8 +1,9 @@
 """The model's side of a decision: fit, expect, propose, recommend. Implements advice.Advisor with the GP surrogate.
 
 Everything is a function of the study; the surrogate of the present history is kept so that it is made once. Numerical
-failure never reaches the caller: what was fitted last is conditioned on the rows instead, and where no proposal can be
-made a random legal step is taken; both are counted. Public: ModelAdvisor.
+failure never reaches the caller. The ladder: jitter, other starts of a fit, the last good hyperparameters conditioned
+on all rows, and at last no proposal: what runs is held, or a random legal step taken. Each rung is counted. Public:
+ModelAdvisor.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class ModelAdvisor:
         self._sets = TrainingSets(config.space, config.goals)
         self._fitted: Outlook | None = None
         self._active: list[tuple[History, Known, Integers]] = []  # the active sets of the last two fits
-        self._background: Background[tuple[Known, Integers]] = Background()
+        self._background: Background[tuple[Known, Integers, list[str]]] = Background()
         self.fallbacks: dict[str, int] = {}
         self.device: str = "none"
 
@@ -84,9 +85,10 @@ class ModelAdvisor:
         except NUMERICAL:  # the ask will meet it again, and answer it
             return
 
-        def work(stop: Callable[[], bool]) -> tuple[Known, Integers]:
-            found = seek(rows, settings, warm, stop)
-            return found, active_set(data, settings, found)
+        def work(stop: Callable[[], bool]) -> tuple[Known, Integers, list[str]]:
+            rungs: list[str] = []
+            found = seek(rows, settings, warm, stop, rungs.append)
+            return found, active_set(data, settings, found), rungs
 
         self._background.start((history, warm), work)
 
@@ -125,7 +127,7 @@ class ModelAdvisor:
         data = data if len(rows) == len(data.X) else data.rows(rows)
         with one_thread():
             try:
-                found = restore(data, self._settings, h, whole, kept.surrogate if kept else None)
+                found = restore(data, self._settings, h, whole, kept.surrogate if kept else None, self._rung)
             except NUMERICAL as error:
                 raise FitError(f"the surrogate cannot be conditioned: {error}") from error
         self._fitted = Outlook(study, found, data)
@@ -158,12 +160,14 @@ class ModelAdvisor:
                 return self._sought_by_torch(basis, study)
             ready = self._background.take((basis, warm), deadline.left(FIT_SHARE))
             if ready is not None:
-                (found, chosen), deadline.cut = ready[0], ready[1] or deadline.cut
+                (found, chosen, rungs), deadline.cut = ready[0], ready[1] or deadline.cut
+                for rung in rungs:
+                    self._rung(rung)
                 self._active = [*self._active[-1:], (basis, found, chosen)]
                 return found
             data = self._sets.of(basis)
             rows, _ = self._rows(basis, study.based, warm)
-            return seek(data.rows(rows), self._settings, warm, lambda: deadline.passed(FIT_SHARE))
+            return seek(data.rows(rows), self._settings, warm, lambda: deadline.passed(FIT_SHARE), self._rung)
         except NUMERICAL as error:
             if not warm:
                 raise FitError(f"the fit failed: {error}") from error
@@ -181,6 +185,10 @@ class ModelAdvisor:
     def _count(self, cause: str, error: Exception) -> None:
         self.fallbacks[cause] = self.fallbacks.get(cause, 0) + 1
         log.warning("the %s failed, falling back: %s", cause, error)
+
+    def _rung(self, rung: str) -> None:
+        self.fallbacks[rung] = self.fallbacks.get(rung, 0) + 1
+        log.info("a covariance was not positive definite: %s", rung)
 
     # ---- expect ----
 
@@ -263,7 +271,9 @@ class ModelAdvisor:
     # ---- propose ----
 
     def propose(self, study: Study, yard: Yardstick, request: Request) -> Proposal:
-        """A config of the box; where the model cannot choose one, a random one of the same box that says so."""
+        """A config of the box. Where the model cannot choose one: under guardrails what runs, unless it breaks a limit;
+        else a random one of the box. Both say so.
+        """
         try:
             found = self.outlook(study)
             if found is None:
@@ -275,7 +285,10 @@ class ModelAdvisor:
             return self._late(proposal, request.deadline)
         except NUMERICAL as error:
             self._count("proposal", error)
-            return random_step(study.config, request, study.deployment.may_run, f"the model failed ({error})")
+            here, why = study.deployment.may_run, f"the model failed ({error})"
+            if study.config.guardrails and request.goal is not Goal.RECOVER:
+                return Proposal(here, f"hold what runs: {why}", fallback=why)
+            return random_step(study.config, request, here, why)
 
     def _late(self, proposal: Proposal, deadline: Deadline) -> Proposal:
         """The proposal; where the time was over, it says so and is counted."""
@@ -329,7 +342,7 @@ class ModelAdvisor:
             if recover:
                 target = acquisition.certainty(found.surrogate, aim, found.data.X)
             else:
-                target = acquisition.problem(found.surrogate, found.data, aim, pending, rng)
+                target = acquisition.problem(found.surrogate, found.data, aim, pending, rng, self._rung)
             return _Engine(target, study.config.space, good, rng, request.deadline)
         from arqon_gp import torch_path
 

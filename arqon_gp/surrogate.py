@@ -48,6 +48,9 @@ CATEGORY_PRIOR = (0.0, 1.0)
 LEAST_CATEGORY = 0.01
 FIT_STEPS = 200
 LEAST_VARIANCE = 1e-10  # standardised: what rounding may leave of a variance that is none
+JITTERS = (0.0, 1e-8, 1e-6, 1e-4)  # standardised variances, tried in turn where K is not positive definite
+
+Note = Callable[[str], None]  # told of each rung of the numerical ladder that was needed: "jitter", "other_start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +75,39 @@ class OutcomeGP:
         settings: Settings,
         whole: int | None = None,
         before: OutcomeGP | None = None,
+        note: Note = lambda rung: None,
     ) -> OutcomeGP:
-        """The posterior for given hyperparameters; FitError where K is not positive definite.
+        """The posterior for given hyperparameters; FitError where K is not positive definite, with jitter neither.
 
         The first `whole` rows (default: all) are factorised at once, the others appended in O(n^2) each. `before`: an
         earlier posterior; what its root has of this one is taken from it, so that the result does not depend on it.
         """
+        whole = len(rows.X) if whole is None else min(whole, len(rows.X))
+        for jitter in JITTERS:
+            if jitter:
+                note("jitter")
+                rows = replace(rows, floor=rows.floor + jitter)
+            try:
+                root = cls._root(rows, h, settings, whole, before)
+            except np.linalg.LinAlgError:
+                continue
+            return cls(name, rows, h, settings, root, weights(root, rows.y - h["mean"][0]), whole)
+        raise FitError(f"the covariance of {name!r} is not positive definite")
+
+    @staticmethod
+    def _root(rows: Rows, h: Hyperparameters, settings: Settings, whole: int, before: OutcomeGP | None) -> Floats:
         n, scale, D = len(rows.X), lengthscales(h, settings), h["noise"][0] * rows.share + rows.floor
-        whole = n if whole is None else min(whole, n)
         done = before._shared(rows, h, D, whole) if before else 0
-        try:
-            if before and done >= whole:
-                root = np.ascontiguousarray(before.root[:done, :done])
-            else:
-                K = covariance(rows.X[:whole], rows.X[:whole], scale, settings.kinds)
-                K.flat[:: whole + 1] += D[:whole]
-                root, done = factor.root(K), whole
-            for i in range(done, n):
-                k = covariance(rows.X[i : i + 1], rows.X[:i], scale, settings.kinds)[0]
-                root = factor.append(root, k, 1.0 + D[i])
-        except np.linalg.LinAlgError as error:
-            raise FitError(f"the covariance of {name!r} is not positive definite") from error
-        return cls(name, rows, h, settings, root, weights(root, rows.y - h["mean"][0]), whole)
+        if before and done >= whole:
+            root = np.ascontiguousarray(before.root[:done, :done])
+        else:
+            K = covariance(rows.X[:whole], rows.X[:whole], scale, settings.kinds)
+            K.flat[:: whole + 1] += D[:whole]
+            root, done = factor.root(K), whole
+        for i in range(done, n):
+            k = covariance(rows.X[i : i + 1], rows.X[:i], scale, settings.kinds)[0]
+            root = factor.append(root, k, 1.0 + D[i])
+        return root
 
     def _shared(self, rows: Rows, h: Hyperparameters, D: Floats, whole: int) -> int:
         """How many leading rows of a root for other rows are those of this one."""
@@ -205,15 +219,16 @@ def seek(
     settings: Settings,
     warm: Mapping[str, Hyperparameters],
     stop: Callable[[], bool] = lambda: False,
+    note: Note = lambda rung: None,
 ) -> dict[str, Hyperparameters]:
-    """The hyperparameters by outcome; FitError when an outcome has no window yet or nothing converges.
+    """The hyperparameters by outcome; FitError when an outcome has no window yet or the density is finite nowhere.
 
     When `stop` says so the climb ends where it is: at the start itself if need be, so the last hyperparameters stay.
     """
     names = [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
     return {
         name: _fit_outcome(
-            rows_of(data, settings, name), settings, warm.get(name), stop, learned=name not in settings.exact
+            rows_of(data, settings, name), settings, warm.get(name), stop, note, learned=name not in settings.exact
         )
         for name in names
     }
@@ -230,6 +245,7 @@ def restore(
     known: Mapping[str, Hyperparameters],
     whole: int | None = None,
     before: Surrogate | None = None,
+    note: Note = lambda rung: None,
 ) -> Surrogate:
     """The surrogate of these rows for hyperparameters that are known already.
 
@@ -240,7 +256,7 @@ def restore(
         rows = rows_of(data, settings, name)
         first = None if whole is None else int(np.searchsorted(rows.index, whole))
         earlier = before[name] if before and name in before else None
-        gps.append(OutcomeGP.of(name, rows, h, settings, first, earlier))
+        gps.append(OutcomeGP.of(name, rows, h, settings, first, earlier, note))
     return Surrogate(tuple(gps), settings)
 
 
@@ -265,9 +281,17 @@ def log_posterior(rows: Rows, settings: Settings, *, learned: bool) -> LogPoster
 
 
 def _fit_outcome(
-    rows: Rows, settings: Settings, warm: Hyperparameters | None, stop: Callable[[], bool], *, learned: bool
+    rows: Rows,
+    settings: Settings,
+    warm: Hyperparameters | None,
+    stop: Callable[[], bool],
+    note: Note,
+    *,
+    learned: bool,
 ) -> Hyperparameters:
-    """The better of a cold and a warm fit by log posterior density."""
+    """The better of a cold and a warm fit by log posterior density; from louder noise and, at last, the shortest
+    lengthscales, where neither start is any good.
+    """
     density, numeric, categorical = (
         log_posterior(rows, settings, learned=learned),
         settings.numeric,
@@ -283,9 +307,13 @@ def _fit_outcome(
         starts.append(np.log(np.append(lengthscales(warm, settings), warm["noise"][0])))
 
     found = [density.climb(start, low, high, FIT_STEPS, stop) for start in starts]
+    others = [np.append(cold[:-1], high[-1]), np.append(low[:-1], high[-1])]
+    while others and not any(math.isfinite(value) for _, value in found):
+        note("other_start")
+        found.append(density.climb(others.pop(0), low, high, FIT_STEPS, stop))
     theta, value = max(found, key=lambda pair: pair[1])
     if not math.isfinite(value):
-        raise FitError("no start converged: the covariance is not positive definite, or the data are not finite")
+        raise FitError("the density of the hyperparameters is finite at no start: the data are not finite")
     return {
         "lengthscale": np.exp(theta[numeric]).tolist(),
         "category": np.exp(theta[categorical]).tolist(),

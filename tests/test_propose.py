@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from pathlib import Path
@@ -19,7 +20,9 @@ from arqon_gp.background import Background
 from arqon_gp.deadline import Deadline
 from arqon_gp.device import deterministic, on_device, resolve
 from arqon_gp.errors import FitError
+from arqon_gp.records import Kind
 from arqon_gp.surrogate import seek
+from arqon_kernels import LogPosterior, factor
 from tests.conftest import Make
 
 CONFIG: dict[str, Any] = {
@@ -44,19 +47,26 @@ def fail(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize("error", [FitError, RuntimeError, ValueError, ZeroDivisionError])
 @pytest.mark.parametrize("what", ["seek", "maximize", "acquisition.problem"])
-def test_ask_one_never_raises_for_numerics_but_falls_back_inside_the_box(
-    make: Make, monkeypatch: pytest.MonkeyPatch, what: str, error: type[Exception]
+@pytest.mark.parametrize("guarded", [True, False])
+def test_ask_one_never_raises_for_numerics_but_holds_or_takes_a_legal_step(
+    make: Make, monkeypatch: pytest.MonkeyPatch, what: str, error: type[Exception], guarded: bool
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise error("singular")
 
-    solver = started(make(CONFIG))
+    solver = started(make(CONFIG)) if guarded else make(FREE | {"probe_ratio": 0.0})
+    if not guarded:
+        solver.seed(warm_rows(8))
     monkeypatch.setattr(f"arqon_gp.propose.{what}", broken)
     candidate = solver.ask_one()
     assert candidate is not None
-    assert "a random legal step: the model failed" in candidate.reason
-    assert abs(candidate["x"] - 50) <= 10
-    assert abs(candidate["y"] - 0.5) <= 0.1
+    if guarded:
+        assert "hold what runs: the model failed" in candidate.reason
+        assert (candidate.kind, dict(candidate)) == (Kind.REPLICATE, {"x": 50, "y": 0.5})
+    else:
+        assert "a random legal step: the model failed" in candidate.reason
+        assert 0 <= candidate["x"] <= 1
+        assert 0 <= candidate["y"] <= 1
     assert solver.explain(candidate.id)["fallback"]
     assert sum(solver.status()["model"]["fallbacks"].values()) >= 1
     registry = solver._metrics._of.fallbacks
@@ -136,7 +146,36 @@ def test_a_failed_refit_goes_on_with_the_last_hyperparameters_and_is_counted(
     assert counted["fit"] == 1
 
 
-def test_where_neither_a_fit_nor_the_last_hyperparameters_do_a_random_step_is_taken(
+@pytest.mark.parametrize(("rung", "failures"), [("jitter", 1), ("jitter", 3), ("other_start", 1), ("other_start", 2)])
+def test_each_rung_of_the_numerical_ladder_still_gives_a_candidate_of_the_model_and_is_counted(
+    make: Make, monkeypatch: pytest.MonkeyPatch, rung: str, failures: int
+) -> None:
+    solver, left = started(make(CONFIG)), [failures]
+    root, climb = factor.root, LogPosterior.climb
+
+    def singular(K: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise np.linalg.LinAlgError("not positive definite")
+        return root(K)
+
+    def nowhere(density: Any, theta: Any, *given: Any) -> Any:
+        left[0] -= 1
+        return (theta, -math.inf) if left[0] >= 0 else climb(density, theta, *given)
+
+    if rung == "jitter":
+        monkeypatch.setattr("arqon_gp.surrogate.factor.root", singular)
+    else:
+        monkeypatch.setattr(LogPosterior, "climb", nowhere)
+    candidate = solver.ask_one()
+    assert candidate is not None
+    assert "highest noisy expected improvement" in candidate.reason
+    assert solver.status()["model"]["fallbacks"] == {rung: failures}
+    exported = [s for m in solver._metrics._of.fallbacks.collect() for s in m.samples if s.name.endswith("_total")]
+    assert {s.labels["cause"]: s.value for s in exported}[rung] == failures
+
+
+def test_where_neither_a_fit_nor_the_last_hyperparameters_do_what_runs_is_held(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     solver = started(make(CONFIG))
@@ -147,7 +186,8 @@ def test_where_neither_a_fit_nor_the_last_hyperparameters_do_a_random_step_is_ta
     monkeypatch.setattr("arqon_gp.propose.restore", fail)
     again = solver.ask_one()
     assert again is not None
-    assert "a random legal step: the model failed" in again.reason
+    assert "hold what runs: the model failed" in again.reason
+    assert dict(again) == dict(candidate)
 
 
 def test_another_process_goes_on_with_what_the_first_one_fitted(
@@ -235,7 +275,7 @@ def test_a_result_that_changes_the_fit_cancels_what_was_prepared(make: Make) -> 
 def test_a_prepared_fit_that_takes_longer_than_the_ask_may_is_stopped_and_said_to_be(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def endless(rows: Any, settings: Any, warm: Any, stop: Any) -> Any:
+    def endless(rows: Any, settings: Any, warm: Any, stop: Any, note: Any) -> Any:
         while not stop():
             time.sleep(0.001)
         return warm
