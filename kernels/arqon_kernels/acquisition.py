@@ -129,13 +129,13 @@ def apart(X: Floats, order: Integers, most: int, gap: float) -> Integers:
 
 def climb(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -> Floats:
     """Move each start of X (r, d) uphill, in place; the values (r,). Numeric grids are relaxed, then snapped."""
-    from arqon_kernels._cpu.maximize import climb_all
+    from arqon_kernels._cpu.maximize import move_all
 
-    return np.asarray(climb_all(p, domain, X, samples, steps))
+    return np.asarray(move_all(p, domain, X, samples, steps, False))
 
 
 def polish(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -> Floats:
     """Search the grids around each start of X (r, d) and climb where nothing is a grid, in place; the values (r,)."""
-    from arqon_kernels._cpu.maximize import polish_all
+    from arqon_kernels._cpu.maximize import move_all
 
-    return np.asarray(polish_all(p, domain, X, samples, steps))
+    return np.asarray(move_all(p, domain, X, samples, steps, True))

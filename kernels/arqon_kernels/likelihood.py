@@ -81,20 +81,19 @@ class LogPosterior:
         few steps. Runs without Python's lock in between.
         """
         from arqon_kernels._cpu.bfgs import STEPS, VALUE
-        from arqon_kernels._cpu.likelihood import begin, climb, scratch
+        from arqon_kernels._cpu.likelihood import climb, scratch
 
         at, work = start(theta, low, high, *TOLERANCES), scratch(self._density)
-        if not begin(self._density, work, at):
-            return at.x, -math.inf
         stride = max(1, WORK_BETWEEN_STOPS // len(self.y) ** 3)
-        while not stop():
+        last = 0
+        while not climb(self._density, work, at, last) and last < most_steps and not stop():
             last = min(most_steps, int(at.counts[STEPS]) + stride)
-            if climb(self._density, work, at, last) or last == most_steps:
-                break
         return at.x, -float(at.numbers[VALUE])
 
     def constant(self, theta: Floats) -> float:
         """The profiled mean at these hyperparameters."""
-        from arqon_kernels._cpu.likelihood import profiled_mean
+        from arqon_kernels._cpu.likelihood import climb, scratch
 
-        return float(profiled_mean(self._density, np.array(theta, dtype=float)))
+        work = scratch(self._density)
+        climb(self._density, work, start(theta, theta, theta), 0)
+        return float(work.constant[0])

@@ -121,21 +121,17 @@ def values(p: Problem, X: Floats, samples: int) -> Floats:
             w = width[q : q + CHUNK].max()
             left -= np.square(k[:, :w] @ p.R[j, q : q + CHUNK, :w].T).sum(axis=1)
         std[:, j] = np.sqrt(np.maximum(left, LEAST_VARIANCE))
-    if _plain(p) and p.goal == HYPERVOLUME:
+    plain = len(p.limit_outcome) == 0 and p.floor == -math.inf
+    if plain and p.goal == HYPERVOLUME:
         value = _all_volumes(p, mean, std)
-    elif _plain(p) and p.goal == UTILITY and not p.is_log.any():
+    elif plain and p.goal == UTILITY and not p.is_log.any():
         value = _all_improvements(p, mean, std)
     else:
         return _of_all_moments(p, mean, std)
     lost = ~(value > -math.inf)
-    value[lost] = _of_all_moments(p, mean[lost], std[lost])
+    if lost.any():
+        value[lost] = _of_all_moments(p, mean[lost], std[lost])
     return value
-
-
-@compiled
-def _plain(p: Problem) -> bool:
-    """Whether nothing is multiplied with the improvement."""
-    return len(p.limit_outcome) == 0 and p.floor == -math.inf
 
 
 def _all_improvements(p: Problem, mean: Floats, std: Floats) -> Floats:
@@ -183,7 +179,7 @@ def _of_moments(p: Problem, w: Work) -> float:
         value = _mean_improvement(p, w)
         if value > -math.inf:
             return value
-    if p.goal == HYPERVOLUME and _plain(p):
+    if p.goal == HYPERVOLUME and len(p.limit_outcome) == 0 and p.floor == -math.inf:
         value = _mean_volume(p, w)
         if value > -math.inf:
             return value

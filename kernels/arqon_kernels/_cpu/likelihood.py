@@ -273,28 +273,20 @@ def evaluate(p: Density, theta: Floats) -> tuple[float, Floats]:
 
 
 @compiled
-def profiled_mean(p: Density, theta: Floats) -> float:
-    s = scratch(p)
-    value_at(p, s, theta)
-    return float(s.constant[0])
-
-
-@compiled
-def begin(p: Density, s: Scratch, at: State) -> bool:
-    """Evaluate the start; False where the density is not finite there."""
-    value = value_at(p, s, at.x)
-    if not math.isfinite(value):
-        return False
-    gradient_there(p, s, at.x)
-    at.numbers[VALUE] = -value
-    at.gradient[:] = -s.gradient
-    propose(at)
-    return True
-
-
-@compiled
 def climb(p: Density, s: Scratch, at: State, last: int) -> bool:
-    """Steps until `last` of them are made in all; whether there is nothing left to gain."""
+    """Evaluate the start, once, and step until `last` steps are made in all; whether there is nothing left to gain.
+
+    The value stays inf where the density is not finite at the start. `s.constant` is that of the last evaluation.
+    """
+    if at.counts[STEPS] == 0:
+        value = value_at(p, s, at.x)
+        at.numbers[VALUE] = math.inf
+        if not math.isfinite(value):
+            return True
+        gradient_there(p, s, at.x)
+        at.numbers[VALUE] = -value
+        at.gradient[:] = -s.gradient
+        propose(at)
     while at.counts[DONE] == 0 and at.counts[STEPS] < last:
         value = -value_at(p, s, at.there)
         if judge(at, value):

@@ -1,7 +1,7 @@
 """Where the acquisition is largest in a box: screening, then projected BFGS with a search of the grids, compiled.
 
-Columns that are grids or categories never leave their values: a numeric
-grid is first relaxed to its interval, then snapped, then searched value by value.
+Columns that are grids or categories never leave their values: a numeric grid is first relaxed to its interval, then
+snapped, then searched value by value.
 """
 
 from __future__ import annotations
@@ -46,37 +46,29 @@ def apart(X: Floats, order: Integers, most: int, gap: float) -> Integers:
 
 
 @compiled
-def climb_all(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -> Floats:
-    """Move each start of X (r, d) uphill, in place; the values (r,)."""
-    w, found = workspace(p, samples), np.empty(len(X))
-    relaxed, exact = np.empty(len(domain.role), np.bool_), np.empty(len(domain.role), np.bool_)
-    for i in range(len(domain.role)):
-        exact[i] = domain.role[i] == CONTINUOUS
-        relaxed[i] = exact[i] or domain.role[i] == GRID
-    grids = (relaxed != exact).any()
-    for r in range(len(X)):
-        found[r] = _climb(p, domain, X[r], relaxed, steps, ROUGH, w)
-        if grids:
-            _snap(domain, X[r])
-            found[r] = value_only(p, X[r], w)
-    return found
+def move_all(p: Problem, domain: Domain, X: Floats, samples: int, steps: int, polish: bool) -> Floats:
+    """Move each start of X (r, d) uphill, in place; the values (r,). One function, so that it is compiled once.
 
-
-@compiled
-def polish_all(p: Problem, domain: Domain, X: Floats, samples: int, steps: int) -> Floats:
-    """Search the grids around each start of X (r, d) and climb where nothing is a grid, in place; the values (r,)."""
+    To polish: climb where nothing is a grid and search the grids, in turn; else grids are relaxed, then snapped.
+    """
     w, found = workspace(p, samples), np.empty(len(X))
-    exact = np.empty(len(domain.role), np.bool_)
+    movable, tolerance, grids = np.empty(len(domain.role), np.bool_), TOLERANCE if polish else ROUGH, False
     for i in range(len(domain.role)):
-        exact[i] = domain.role[i] == CONTINUOUS
+        movable[i] = domain.role[i] == CONTINUOUS or (domain.role[i] == GRID and not polish)
+        grids |= domain.role[i] >= GRID
     for r in range(len(X)):
-        value = _climb(p, domain, X[r], exact, steps, TOLERANCE, w) if exact.any() else value_only(p, X[r], w)
         for _ in range(MOST_ROUNDS):
-            better = _step_grids(p, domain, X[r], value, w)
-            if not better > value + TOLERANCE:
+            found[r] = _climb(p, domain, X[r], movable, steps, tolerance, w)
+            if not grids:
                 break
-            value = _climb(p, domain, X[r], exact, steps, TOLERANCE, w) if exact.any() else better
-        found[r] = value
+            if not polish:
+                _snap(domain, X[r])
+                found[r] = value_only(p, X[r], w)
+                break
+            better = _step_grids(p, domain, X[r], found[r], w)
+            if not better > found[r] + TOLERANCE:
+                break
+            found[r] = better
     return found
 
 
