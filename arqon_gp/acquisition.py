@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dpotrf, dtrtri
 from scipy.special import ndtri
 
 from arqon_gp.errors import FitError
@@ -26,6 +25,7 @@ from arqon_gp.rows import FEASIBLE, Integers, lengthscales
 from arqon_gp.space import Floats
 from arqon_gp.surrogate import Note, OutcomeGP, Surrogate
 from arqon_kernels import acquisition as kernel
+from arqon_kernels import factor
 from arqon_kernels.acquisition import Problem
 
 SAMPLES = 128
@@ -124,8 +124,7 @@ def _given(gp: OutcomeGP, Z: Floats, baseline: Integers, normals: Floats, note: 
     N, P, index, at = len(Z), len(baseline), gp.rows.index, Z[baseline]
     k = gp.k(gp.rows.X, at)  # n x P
     v = gp.root @ k
-    L = _cholesky(gp.k(at, at) - v.T @ v, note)
-    inverse = dtrtri(L, lower=1)[0]
+    L, inverse = _cholesky(gp.k(at, at) - v.T @ v, note)
     B = np.zeros((N, P))
     B[index] = -(gp.root.T @ v)
     B[baseline, np.arange(P)] += 1.0
@@ -217,7 +216,7 @@ def _prune(surrogate: Surrogate, aim: Aim, data: Dataset, rng: np.random.Generat
     draws, samples = [], PRUNE_SAMPLES if aim.reference is None else FRONT_PRUNE_SAMPLES
     for gp in surrogate.outcomes:
         mean, covariance = gp.joint_at_rows(data.X, candidates)
-        L = _cholesky(covariance / gp.rows.scale**2, note)
+        L, _ = _cholesky(covariance / gp.rows.scale**2, note)
         centre = (mean - gp.rows.shift) / gp.rows.scale
         draws.append(centre[:, None] + L @ rng.standard_normal((len(at), samples)))
     f = np.stack(draws)
@@ -257,14 +256,19 @@ def _spread(surrogate: Surrogate, aim: Aim, X: Floats) -> float:
     return max(float(U.std()), float(np.abs(shaken - U).mean()), 1e-9 * abs(float(U.mean())), 1e-12)
 
 
-def _cholesky(C: Floats, note: Note) -> Floats:
-    """The lower factor of a covariance that is singular where points nearly coincide: as little jitter as it takes."""
+def _cholesky(C: Floats, note: Note) -> tuple[Floats, Floats]:
+    """The lower factor L of a covariance that is singular where points nearly coincide, and L^-1; with as little jitter
+    as it takes.
+    """
     for rung, jitter in enumerate(JITTERS):
         if rung:
             note("jitter")
-        L, failed = dpotrf(C + jitter * np.eye(len(C)), lower=1)
-        if not failed and np.isfinite(L).all():
-            return np.asarray(L)
+        K = C + jitter * np.eye(len(C))
+        try:
+            inverse = factor.root(K)
+        except np.linalg.LinAlgError:
+            continue
+        return K @ inverse.T, inverse
     raise FitError("the posterior covariance of the measured points is not positive definite")
 
 

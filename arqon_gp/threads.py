@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-import scipy.linalg  # noqa: F401  # loads its BLAS, so that the controller below finds it
 from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """NumPy's and SciPy's BLAS on one thread inside (30 microseconds a use, measured 2026-11-25)."""
+    """NumPy's BLAS on one thread inside (30 microseconds a use, measured 2026-11-25)."""
     with _pools().limit(limits=1):
         yield
 

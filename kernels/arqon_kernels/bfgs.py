@@ -61,7 +61,8 @@ def start(
     value_tolerance: float = VALUE_TOLERANCE,
 ) -> State:
     """A minimisation that begins at x (d,), whose value and gradient are not known yet."""
+    from arqon_kernels._cpu import interpreted
     from arqon_kernels._cpu.bfgs import state
 
     low, high, x = (np.array(given, dtype=float) for given in (low, high, x))
-    return state(low, high, x, gradient_tolerance, value_tolerance, 1.0)
+    return interpreted(state)(low, high, x, gradient_tolerance, value_tolerance, 1.0)

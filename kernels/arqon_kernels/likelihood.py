@@ -13,13 +13,16 @@ Variables: the logs of the lengthscales (d,), then the log of the noise.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from arqon_kernels.bfgs import start
+
+if TYPE_CHECKING:
+    from arqon_kernels._cpu.likelihood import Scratch
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -69,7 +72,7 @@ class LogPosterior:
         """Value and gradient (d + 1,) at log lengthscales and log noise; -inf where K + D is not positive definite."""
         from arqon_kernels._cpu.likelihood import evaluate
 
-        value, gradient = evaluate(self._density, np.array(theta, dtype=float))
+        value, gradient = evaluate(self._density, self._scratch(), np.array(theta, dtype=float))
         return float(value), np.asarray(gradient)
 
     def climb(
@@ -81,9 +84,9 @@ class LogPosterior:
         few steps. Runs without Python's lock in between.
         """
         from arqon_kernels._cpu.bfgs import STEPS, VALUE
-        from arqon_kernels._cpu.likelihood import climb, scratch
+        from arqon_kernels._cpu.likelihood import climb
 
-        at, work = start(theta, low, high, *TOLERANCES), scratch(self._density)
+        at, work = start(theta, low, high, *TOLERANCES), self._scratch()
         stride = max(1, WORK_BETWEEN_STOPS // len(self.y) ** 3)
         last = 0
         while not climb(self._density, work, at, last) and last < most_steps and not stop():
@@ -92,8 +95,14 @@ class LogPosterior:
 
     def constant(self, theta: Floats) -> float:
         """The profiled mean at these hyperparameters."""
-        from arqon_kernels._cpu.likelihood import climb, scratch
+        from arqon_kernels._cpu.likelihood import climb
 
-        work = scratch(self._density)
+        work = self._scratch()
         climb(self._density, work, start(theta, theta, theta), 0)
         return float(work.constant[0])
+
+    def _scratch(self) -> Scratch:
+        from arqon_kernels._cpu import interpreted
+        from arqon_kernels._cpu.likelihood import scratch
+
+        return interpreted(scratch)(self._density)

@@ -27,6 +27,11 @@ def compiled_sums(body: F) -> F:
     return _compiled(body, SUMS)
 
 
+def interpreted(function: F) -> F:
+    """The body of a compiled function run by Python: where it is called once, its machine code is not worth loading."""
+    return cast(F, getattr(function, "py_func", function))
+
+
 def _compiled(body: F, fastmath: bool | set[str]) -> F:
     folder, before = cache_folder(), numba.config.CACHE_DIR
     if folder is None:

@@ -262,9 +262,8 @@ def gradient_there(p: Density, s: Scratch, theta: Floats) -> None:
 
 
 @compiled
-def evaluate(p: Density, theta: Floats) -> tuple[float, Floats]:
+def evaluate(p: Density, s: Scratch, theta: Floats) -> tuple[float, Floats]:
     """Value and gradient (d + 1,); the gradient is 0 where the value is -inf."""
-    s = scratch(p)
     value = value_at(p, s, theta)
     if not value > -math.inf:
         return value, np.zeros(len(theta))
