@@ -1,4 +1,5 @@
-"""The config: JSON text, dict or Config in, a checked immutable Config out. The only file that knows the JSON keys.
+"""The config: JSON text, dict or Config in, a checked immutable Config out. Only this file and schema.py, which knows
+their types, know the JSON keys.
 
 Public: Config, Guardrails, the step limits, parse, config_schema, differences.
 """
@@ -11,29 +12,17 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
-
-from arqon_gp.errors import ConfigError, NotSupportedYet
+from arqon_gp.errors import ConfigError
 from arqon_gp.objectives import Effect, Goals, Limit, Objective
 from arqon_gp.records import Params, Scalar
+from arqon_gp.schema import BoundModel, ConfigModel, GuardrailsModel, StepModel, validate
 from arqon_gp.space import Categorical, Integer, Knob, Real, Space, check_value, from_unit, nearest, whole_domain
 
 log = logging.getLogger("arqon_gp")
 
 PRESETS = {"conservative": 0.05, "balanced": 0.10, "aggressive": 0.20}  # max_delta as a share of each range
-TOLD = {"later": 0, "unknown": 1, "form": 2}  # our own error types, the one that says most first
 ORDERED = ("bounds", "objectives", "constraints")  # the order of their names has a meaning
 LATENCY_NAME = re.compile(r"latency|_ms$|_us$|_s$")
 
@@ -100,188 +89,12 @@ class Config:
         return hash(self.canonical)
 
 
-# ---- the JSON ----------------------------------------------------------------------------------------------------
-
-
-class _Section(BaseModel):
-    """A JSON object whose unknown keys are refused by name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_keys(cls, given: object) -> object:
-        if not isinstance(given, Mapping):
-            return given
-        for key in given:
-            if key in cls.later:
-                raise PydanticCustomError("later", "{key}", {"key": key})
-            if key not in cls.model_fields:
-                allowed = ", ".join(cls.model_fields)
-                raise PydanticCustomError(
-                    "unknown", "unknown key '{key}'; allowed: {allowed}", {"key": key, "allowed": allowed}
-                )
-        return given
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _periodic_comes_later(value: object) -> object:
-    if _lower(value) == "periodic":
-        raise PydanticCustomError("later", "scale periodic", {})
-    return _lower(value)
-
-
-def _or_say(expected: str) -> WrapValidator:
-    """Of a union only the wanted forms are told, not the failure of each branch; a refused key is told as it is."""
-
-    def check(value: object, handler: ValidatorFunctionWrapHandler) -> object:
-        try:
-            return handler(value)
-        except ValidationError as error:
-            if any(e["type"] in TOLD for e in error.errors()):
-                raise
-            raise PydanticCustomError("form", "expected {expected}", {"expected": expected}) from None
-
-    return WrapValidator(check)
-
-
-Percent = Annotated[str, Field(pattern=r"^\s*\d+(\.\d+)?\s*%\s*$")]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Choice = bool | int | float | str
-EffectSize = Annotated[Positive | Percent, _or_say('a number > 0 or a percentage like "5%"')]
-Bound = Annotated[
-    float | Annotated[str, Field(pattern=r"^\s*[0-9.eE+-]+\s*\*\s*baseline\s*$")],
-    _or_say('a number or "1.1*baseline"'),
-]
-
-
-class _Bound(_Section):
-    """One knob. `type` absent means float."""
-
-    later = frozenset({"special", "active_if", "switch_cost_s", "ordered", "period"})
-    type: Annotated[Literal["float", "int", "categorical", "bool"], BeforeValidator(_lower)] = "float"
-    min: float | None = None
-    max: float | None = None
-    scale: Annotated[Literal["linear", "log"], BeforeValidator(_periodic_comes_later)] = "linear"
-    step: Positive | None = None
-    choices: list[Choice] | None = None
-    initial: Choice | None = None
-
-
-class _ObjectiveModel(_Section):
-    """One objective: a direction with what may go with it."""
-
-    direction: Annotated[Literal["minimize", "maximize", "min", "max"], BeforeValidator(_lower)]
-    weight: Positive | None = None
-    scale: Annotated[Literal["linear", "log"], BeforeValidator(_lower)] | None = None
-    threshold: float | None = None
-    min_effect: EffectSize | None = None
-
-
-class _ConstraintModel(_Section):
-    """A limit on an outcome: a number, or `"1.1*baseline"`."""
-
-    max: Bound | None = None
-    min: Bound | None = None
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-
-
-class _StepModel(_Section):
-    """A ratio (log knobs), or up and down: the way back must be legal too, so the reach is the smaller of both."""
-
-    later = frozenset({"special"})
-    ratio: float | None = None
-    up: float | None = None
-    down: float | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> _StepModel:
-        given = (self.ratio is not None, self.up is not None, self.down is not None)
-        if given not in ((True, False, False), (False, True, True)):
-            raise PydanticCustomError("form", "expected ratio alone, or up and down", {})
-        if self.ratio is not None and self.ratio <= 1:
-            raise PydanticCustomError("form", "expected a ratio above 1", {})
-        if min(self.up or 0.0, self.down or 0.0) < 0:
-            raise PydanticCustomError("form", "expected up and down >= 0", {})
-        return self
-
-
-Delta = Annotated[
-    NotNegative | Percent | _StepModel | None,
-    _or_say('a number >= 0, a percentage like "10%", {"ratio": 1.5} or {"up": 10, "down": 5}'),
-]
-Deltas = Annotated[list[Delta] | dict[str, Delta], _or_say("a list in the order of bounds, or an object by knob name")]
-
-
-class _GuardrailsModel(_Section):
-    """What the operator permits."""
-
-    later = frozenset({"direction_flip_limit", "max_cumulative_delta_per_minute", "change_windows", "mode"})
-    preset: Literal["conservative", "balanced", "aggressive"] = "balanced"
-    max_delta: Deltas | None = None
-    max_updates_per_second: Positive | None = None
-    rollback_on_regression: bool = True
-    min_effect: EffectSize | None = None
-    windows_to_promote: Annotated[int, Field(ge=1)] = 2
-    max_rollbacks_per_hour: Annotated[int, Field(ge=0)] = 3
-    on_rate_limit: Literal["hold", "wait", "raise"] = "hold"
-
-
-def _direction_alone(value: object) -> object:
-    return {"direction": value} if isinstance(value, str) else value
-
-
-def _expressions_come_later(value: object) -> object:
-    if isinstance(value, str):
-        raise PydanticCustomError("later", "an expression between knobs", {})
-    if isinstance(value, int | float):
-        raise PydanticCustomError("form", 'expected {"max": ...} or {"min": ...}', {})
-    return value
-
-
-class _Strategy(BaseModel):
-    """Free-form; `max_ask_s` is ours: seconds an ask may take."""
-
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-    max_ask_s: Positive | None = None
-
-
-class _ConfigModel(_Section):
-    """The config of a study."""
-
-    later = frozenset({"context", "exploration_budget"})
-    seed: Annotated[int, Field(ge=0)]
-    bounds: Annotated[dict[str, _Bound], Field(min_length=1)]
-    name: Annotated[str, Field(min_length=1)] = "default"
-    budget: Annotated[int, Field(ge=0)] | None = None
-    budget_cost: Positive | None = None
-    initial: dict[str, Choice] | None = None
-    objectives: (
-        Annotated[
-            dict[str, Annotated[_ObjectiveModel, BeforeValidator(_direction_alone)]], Field(min_length=1, max_length=4)
-        ]
-        | None
-    ) = None
-    constraints: dict[str, Annotated[_ConstraintModel, BeforeValidator(_expressions_come_later)]] = {}
-    guardrails: _GuardrailsModel | None = None
-    noise: dict[str, Literal["infer", "exact"]] = {}
-    probe_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
-    pending_ttl_s: Positive | None = None
-    settle_s: NotNegative = 0.0
-    strategy_params: _Strategy | None = None
-
-
 # ---- checking ----------------------------------------------------------------------------------------------------
 
 
 def config_schema() -> dict[str, Any]:
     """The JSON Schema of the config, as this version takes it."""
-    return _ConfigModel.model_json_schema()
+    return ConfigModel.model_json_schema()
 
 
 def parse(config: str | Mapping[str, Any] | Config) -> Config:
@@ -295,11 +108,7 @@ def parse(config: str | Mapping[str, Any] | Config) -> Config:
             raise ConfigError(f"not JSON: {error}") from error
     if not isinstance(config, Mapping):
         raise ConfigError(f"expected an object with seed and bounds, found {type(config).__name__}")
-    try:
-        model = _ConfigModel.model_validate(dict(config))
-    except ValidationError as error:
-        raise _as_config_error(error) from error
-    return _build(model)
+    return _build(validate(config))
 
 
 def differences(stored: str, given: str) -> str:
@@ -314,34 +123,7 @@ def _text(key: str, config: Mapping[str, Any]) -> str:
     return json.dumps(config.get(key), sort_keys=key not in ORDERED)
 
 
-def _as_config_error(error: ValidationError) -> ConfigError:
-    first = _closest(error)
-    path = ".".join(str(part) for part in first["loc"] if not _is_union_tag(str(part)))
-    where = f"{path}: " if path else ""
-    if first["type"] == "later":
-        return NotSupportedYet(f"{where}{first['msg']} is not supported yet; remove it")
-    if first["type"] == "missing":
-        return ConfigError(f"{where}is required")
-    found = "" if first["type"] == "unknown" else f"; found {first['input']!r:.80}"
-    said = "expected an object" if first["type"] in ("model_type", "dict_type") else first["msg"]
-    return ConfigError(f"{where}{said}{found}")
-
-
-def _closest(error: ValidationError) -> Any:
-    """The error that says most: of a union's branches the one that got deepest, a named key before a type mismatch."""
-    return min(error.errors(), key=lambda e: (TOLD.get(e["type"], 9), -len(e["loc"]) if e["type"] in TOLD else 0))
-
-
-def _is_union_tag(part: str) -> bool:
-    return part.startswith(("_", "function-", "constrained-", "list[", "dict[")) or part in {
-        "float",
-        "int",
-        "str",
-        "bool",
-    }
-
-
-def _build(model: _ConfigModel) -> Config:
+def _build(model: ConfigModel) -> Config:
     space = Space(tuple(_knob(name, bound) for name, bound in model.bounds.items()))
     start, initial = _start(space, model)
     goals = _goals(model)
@@ -367,7 +149,7 @@ def _build(model: _ConfigModel) -> Config:
     )
 
 
-def _knob(name: str, b: _Bound) -> Knob:
+def _knob(name: str, b: BoundModel) -> Knob:
     at = f"bounds.{name}"
     if b.type in ("categorical", "bool"):
         extra = [key for key in ("min", "max", "step") if getattr(b, key) is not None]
@@ -385,7 +167,7 @@ def _knob(name: str, b: _Bound) -> Knob:
     return _number(name, b, at)
 
 
-def _number(name: str, b: _Bound, at: str) -> Knob:
+def _number(name: str, b: BoundModel, at: str) -> Knob:
     if b.min is None or b.max is None:
         raise ConfigError(f"{at}: {'min' if b.min is None else 'max'} is required for type {b.type}")
     if not b.min < b.max:
@@ -402,7 +184,7 @@ def _number(name: str, b: _Bound, at: str) -> Knob:
     return Integer(name, int(b.min), int(b.max), b.scale == "log", int(b.step or 1))
 
 
-def _start(space: Space, model: _ConfigModel) -> tuple[Params, bool]:
+def _start(space: Space, model: ConfigModel) -> tuple[Params, bool]:
     """What is taken to run first: `initial`, then `bounds.*.initial`, then the centre, which is logged."""
     given = dict(model.initial or {})
     unknown = [name for name in given if name not in space.names]
@@ -444,7 +226,7 @@ def _centre(knob: Knob) -> Scalar:
     return nearest(knob, from_unit(knob, 0.5), whole_domain(knob))
 
 
-def _goals(model: _ConfigModel) -> Goals:
+def _goals(model: ConfigModel) -> Goals:
     objectives = _objectives(model)
     direction = {o.name: o.sign for o in objectives}
     logs = {o.name for o in objectives if o.log}
@@ -473,7 +255,7 @@ def _limit(name: str, side: int, bound: float | str, confidence: float, is_log: 
     return Limit(name, side, number, relative, confidence, is_log)
 
 
-def _objectives(model: _ConfigModel) -> tuple[Objective, ...]:
+def _objectives(model: ConfigModel) -> tuple[Objective, ...]:
     if not model.objectives:
         return (Objective("value", -1, 1.0),)
     unweighted = [name for name, o in model.objectives.items() if o.weight is None]
@@ -505,7 +287,7 @@ def _percent(text: str) -> float:
     return float(text.strip().rstrip("%")) / 100.0
 
 
-def _guardrails(space: Space, g: _GuardrailsModel) -> Guardrails:
+def _guardrails(space: Space, g: GuardrailsModel) -> Guardrails:
     return Guardrails(
         steps=_steps(space, g),
         min_interval_s=1.0 / g.max_updates_per_second if g.max_updates_per_second else 0.0,
@@ -517,7 +299,7 @@ def _guardrails(space: Space, g: _GuardrailsModel) -> Guardrails:
     )
 
 
-def _steps(space: Space, g: _GuardrailsModel) -> tuple[StepLimit, ...]:
+def _steps(space: Space, g: GuardrailsModel) -> tuple[StepLimit, ...]:
     at = "guardrails.max_delta"
     match g.max_delta:
         case None:
@@ -533,15 +315,15 @@ def _steps(space: Space, g: _GuardrailsModel) -> tuple[StepLimit, ...]:
             return tuple(_step(knob, by_name.get(knob.name), at) for knob in space)
 
 
-def _step(knob: Knob, delta: float | str | _StepModel | None, at: str) -> StepLimit:
+def _step(knob: Knob, delta: float | str | StepModel | None, at: str) -> StepLimit:
     match delta:
         case None:
             return None
         case str():
             return _share(knob, _percent(delta))
-        case _StepModel(ratio=float(factor)):
+        case StepModel(ratio=float(factor)):
             return _ratio(knob, factor, at)
-        case _StepModel():
+        case StepModel():
             return _amount(knob, min(delta.up or 0.0, delta.down or 0.0), at)
         case _:
             return _amount(knob, delta, at)
