@@ -21,6 +21,7 @@ from arqon_gp.space import Floats, Space
 
 Key = tuple[Scalar, ...]
 
+NORMAL_MAD = 1.4826  # std of a normal distribution over its median absolute deviation
 MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, what is known now
 
 
@@ -104,7 +105,7 @@ class Dataset:
     X (n, d) in the unit cube; Y (n, m) mean of the windows, NaN where none has the outcome; count (n, m) windows;
     floor (n, m) known variance of Y (given standard errors, uncertain levels); within_ss, within_dof, within_floor (m,)
     what the windows of the stays tell of the window variance: sum of squares, degrees of freedom, known part of it;
-    failed, tried (n,) windows that failed, and all.
+    failed, tried (n,) windows that failed, and all; middle, spread (m,) median and robust std of all stays' Y.
     """
 
     params: tuple[Params, ...]
@@ -118,9 +119,11 @@ class Dataset:
     within_floor: Floats
     failed: Floats
     tried: Floats
+    middle: Floats
+    spread: Floats
 
     def rows(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
-        """Some of the rows; what the windows tell of the window variance stays."""
+        """Some of the rows; what all windows tell of the window variance, and all stays of their spread, stays."""
         chosen = np.arange(len(self.params))[index].tolist()
         return replace(
             self,
@@ -293,11 +296,13 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
     mean = np.divide(per_stay(np.where(known, values, 0.0)), count, where=count > 0, out=np.full((n, m), np.nan))
     told = per_stay(np.where(known, told, 0.0))
     regime = [history.regime_of(i) for i in first]
+    Y = mean + level.shift[regime]
+    middle, spread = np.array([_robust(y[np.isfinite(y)]) for y in Y.T]).reshape(m, 2).T
     return Dataset(
         params=tuple(rows[i].params for i in first),
         keys=tuple(keys[i] for i in first),
         X=table.X[first],
-        Y=mean + level.shift[regime],
+        Y=Y,
         count=count,
         floor=told / np.maximum(count, 1.0) ** 2 + level.variance[regime],
         within_ss=np.where(known, (values - np.repeat(mean, size, axis=0)) ** 2, 0.0).sum(axis=0),
@@ -305,7 +310,17 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
         within_floor=told.sum(axis=0) / np.maximum(count.sum(axis=0), 1.0),
         failed=per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
         tried=size.astype(float),
+        middle=middle,
+        spread=spread,
     )
+
+
+def _robust(y: Floats) -> tuple[float, float]:
+    """Median and robust std; 0 without values."""
+    if not len(y):
+        return 0.0, 0.0
+    middle = float(np.median(y))
+    return middle, NORMAL_MAD * float(np.median(np.abs(y - middle)))
 
 
 class TrainingSets:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,6 @@ NOISE_PRIOR = (1.0, 2.0)  # LogNormal(1, 2) as a raw density is log noise ~ N(-3
 COLD_NOISE = math.exp(-3.0)
 LENGTHSCALE_SCALE, LEAST_LENGTHSCALE = 1.0, 0.025
 CLIFF_STDS = 8.0
-NORMAL_MAD = 1.4826  # std of a normal distribution over its median absolute deviation
 EXACT_NOISE = 1e-6  # standardised variance of an outcome declared exact: a jitter, not a belief
 
 Hyperparameters = dict[str, list[float]]
@@ -86,7 +86,7 @@ class Rows:
             y=self.y[kept],
             share=self.share[kept],
             floor=self.floor[kept],
-            keys=tuple(k for k, keep in zip(self.keys, kept, strict=True) if keep),
+            keys=tuple(compress(self.keys, kept)),
             index=self.index[kept],
         )
 
@@ -103,7 +103,9 @@ def rows_of(data: Dataset, settings: Settings, name: str) -> Rows:
     index = np.flatnonzero(np.isfinite(y))
     if not len(index):
         raise FitError(f"no window has the outcome {name!r} yet")
-    y, share = _clipped(y[index], settings.better.get(name, 0)), 1.0 / count[index]
+    y, share = y[index], 1.0 / count[index]
+    if better := settings.better.get(name):
+        y = _clipped(y, better, float(data.middle[j]), float(data.spread[j]))
     shift = float(y.mean())
     # what the variance of single windows at these rows would be
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (ss / dof if dof else 0.0) * float((1.0 - share).mean())
@@ -123,15 +125,13 @@ def rows_of(data: Dataset, settings: Settings, name: str) -> Rows:
     )
 
 
-def _clipped(y: Floats, better: int) -> Floats:
+def _clipped(y: Floats, better: int, middle: float, spread: float) -> Floats:
     """Values far on the bad side of the median are taken as CLIFF_STDS robust stds away: how deep a cliff is says
     nothing about the slopes elsewhere, but would set the scale of everything. The good side is never touched.
     """
-    middle = np.median(y)
-    deepest = CLIFF_STDS * NORMAL_MAD * float(np.median(np.abs(y - middle)))
-    if not better or deepest <= 0.0:
+    if not spread > 0.0:
         return y
-    return np.asarray(middle + better * np.maximum(better * (y - middle), -deepest))
+    return np.asarray(middle + better * np.maximum(better * (y - middle), -CLIFF_STDS * spread))
 
 
 def lengthscale_prior(d: int) -> tuple[float, float]:

@@ -171,7 +171,10 @@ class OutcomeGP:
 
     def without(self, params: Params) -> OutcomeGP:
         """The posterior as if this config had not been measured, on the same scale."""
-        gone = np.array([k == key(params) for k in self.rows.keys])
+        config = key(params)
+        gone = np.array([k == config for k in self.rows.keys])
+        if not gone.any():
+            return self
         root = self.root
         for i in reversed(np.flatnonzero(gone).tolist()):
             root = factor.drop(root, i)
