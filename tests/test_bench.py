@@ -52,6 +52,13 @@ def test_soak_reports_memory_along_the_way(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "soak.svg").read_text()
 
 
+def test_active_reports_what_is_lost_by_place(tmp_path: Path) -> None:
+    figures = run(tmp_path, "active", "--smoke")
+    (row,) = figures["cells"].values()
+    assert abs(row["spread"][0]) < 0.5 > abs(row["near"][0])
+    assert figures["worst"] == max(row["spread"][0], row["near"][0])
+
+
 def test_regression_reports_shares_with_intervals(tmp_path: Path) -> None:
     shares = run(tmp_path, "regression", "--trials", "40")["rolled_back"]
     assert shares["within 1"]["share"] <= shares["within 3"]["share"] <= 1.0
