@@ -25,7 +25,7 @@ OPTIMISM = 1.0  # posterior stds
 def active_set(
     data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters], most: int = MOST_ROWS
 ) -> Integers:
-    """All rows of the dataset, or `most` of them in their order: COVERED of these cover, without hyperparameters all."""
+    """All rows of the dataset, or `most` in their order, of which COVERED (all without hyperparameters) cover."""
     if len(data.X) <= most:
         return np.arange(len(data.X))
     usable = np.flatnonzero(np.isfinite(data.Y).any(axis=1) | (data.failed > 0))
