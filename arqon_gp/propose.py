@@ -188,7 +188,7 @@ class ModelAdvisor:
 
     def _rung(self, rung: str) -> None:
         self.fallbacks[rung] = self.fallbacks.get(rung, 0) + 1
-        log.info("a covariance was not positive definite: %s", rung)
+        log.info("the numerics needed another rung: %s", rung)
 
     # ---- expect ----
 

@@ -432,8 +432,8 @@ def _mean_volume(p: Problem, w: Work) -> float:
         total += sum_boxes(
             s, boxes.lower_index[s], boxes.upper_index[s], boxes.number[s], w.table, w.by_u[s], w.by_u_std[s]
         )
-    if not total > UNDERFLOW:
-        return total if math.isnan(total) else -math.inf
+    if not total > UNDERFLOW:  # or NaN: _hypervolumes knows which
+        return -math.inf
     _volume_slopes(p, w, 1.0 / total)
     return math.log(total / len(w.value))
 
