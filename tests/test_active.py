@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,3 +70,10 @@ def test_the_mean_at_the_optimum_is_nearly_that_of_all_rows() -> None:
     )
     assert abs(few[0][0] - everything[0][0]) < 0.02
     assert few[1][0] < 4.0 * everything[1][0]
+
+
+def test_the_unit_of_an_outcome_does_not_matter() -> None:
+    data, settings = bowl(900)
+    known = fit(chosen_of(data, settings), settings, {}).hyperparameters
+    larger = replace(data, Y=1000.0 * data.Y, middle=1000.0 * data.middle, spread=1000.0 * data.spread)
+    np.testing.assert_array_equal(active_set(larger, settings, known), active_set(data, settings, known))

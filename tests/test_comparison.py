@@ -13,6 +13,7 @@ from arqon_gp.comparison import UTILITY, Comparison, Question, Yardstick, _flat,
 from arqon_gp.config import parse
 from arqon_gp.evidence import Noise, p_beyond, window_noise
 from arqon_gp.history import History
+from arqon_gp.objectives import Utility
 from arqon_gp.records import Label, Labelled, Observation, Role, Told
 
 A, B, C = {"x": 0.0}, {"x": 0.5}, {"x": 1.0}
@@ -171,3 +172,10 @@ def test_of_two_that_break_a_limit_from_above_the_higher_one_is_farther(there: f
 def test_where_no_limit_is_broken_none_is_farther() -> None:
     history = told(*[(A, 200 + v) for v in NOISY[:6]], *[(B, 300 + v) for v in NOISY[6:12]])
     assert answer(history, Question(B, A), constraints={"qps": {"min": 100}}).running.farther == 0.5
+
+
+def test_the_default_utility_by_hand() -> None:
+    utility = Utility(signs=(1, -1), weights=(0.5, 2.0), centre=(1.0, 3.0))
+    Y = np.array([[3.0, 2.0], [3.0, 4.0], [np.nan, 2.0]])
+    expected = [1.0 + 0.05 * (1.0 + 2.0), -2.0 + 0.05 * (1.0 - 2.0), np.nan]
+    np.testing.assert_allclose(utility(Y), expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,14 +147,27 @@ def test_a_failed_refit_goes_on_with_the_last_hyperparameters_and_is_counted(
     assert counted["fit"] == 1
 
 
+def test_what_runs_is_not_held_where_it_breaks_a_limit(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    solver = make(CONFIG | {"objectives": {"value": "min"}, "constraints": {"heat": {"max": 1.0}}})
+    for _ in range(3):
+        solver.seed([{"params": solver.ask_one(), "values": {"value": 1.0, "heat": 5.0}}])
+    monkeypatch.setattr("arqon_gp.propose.maximize", fail)
+    candidate = solver.ask_one()
+    assert candidate is not None
+    assert "a random legal step: the model failed" in candidate.reason
+    assert dict(candidate) != {"x": 50, "y": 0.5}
+
+
 @pytest.mark.parametrize(("rung", "failures"), [("jitter", 1), ("jitter", 3), ("other_start", 1), ("other_start", 2)])
 def test_each_rung_of_the_numerical_ladder_still_gives_a_candidate_of_the_model_and_is_counted(
     make: Make, monkeypatch: pytest.MonkeyPatch, rung: str, failures: int
 ) -> None:
-    solver, left = started(make(CONFIG)), [failures]
-    root, climb = factor.root, LogPosterior.climb
+    solver, left = make(FREE | {"probe_ratio": 0.0}), [failures]
+    solver.seed(warm_rows(8))
+    root, climb, diagonals = factor.root, LogPosterior.climb, list[float]()
 
     def singular(K: Any) -> Any:
+        diagonals.append(K[0, 0])
         left[0] -= 1
         if left[0] >= 0:
             raise np.linalg.LinAlgError("not positive definite")
@@ -171,6 +185,7 @@ def test_each_rung_of_the_numerical_ladder_still_gives_a_candidate_of_the_model_
     assert candidate is not None
     assert "highest noisy expected improvement" in candidate.reason
     assert solver.status()["model"]["fallbacks"] == {rung: failures}
+    assert all(after > before for before, after in pairwise(diagonals[: failures + 1]))
     exported = [s for m in solver._metrics._of.fallbacks.collect() for s in m.samples if s.name.endswith("_total")]
     assert {s.labels["cause"]: s.value for s in exported}[rung] == failures
 

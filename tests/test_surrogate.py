@@ -343,3 +343,22 @@ def test_the_good_side_is_never_clipped() -> None:
     surrogate, _ = fitted(PLAIN, told(History(), *rows, ({"x": 1.0, "y": 0.0}, {"value": -500.0})))
     gp = surrogate["value"].rows
     assert (gp.y * gp.scale + gp.shift).min() == pytest.approx(-500.0)
+
+
+def test_how_deep_a_cliff_is_is_told_by_all_rows_not_by_those_that_are_kept() -> None:
+    rows = [({"x": 0.01 * i, "y": 0.5}, {"value": 0.001 * i if i < 30 else float(i)}) for i in range(60)]
+    surrogate, data = fitted(PLAIN, told(History(), *rows))
+    whole, kept = (rows_of(of, surrogate.settings, "value") for of in (data, data.rows(np.arange(35))))
+    np.testing.assert_allclose(kept.y * kept.scale + kept.shift, (whole.y * whole.scale + whole.shift)[:35])
+
+
+def test_with_few_rows_and_much_noise_no_knob_looks_flat() -> None:
+    config, longest = {"seed": 1, "bounds": {name: {"min": 0, "max": 1} for name in "abcd"}}, []
+    for seed in range(6):
+        random, history = np.random.default_rng(seed), History()
+        for x in random.random((12, 4)).tolist():
+            value = x[0] + 0.3 * float(random.normal())
+            history = told(history, (dict(zip("abcd", x, strict=True)), {"value": value}))
+        surrogate, _ = fitted(config, history)
+        longest.append(max(surrogate["value"].hyperparameters["lengthscale"]))
+    assert max(longest) < 0.9, "1.13 with BoTorch's prior"
