@@ -11,7 +11,8 @@ import torch
 
 from arqon_kernels import acquisition as kernel
 from arqon_kernels import covariance
-from arqon_kernels._cpu.acquisition import gradient_there, value_only, workspace
+from arqon_kernels._cpu.acquisition import gradient_there, value_only
+from arqon_kernels._cpu.samples import workspace
 from arqon_kernels._torch import acquisition as reference
 from arqon_kernels.acquisition import AUGMENTATION, FEASIBLE, HYPERVOLUME, MEAN, PENALTY, UTILITY, Problem
 from arqon_kernels.covariance import CATEGORY, CONTEXT, CYCLE, NUMBER, TIME

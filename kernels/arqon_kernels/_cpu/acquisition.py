@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from arqon_kernels._cpu import compiled, compiled_sums
+from arqon_kernels._cpu import compiled
 from arqon_kernels._cpu.covariance import covariance, row, row_vjp
 from arqon_kernels._cpu.improvement import UNDERFLOW, fill_table, log_samples, sum_boxes, volume
 from arqon_kernels._cpu.normal import linear_pass, log_call, log_ei, log_ndtr, log_put
+from arqon_kernels._cpu.samples import Work, fill_width, log_mean, moments, pull, workspace
 from arqon_kernels.acquisition import (
     AUGMENTATION,
     HYPERVOLUME,
@@ -29,72 +29,12 @@ Integers = npt.NDArray[np.int64]
 CHUNK = 64  # rows of R that are multiplied at once
 
 
-class Work(NamedTuple):
-    """Scratch of one evaluation."""
-
-    k: Floats  # (m, N)
-    by_r2: Floats  # (m, N)
-    v: Floats  # (m, Q)
-    width: Integers  # (m, Q)
-    mean: Floats  # (m, S)
-    std: Floats  # (m,)
-    value: Floats  # (S,)
-    by_mean: Floats  # (m, S) of sample s's value
-    by_std: Floats  # (m, S)
-    by_gain: Floats  # (S,) of a sample's value in its utility, and in the deviation of it
-    by_spread: Floats  # (S,)
-    g: Floats  # (N,)
-    u: Floats  # (S, o) raw means, for the hypervolume as all that follows
-    u_std: Floats  # (o,)
-    by_u: Floats  # (S, o)
-    by_u_std: Floats  # (S, o)
-    table: Floats  # (3, o, S, E)
-
-
-@compiled
-def workspace(p: Problem, samples: int) -> Work:
-    """Scratch for so many samples."""
-    m, N, Q, o = p.lengthscale.shape[0], p.ZT.shape[1], p.R.shape[1], len(p.weight)
-    width = np.empty((m, Q), np.int64)
-    for j in range(m):
-        _fill_width(p.R[j], width[j])
-    return Work(
-        np.empty((m, N)),
-        np.empty((m, N)),
-        np.empty((m, Q)),
-        width,
-        np.empty((m, samples)),
-        np.empty(m),
-        np.empty(samples),
-        np.empty((m, samples)),
-        np.empty((m, samples)),
-        np.empty(samples),
-        np.empty(samples),
-        np.empty(N),
-        np.empty((samples, o)),
-        np.empty(o),
-        np.empty((samples, o)),
-        np.empty((samples, o)),
-        np.empty((3, o, samples, p.boxes.edges.shape[2])),
-    )
-
-
-@compiled
-def _fill_width(R: Floats, width: Integers) -> None:
-    """The columns of each row of R (Q, N) up to its last that is not 0; R begins with a triangle."""
-    for q in range(R.shape[0]):
-        w = R.shape[1]
-        while w > 0 and R[q, w - 1] == 0.0:
-            w -= 1
-        width[q] = w
-
-
 @compiled
 def gradient_there(p: Problem, x: Floats, gradient: Floats, w: Work) -> None:
     """The gradient (d,) at x (d,), where value_only() was called last and was finite."""
     gradient[:] = 0.0
     for j in range(len(w.std)):
-        _pull(p.A[j], p.R[j], w.width[j], w.v[j], w.by_mean[j], w.by_std[j], w.std[j], w.g)
+        pull(p.A[j], p.R[j], w.width[j], w.v[j], w.by_mean[j], w.by_std[j], w.std[j], w.g)
         row_vjp(x, p.ZT, p.lengthscale[j], p.kinds, w.g, w.by_r2[j], gradient)
 
 
@@ -103,7 +43,7 @@ def value_only(p: Problem, x: Floats, w: Work) -> float:
     """log mean_s exp(value_s) at x (d,), by as many samples as the workspace holds; their slopes stay there."""
     for j in range(len(w.std)):
         row(x, p.ZT, p.lengthscale[j], p.kinds, w.k[j], w.by_r2[j])
-        _moments(p.A[j], p.R[j], w.width[j], p.constant[j], w.k[j], w.v[j], w.mean[j])
+        moments(p.A[j], p.R[j], w.width[j], p.constant[j], w.k[j], w.v[j], w.mean[j])
         left = 1.0 - (w.v[j] * w.v[j]).sum()
         w.std[j] = math.sqrt(max(left, LEAST_VARIANCE))
     return _of_moments(p, w)
@@ -116,7 +56,7 @@ def values(p: Problem, X: Floats, samples: int) -> Floats:
         k = covariance(X, p.ZT.T, p.lengthscale[j], p.kinds)  # r x N
         mean[:, j] = p.constant[j] + k @ p.A[j, :, :samples]
         left, width = np.ones(len(X)), np.empty(p.R.shape[1], np.int64)
-        _fill_width(p.R[j], width)
+        fill_width(p.R[j], width)
         for q in range(0, len(width), CHUNK):
             w = width[q : q + CHUNK].max()
             left -= np.square(k[:, :w] @ p.R[j, q : q + CHUNK, :w].T).sum(axis=1)
@@ -197,25 +137,7 @@ def _of_moments(p: Problem, w: Work) -> float:
         if p.floor > -math.inf:
             _floor(p, w)
     _limits(p, w)
-    return _log_mean(w)
-
-
-@compiled
-def _log_mean(w: Work) -> float:
-    """log mean_s exp(value_s); the slopes of the samples are weighted by their shares."""
-    most = float(w.value.max())
-    if not math.isfinite(most):
-        return most
-    total = 0.0
-    for s in range(len(w.value)):
-        w.value[s] = math.exp(w.value[s] - most)
-        total += w.value[s]
-    for s in range(len(w.value)):
-        share = w.value[s] / total
-        for j in range(len(w.std)):
-            w.by_mean[j, s] *= share
-            w.by_std[j, s] *= share
-    return most + math.log(total / len(w.value))
+    return log_mean(w)
 
 
 @compiled
@@ -232,65 +154,6 @@ def _mean_improvement(p: Problem, w: Work) -> float:
         w.by_spread[s] *= inverse
     _slopes(p, w, std)
     return math.log(total / len(w.value))
-
-
-@compiled_sums
-def _moments(A: Floats, R: Floats, width: Integers, constant: float, k: Floats, v: Floats, mean: Floats) -> None:
-    """v = R k, and the mean of each sample."""
-    Q, N = R.shape
-    for q in range(0, Q - 3, 4):  # four rows at a time: k is read once for them
-        a = b = c = d = 0.0
-        for i in range(width[q : q + 4].max()):
-            a += R[q, i] * k[i]
-            b += R[q + 1, i] * k[i]
-            c += R[q + 2, i] * k[i]
-            d += R[q + 3, i] * k[i]
-        v[q], v[q + 1], v[q + 2], v[q + 3] = a, b, c, d
-    for q in range(Q - Q % 4, Q):
-        total = 0.0
-        for i in range(width[q]):
-            total += R[q, i] * k[i]
-        v[q] = total
-    mean[:] = constant
-    for i in range(0, N - 3, 4):
-        for s in range(len(mean)):
-            mean[s] += (k[i] * A[i, s] + k[i + 1] * A[i + 1, s]) + (k[i + 2] * A[i + 2, s] + k[i + 3] * A[i + 3, s])
-    for i in range(N - N % 4, N):
-        for s in range(len(mean)):
-            mean[s] += k[i] * A[i, s]
-
-
-@compiled_sums
-def _pull(
-    A: Floats, R: Floats, width: Integers, v: Floats, by_mean: Floats, by_std: Floats, std: float, g: Floats
-) -> None:
-    """The slope of the value in each k_i: through the means, and through variance = 1 - v'v."""
-    total = 0.0
-    for s in range(len(by_std)):
-        total += by_std[s]
-    total = -total / std
-    Q, N = R.shape
-    for i in range(0, N - 3, 4):
-        a = b = c = d = 0.0
-        for s in range(len(by_mean)):
-            a += A[i, s] * by_mean[s]
-            b += A[i + 1, s] * by_mean[s]
-            c += A[i + 2, s] * by_mean[s]
-            d += A[i + 3, s] * by_mean[s]
-        g[i], g[i + 1], g[i + 2], g[i + 3] = a, b, c, d
-    for i in range(N - N % 4, N):
-        slope = 0.0
-        for s in range(len(by_mean)):
-            slope += A[i, s] * by_mean[s]
-        g[i] = slope
-    for q in range(0, Q - 3, 4):
-        a, b, c, d = total * v[q], total * v[q + 1], total * v[q + 2], total * v[q + 3]
-        for i in range(width[q : q + 4].max()):
-            g[i] += (a * R[q, i] + b * R[q + 1, i]) + (c * R[q + 2, i] + d * R[q + 3, i])
-    for q in range(Q - Q % 4, Q):
-        pull = total * v[q]
-        for i in range(width[q]):
-            g[i] += pull * R[q, i]
 
 
 @compiled

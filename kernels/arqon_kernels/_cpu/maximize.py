@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_kernels._cpu import compiled
-from arqon_kernels._cpu.acquisition import Work, gradient_there, value_only, workspace
+from arqon_kernels._cpu.acquisition import gradient_there, value_only
 from arqon_kernels._cpu.bfgs import DONE, STEPS, VALUE, accept, judge, propose, state
+from arqon_kernels._cpu.samples import Work, workspace
 from arqon_kernels.acquisition import CHOICE, CONTINUOUS, GRID, Domain, Problem
 
 Floats = npt.NDArray[np.float64]
