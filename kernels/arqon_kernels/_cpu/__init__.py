@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+from arqon_kernels._cpu.machine_code import Cache
 from arqon_kernels.cache import cache_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,11 +34,12 @@ def interpreted(function: F) -> F:
 
 
 def _compiled(body: F, fastmath: bool | set[str]) -> F:
+    function = numba.njit(nogil=True, fastmath=fastmath)(body)
     folder, before = cache_folder(), numba.config.CACHE_DIR
-    if folder is None:
-        return cast(F, numba.njit(nogil=True, fastmath=fastmath)(body))
-    try:
-        numba.config.CACHE_DIR = str(folder)
-        return cast(F, numba.njit(cache=True, nogil=True, fastmath=fastmath)(body))
-    finally:
-        numba.config.CACHE_DIR = before
+    if folder is not None and hasattr(function, "enable_caching"):  # not where Numba is switched off
+        try:
+            numba.config.CACHE_DIR = str(folder)
+            function._cache = Cache(body)
+        finally:
+            numba.config.CACHE_DIR = before
+    return cast(F, function)
