@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,14 @@ from scipy.special import ndtri
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset
 from arqon_gp.objectives import Goals, Utility
-from arqon_gp.rows import FEASIBLE, Integers, lengthscales
+from arqon_gp.rows import FEASIBLE, Integers
 from arqon_gp.space import Floats
 from arqon_gp.surrogate import Note, OutcomeGP, Surrogate
 from arqon_kernels import acquisition as kernel
 from arqon_kernels import factor
 from arqon_kernels.acquisition import Problem
 
-SAMPLES = 128
+SAMPLES, MANY_BOXES_SAMPLES = 128, 64  # the latter for a front of three: each sample has boxes of its own
 PRUNE_SAMPLES, FRONT_PRUNE_SAMPLES = 128, 64  # a front has many members in each
 MOST_CANDIDATES = 64  # measured points that are looked at when the baseline is chosen
 MOST_BASELINE = 32
@@ -69,13 +70,15 @@ def problem(
     Z = np.vstack([data.X, pending.reshape(-1, data.X.shape[1])])
     kept = _prune(surrogate, aim, data, rng, note)
     baseline = np.concatenate([kept, np.arange(len(data.X), len(Z))])
-    given = [_given(gp, Z, baseline, _normals(len(baseline), SAMPLES, rng), note) for gp in surrogate.outcomes]
+    count = len(aim.goals.objectives)
+    samples = MANY_BOXES_SAMPLES if aim.reference is not None and count > 2 else SAMPLES
+    given = [_given(gp, Z, baseline, _normals(len(baseline), samples, rng), note) for gp in surrogate.outcomes]
     f = np.stack([g.f for g in given])  # m x P x S
     Y, holds = _raw(surrogate, aim, f), _holds(surrogate, aim, f)
     common = _common(surrogate, aim, Z) | {
         "A": np.stack([g.A for g in given]),
         "R": _stacked([g.R for g in given]),
-        "draws": _normals(len(aim.goals.objectives), SAMPLES, rng),
+        "draws": _normals(count, samples, rng),
     }
     if aim.reference is None:
         return Problem(goal=kernel.UTILITY, best=_best(aim.utility(Y), holds), **common)
@@ -83,7 +86,7 @@ def problem(
     front = np.where(holds[..., None], Y * signs, -np.inf).transpose(1, 0, 2)  # S x P x o
     boxes = kernel.boxes(np.ascontiguousarray(front), np.asarray(aim.reference) * signs, signs, common["is_log"])
     floor = {"floor": aim.floor[0], "floor_width": aim.floor[1]} if aim.floor else {}
-    return Problem(goal=kernel.HYPERVOLUME, best=np.zeros(SAMPLES), **common | floor | {"boxes": boxes})
+    return Problem(goal=kernel.HYPERVOLUME, best=np.zeros(samples), **common | floor | {"boxes": boxes})
 
 
 def certainty(surrogate: Surrogate, aim: Aim, Z: Floats) -> Problem:
@@ -145,7 +148,7 @@ def _common(surrogate: Surrogate, aim: Aim, Z: Floats) -> dict[str, Any]:
     return {
         "ZT": np.ascontiguousarray(Z.T),
         "kinds": surrogate.settings.kinds,
-        "lengthscale": np.array([lengthscales(gp.hyperparameters, surrogate.settings) for gp in gps]),
+        "lengthscale": np.array([gp.lengthscales for gp in gps]),
         "constant": np.array([gp.hyperparameters["mean"][0] for gp in gps]),
         "shift": np.array([gp.rows.shift for gp in gps]),
         "scale": np.array([gp.rows.scale for gp in gps]),
@@ -244,7 +247,8 @@ def _flattered(surrogate: Surrogate, aim: Aim, moments: Sequence[tuple[Floats, F
     if aim.reference is None:
         return np.asarray(aim.utility(Y))
     signed = Y * np.array([o.sign for o in aim.goals.objectives])
-    return -np.asarray((signed[None, :, :] > signed[:, None, :]).all(axis=-1).sum(axis=1), dtype=float)
+    beaten = reduce(np.logical_and, (y[None, :] > y[:, None] for y in signed.T))
+    return -np.asarray(beaten.sum(axis=1), dtype=float)
 
 
 def _spread(surrogate: Surrogate, aim: Aim, X: Floats) -> float:

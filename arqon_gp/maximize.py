@@ -19,8 +19,8 @@ from arqon_kernels.acquisition import CHOICE, CONTINUOUS, FIXED, GRID, Domain, P
 
 RAW, NEAR, STARTS = 640, 160, 12
 FRONT_RAW, FRONT_NEAR, FRONT_STARTS = 256, 64, 8  # a value of the hypervolume costs more, its hills are wider
-POLISHED = 4
-SCREEN_SAMPLES, CLIMB_SAMPLES = 16, 32
+POLISHED, FRONT_POLISHED = 4, 2
+SCREEN_SAMPLES, FRONT_SCREEN_SAMPLES, CLIMB_SAMPLES = 16, 8, 32
 CLIMB_STEPS, POLISH_STEPS = 12, 40
 APART = 0.05  # of the box: starts nearer than this would climb the same hill
 NEAREST, FARTHEST = 0.003, 0.3  # of the box: stds of the points near good ones
@@ -39,12 +39,12 @@ def maximize(
         return domain.low, float(kernel.values(p, domain.low[None, :], p.A.shape[2])[0])
     front = p.goal == kernel.HYPERVOLUME
     X = _starts(domain, good, rng, *(FRONT_RAW, FRONT_NEAR) if front else (RAW, NEAR))
-    screened = kernel.values(p, X, min(SCREEN_SAMPLES, p.A.shape[2]))
+    screened = kernel.values(p, X, min(FRONT_SCREEN_SAMPLES if front else SCREEN_SAMPLES, p.A.shape[2]))
     kept = _apart(X, screened, domain, FRONT_STARTS if front else STARTS)
     X, found = X[kept], screened[kept]
     samples = min(CLIMB_SAMPLES, p.A.shape[2])
     X, found = _moved(X, found, lambda X: kernel.climb(p, domain, X, samples, CLIMB_STEPS), deadline)
-    kept = _apart(X, found, domain, POLISHED)
+    kept = _apart(X, found, domain, FRONT_POLISHED if front else POLISHED)
     X, found = X[kept], found[kept]
     X, found = _moved(X, found, lambda X: kernel.polish(p, domain, X, p.A.shape[2], POLISH_STEPS), deadline)
     best = int(np.argmax(found))

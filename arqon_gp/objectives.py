@@ -142,22 +142,26 @@ class Goals:
 
 def nondominated(Y: Floats) -> npt.NDArray[np.bool_]:
     """(n, m) maximised outcomes -> (n,) mask of the rows that no other row dominates."""
-    at_least = (Y[:, None, :] <= Y[None, :, :]).all(axis=-1)
-    better = (Y[:, None, :] < Y[None, :, :]).any(axis=-1)
-    return np.asarray(~np.any(at_least & better, axis=1), dtype=bool)
+    reached = reduce(np.logical_and, (y[:, None] <= y[None, :] for y in Y.T))  # [i, j]: j is as good in everything
+    return np.asarray(~(reached & ~reached.T).any(axis=1), dtype=bool)
 
 
 def hypervolume(Y: Floats, reference: Floats) -> float:
-    """Volume between a reference point (m,) and maximised outcomes (n, m) above it, slice by slice of the last one."""
-    Y = Y[(reference < Y).all(axis=1)]
-    if not len(Y):
+    """Volume between a reference point (m,) and maximised outcomes (n, m) above it."""
+    return _volume((Y[(reference < Y).all(axis=1)] - reference).tolist())
+
+
+def _volume(points: list[list[float]]) -> float:
+    """Volume between the origin and points above it, slice by slice of the last outcome."""
+    if not points:
         return 0.0
-    if Y.shape[1] == 1:
-        return float(Y.max() - reference[0])
-    Y = Y[np.argsort(-Y[:, -1], kind="stable")]
-    if Y.shape[1] == 2:
-        first = np.maximum.accumulate(Y[:, 0]) - reference[0]
-        return float((first * (Y[:, 1] - np.append(Y[1:, 1], reference[1]))).sum())
-    depth = Y[:, -1] - np.append(Y[1:, -1], reference[-1])
-    slices = (hypervolume(Y[: i + 1, :-1], reference[:-1]) for i in range(len(Y)))
-    return float(sum(h * area for h, area in zip(depth, slices, strict=True)))
+    points = sorted(points, key=lambda point: -point[-1])
+    if len(points[0]) == 1:
+        return points[0][0]
+    total = widest = 0.0
+    for i, (*others, depth) in enumerate(points):
+        if len(others) == 1:
+            total, widest = total + depth * max(others[0] - widest, 0.0), max(widest, others[0])
+        elif depth > (next_depth := points[i + 1][-1] if i + 1 < len(points) else 0.0):
+            total += (depth - next_depth) * _volume([point[:-1] for point in points[: i + 1]])
+    return total

@@ -73,7 +73,8 @@ class Outlook:
         for j, o in enumerate(objectives):
             mean, variance = moments(o.name)
             columns.append(mean[:, None] + np.sqrt(variance)[:, None] * draws[:, j])
-        return np.asarray(yard.utility(raw(np.stack(columns, axis=-1), self.study)).mean(axis=1))
+        Y = np.moveaxis(np.stack(columns), 0, -1)  # one outcome after the other in memory
+        return np.asarray(yard.utility(raw(Y, self.study)).mean(axis=1))
 
     def _moments(self, configs: Sequence[Params] | None) -> Callable[[str], tuple[Floats, Floats]]:
         """Mean and variance (r,) of an outcome, noise-free, at each config; None: at the measured ones."""
@@ -124,9 +125,10 @@ class Outlook:
         draws, pairs = _normals(2 * len(objectives)), []
         for j, o in enumerate(objectives):
             mean, covariance = joint[o.name]
-            eigenvalues, vectors = np.linalg.eigh(covariance)
-            root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
-            pairs.append(mean + draws[:, 2 * j : 2 * j + 2] @ root.T)
+            first = math.sqrt(max(covariance[0, 0], 0.0))  # Cholesky of two points, which may be one
+            common = covariance[0, 1] / first if first > 0.0 else 0.0
+            rest = math.sqrt(max(covariance[1, 1] - common**2, 0.0))
+            pairs.append(mean + draws[:, 2 * j : 2 * j + 2] @ np.array([[first, common], [0.0, rest]]))
         here, there = (raw(np.column_stack([pair[:, i] for pair in pairs]), self.study) for i in (0, 1))
         return yard.utility(here) - yard.utility(there)
 
@@ -139,6 +141,8 @@ class Outlook:
 def raw(Y: Floats, study: Study) -> Floats:
     """(..., objectives) in model space -> raw units."""
     logs = np.array([o.log for o in study.config.goals.objectives])
+    if not logs.any():
+        return Y
     return np.where(logs, np.exp(np.minimum(np.where(logs, Y, 0.0), 700.0)), Y)
 
 

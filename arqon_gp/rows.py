@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import compress
 
 import numpy as np
@@ -31,7 +32,7 @@ Hyperparameters = dict[str, list[float]]
 Integers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """What is modelled: the space, the outcomes in order, and those declared free of noise.
 
@@ -43,17 +44,17 @@ class Settings:
     exact: frozenset[str] = frozenset()
     better: Mapping[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def categorical(self) -> list[int]:
         """Columns of X that are categories."""
         return [i for i, knob in enumerate(self.space) if isinstance(knob, Categorical)]
 
-    @property
+    @cached_property
     def numeric(self) -> list[int]:
         """Columns of X that are numbers."""
         return [i for i, knob in enumerate(self.space) if not isinstance(knob, Categorical)]
 
-    @property
+    @cached_property
     def kinds(self) -> Integers:
         """The kind (d,) of each column of X, as the covariance names them."""
         return np.array([CATEGORY if isinstance(knob, Categorical) else NUMBER for knob in self.space])

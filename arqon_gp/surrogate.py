@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +54,7 @@ JITTERS = (0.0, 1e-8, 1e-6, 1e-4)  # standardised variances, tried in turn where
 Note = Callable[[str], None]  # told of each rung of the numerical ladder that was needed: "jitter", "other_start"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OutcomeGP:
     """Posterior of one outcome, in model space: K = k(X, X) + diag(noise share + floor) = L L', root = L^-1,
     alpha = K^-1 (y - mean). The first `whole` rows of the root were made at once, the others appended."""
@@ -122,9 +123,14 @@ class OutcomeGP:
         """Variance of a single window, model space."""
         return self.hyperparameters["noise"][0] * self.rows.scale**2
 
+    @cached_property
+    def lengthscales(self) -> Floats:
+        """The lengthscale (d,) of each column of X."""
+        return lengthscales(self.hyperparameters, self.settings)
+
     def k(self, A: Floats, B: Floats) -> Floats:
         """Prior covariance (n, m) of points (n, d) and (m, d), standardised."""
-        return np.asarray(covariance(A, B, lengthscales(self.hyperparameters, self.settings), self.settings.kinds))
+        return np.asarray(covariance(A, B, self.lengthscales, self.settings.kinds))
 
     def joint(self, X: Floats) -> tuple[Floats, Floats]:
         """Mean (q,) and covariance (q, q) of the noise-free outcome at X (q, d), model space."""

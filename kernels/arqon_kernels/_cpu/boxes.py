@@ -207,12 +207,14 @@ def front_counts(Y: Floats) -> npt.NDArray[np.int64]:
         for i in range(P):
             on = math.isfinite(Y[s, i, 0])
             for k in range(P):
+                j = 0
+                while j < m and Y[s, k, j] >= Y[s, i, j]:
+                    j += 1
+                if j < m:
+                    continue
+                for j in range(m):
+                    on = on and Y[s, k, j] == Y[s, i, j]
                 if not on:
                     break
-                at_least, better = True, False
-                for j in range(m):
-                    at_least = at_least and Y[s, k, j] >= Y[s, i, j]
-                    better = better or Y[s, k, j] > Y[s, i, j]
-                on = not (at_least and better)
             found[i] += on
     return found
