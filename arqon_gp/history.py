@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +99,7 @@ def _corrected(old: Observation, by: Observation) -> Observation:
     return replace(old, values=by.values, failed=by.failed, sem=by.sem)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dataset:
     """The stays as rows, in model space and at the level of the current regime.
 
@@ -142,7 +143,7 @@ class Dataset:
         gone = key(params)
         return self.rows(np.array([k != gone for k in self.keys], dtype=bool))
 
-    @property
+    @cached_property
     def distinct(self) -> npt.NDArray[np.int64]:
         """One row of each config, in the order in which they were first measured."""
         first: dict[Key, int] = {}
