@@ -18,7 +18,18 @@ from arqon_gp.errors import ConfigError
 from arqon_gp.objectives import Effect, Goals, Limit, Objective
 from arqon_gp.records import Params, Scalar
 from arqon_gp.schema import BoundModel, ConfigModel, GuardrailsModel, StepModel, validate
-from arqon_gp.space import Categorical, Integer, Knob, Real, Space, check_value, from_unit, nearest, whole_domain
+from arqon_gp.space import (
+    GRID_TOLERANCE,
+    Categorical,
+    Integer,
+    Knob,
+    Real,
+    Space,
+    check_value,
+    from_unit,
+    nearest,
+    whole_domain,
+)
 
 log = logging.getLogger("arqon_gp")
 
@@ -49,7 +60,14 @@ class MayChange:
     allowed: bool
 
 
-StepLimit = Absolute | Ratio | MayChange | None  # None: free
+@dataclass(frozen=True, slots=True)
+class Places:
+    """At most `count` places in the order of a knob's choices, either way; 0 freezes the knob."""
+
+    count: int
+
+
+StepLimit = Absolute | Ratio | MayChange | Places | None  # None: free
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +173,17 @@ def _knob(name: str, b: BoundModel) -> Knob:
         extra = [key for key in ("min", "max", "step") if getattr(b, key) is not None]
         if extra or b.scale != "linear":
             raise ConfigError(f"{at}: {extra[0] if extra else 'scale'} has no meaning for type {b.type}")
+        if b.ordered and b.type == "bool":
+            raise ConfigError(f"{at}: ordered has no meaning for type bool")
         if b.type == "bool":
             if b.choices is not None:
                 raise ConfigError(f"{at}: a bool has no choices; remove them or use type categorical")
             return Categorical(name, (False, True))
         if not b.choices or any(b.choices.index(c) != i for i, c in enumerate(b.choices)):
             raise ConfigError(f"{at}: a categorical needs choices, each once; found {b.choices!r}")
-        return Categorical(name, tuple(b.choices))
+        return Categorical(name, tuple(b.choices), b.ordered)
+    if b.ordered:
+        raise ConfigError(f"{at}: ordered needs type categorical with choices; found type {b.type}")
     if b.choices is not None:
         raise ConfigError(f"{at}: choices need type categorical; found type {b.type}")
     return _number(name, b, at)
@@ -176,12 +198,19 @@ def _number(name: str, b: BoundModel, at: str) -> Knob:
         raise ConfigError(f"{at}: scale log needs min > 0; found {b.min:g}")
     if b.step is not None and b.step > b.max - b.min:
         raise ConfigError(f"{at}: step {b.step:g} is wider than the range {b.max - b.min:g}")
+    if (
+        b.scale == "periodic"
+        and not ((b.max - b.min) / (b.step or b.max - b.min) + 0.5 * GRID_TOLERANCE) % 1.0 <= GRID_TOLERANCE
+    ):
+        raise ConfigError(
+            f"{at}: max is min again on scale periodic; step {b.step:g} does not divide {b.max - b.min:g}"
+        )
     if b.type == "float":
-        return Real(name, b.min, b.max, b.scale == "log", b.step)
+        return Real(name, b.min, b.max, b.scale == "log", b.step, b.scale == "periodic")
     for key, number in (("min", b.min), ("max", b.max), ("step", b.step or 1.0)):
         if not number.is_integer():
             raise ConfigError(f"{at}.{key}: type int needs a whole number; found {number:g}")
-    return Integer(name, int(b.min), int(b.max), b.scale == "log", int(b.step or 1))
+    return Integer(name, int(b.min), int(b.max), b.scale == "log", int(b.step or 1), b.scale == "periodic")
 
 
 def _start(space: Space, model: ConfigModel) -> tuple[Params, bool]:
@@ -212,8 +241,8 @@ def _initial_value(knob: Knob, value: Scalar, at: str) -> Scalar:
         checked = check_value(knob, value)
     except ValueError as error:
         raise ConfigError(f"{at}: {str(error).removeprefix(f'{knob.name}: ')}") from error
-    if not isinstance(knob, Categorical) and not knob.low <= float(checked) <= knob.high:
-        raise ConfigError(f"{at}: {checked!r} is outside {knob.low:g}..{knob.high:g}")
+    if not isinstance(knob, Categorical) and not knob.low <= float(value) <= knob.high:
+        raise ConfigError(f"{at}: {value!r} is outside {knob.low:g}..{knob.high:g}")
     if isinstance(knob, Integer) and not isinstance(checked, int):
         raise ConfigError(f"{at}: type int needs a whole number; found {checked!r}")
     return checked
@@ -330,6 +359,10 @@ def _step(knob: Knob, delta: float | str | StepModel | None, at: str) -> StepLim
 
 
 def _amount(knob: Knob, amount: float, at: str) -> StepLimit:
+    if isinstance(knob, Categorical) and knob.ordered:
+        if not amount.is_integer():
+            raise ConfigError(f"{at}: {knob.name} is ordered: a whole number of places it may move; found {amount:g}")
+        return Places(int(amount))
     if isinstance(knob, Categorical):
         if amount not in (0, 1):
             raise ConfigError(f"{at}: {knob.name} is categorical: 0 freezes it, 1 lets it change; found {amount:g}")
@@ -356,6 +389,8 @@ def _ratio(knob: Knob, factor: float, at: str) -> StepLimit:
 
 def _share(knob: Knob, share: float) -> StepLimit:
     """A share of the range (of the log range on a log knob), at least one grid step; 1 on a categorical."""
+    if isinstance(knob, Categorical) and knob.ordered:
+        return Places(max(1, int(share * (len(knob.choices) - 1))) if share > 0 else 0)
     if isinstance(knob, Categorical):
         return MayChange(share > 0)
     if share == 0:

@@ -15,7 +15,7 @@ import numpy as np
 from arqon_gp.config import Config, parse
 from arqon_gp.errors import RequestError
 from arqon_gp.records import Params, Scalar
-from arqon_gp.space import Box, Floats, Interval, Knob, Space, from_unit, unit, values
+from arqon_gp.space import Box, Floats, Interval, Knob, Space, from_unit, nearest, unit, values
 
 
 def sobol(d: int, n: int, rng_seed: int, stream: int = 0) -> Floats:
@@ -50,7 +50,7 @@ def _spread_one(knob: Knob, domain: Any, u: float) -> Scalar:
     if isinstance(domain, Interval):
         low, high = unit(knob, domain.low), unit(knob, domain.high)
         value = from_unit(knob, low + u * (high - low))  # type: ignore[arg-type]  # an interval belongs to a number
-        return min(max(value, domain.low), domain.high)
+        return nearest(knob, value, domain)
     options = values(knob, domain) or ()
     return options[min(int(u * len(options)), len(options) - 1)]
 

@@ -2,15 +2,17 @@
 
 A move is legal when every knob stays within its step limit of every anchor: what was last reported, each candidate that
 may run since, and last_good. `box` is built so that float arithmetic agrees: for any value v of it |v - anchor| <=
-delta. Public: box, scaled, broken, legal, steps_between, step_towards, retry_after_s.
+delta, on a periodic knob the shorter way round. Where several anchors leave two arcs of a circle, the box is the longer
+one. Public: box, scaled, broken, legal, steps_between, step_towards, retry_after_s.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
-from arqon_gp.config import Absolute, MayChange, Ratio, StepLimit
+from arqon_gp.config import Absolute, MayChange, Places, Ratio, StepLimit
 from arqon_gp.records import Params, Scalar
 from arqon_gp.space import (
     GRID_TOLERANCE,
@@ -24,11 +26,16 @@ from arqon_gp.space import (
     Real,
     Space,
     Steps,
-    nearest,
+    distance,
+    grid_size,
+    grid_value,
     whole_domain,
+    wrapped,
 )
 
+N = TypeVar("N", int, float)
 StepLimits = Sequence[StepLimit]
+TURN_ROUNDING = 1e-12  # of the range of a periodic knob
 
 
 def box(space: Space, steps: StepLimits, anchors: Iterable[Params], within: Box | None = None) -> Box:
@@ -51,6 +58,10 @@ def _scaled(knob: Knob, step: StepLimit, fraction: float) -> StepLimit:
             return Absolute(max(fraction * delta, float(knob.step or 0.0)))
         case Ratio(factor, floor), _:
             return Ratio(factor**fraction, floor)
+        case Places(count), _:
+            return Places(max(1, int(fraction * count))) if count else step
+        case None, Categorical(ordered=True):
+            return Places(max(1, int(fraction * (len(knob.choices) - 1))))
         case None, (Real() | Integer()) if knob.log:
             return Ratio((knob.high / knob.low) ** fraction, float(knob.step or 0.0))
         case None, (Real() | Integer()):
@@ -107,6 +118,8 @@ def _reach(knob: Real | Integer, step: Absolute | Ratio, value: float) -> tuple[
     """Lowest and highest value one step from `value`, such that the check below holds in float arithmetic too."""
     match step:
         case Absolute(delta):
+            if knob.periodic:  # what rounding may add when a value is brought back into the bounds is left out
+                delta = max(0.0, min(delta, 0.5 * (knob.high - knob.low)) - TURN_ROUNDING * (knob.high - knob.low))
             low, high = value - delta, value + delta
         case Ratio(factor, floor):
             low, high = min(value / factor, value - floor), max(value * factor, value + floor)
@@ -123,20 +136,31 @@ def _within(knob: Knob, step: StepLimit, anchor: Scalar, domain: Domain) -> Doma
             return domain
         case Categorical(), MayChange(allowed), Options(choices):
             return domain if allowed else Options(tuple(c for c in choices if c == anchor))
+        case Categorical(), Places(), Options(choices):
+            return Options(tuple(c for c in choices if _permits(knob, step, anchor, c)))
         case ((Real() | Integer()), (Absolute() | Ratio()), Interval(a, b)):
-            low, high = _reach(knob, step, float(anchor))
-            return Interval(max(a, low), min(b, high))
+            turn = knob.high - knob.low
+            return Interval(*_common(knob, (a, b), _reach(knob, step, float(anchor)), turn, turn))
         case ((Real() | Integer()), Absolute(delta=0.0), Steps()):
             pinned = float(anchor)  # on the grid or off it: a frozen knob stays what it is
             return Interval(max(pinned, knob.low), min(pinned, knob.high))
         case ((Real() | Integer()), (Absolute() | Ratio()), Steps(first, last)):
-            low, high = _reach(knob, step, float(anchor))
-            grid = float(knob.step or 1.0)
-            return Steps(
-                max(first, math.ceil((low - knob.low) / grid - GRID_TOLERANCE)),
-                min(last, math.floor((high - knob.low) / grid + GRID_TOLERANCE)),
-            )
+            low, high = ((end - knob.low) / float(knob.step or 1.0) for end in _reach(knob, step, float(anchor)))
+            ends = math.ceil(low - GRID_TOLERANCE), math.floor(high + GRID_TOLERANCE)
+            return Steps(*_common(knob, (first, last), ends, grid_size(knob), grid_size(knob) - 1))
     raise TypeError(f"step limit {step} does not fit knob {knob}")
+
+
+def _common(knob: Real | Integer, a: tuple[N, N], b: tuple[N, N], turn: N, whole: N) -> tuple[N, N]:
+    """What two intervals have in common; the ends crossed where that is nothing. Of two arcs of a circle, which is
+    `whole` long and repeats after a `turn`, the longer piece.
+    """
+    if not knob.periodic:
+        return max(a[0], b[0]), min(a[1], b[1])
+    if a[1] - a[0] >= whole:
+        return b
+    pieces = [(max(a[0], b[0] + k * turn), min(a[1], b[1] + k * turn)) for k in (-1, 0, 1)]
+    return a if b[1] - b[0] >= whole else max(pieces, key=lambda piece: piece[1] - piece[0])
 
 
 def _permits(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> bool:
@@ -145,9 +169,13 @@ def _permits(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> bool:
             return True
         case MayChange(allowed):
             return allowed or here == there
+        case Places(count):
+            return isinstance(knob, Categorical) and abs(_place(knob, there) - _place(knob, here)) <= count
         case Absolute(delta):
-            slack = 0.0 if isinstance(knob, Categorical) else GRID_TOLERANCE * float(knob.step or 0.0)  # grid noise
-            return abs(float(there) - float(here)) <= delta + slack
+            if isinstance(knob, Categorical):
+                return False
+            slack = GRID_TOLERANCE * float(knob.step or 0.0)  # grid noise
+            return distance(knob, float(there), float(here)) <= delta + slack
         case Ratio(factor, floor):
             a, b = sorted((float(here), float(there)))
             return b - a <= floor or (a > 0 and b <= a * factor * (1 + GRID_TOLERANCE))
@@ -156,19 +184,28 @@ def _permits(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> bool:
 def _knob_towards(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> Scalar:
     if _permits(knob, step, here, there):
         return there
-    if isinstance(knob, Categorical) or not isinstance(step, Absolute | Ratio):
+    if isinstance(knob, Categorical):
+        way = _place(knob, there) - _place(knob, here)
+        return (
+            knob.choices[_place(knob, here) + int(math.copysign(step.count, way))] if isinstance(step, Places) else here
+        )
+    if not isinstance(step, Absolute | Ratio):
         return here
-    low, high = _reach(knob, step, float(here))
-    target = min(max(float(there), low), high)
+    start, goal = float(here), float(there)
+    if knob.periodic and abs(goal - start) > 0.5 * (knob.high - knob.low):  # the shorter way round
+        goal -= math.copysign(knob.high - knob.low, goal - start)
+    low, high = _reach(knob, step, start)
+    target = min(max(goal, low), high)
     domain = whole_domain(knob)
     if isinstance(domain, Interval):
-        return target
+        return wrapped(knob, target)
     grid = float(knob.step or 1.0)
     k = (target - knob.low) / grid
-    k = math.floor(k + GRID_TOLERANCE) if float(there) > float(here) else math.ceil(k - GRID_TOLERANCE)
-    if isinstance(knob, Integer):
-        value: Scalar = knob.low + k * knob.step
-    else:
-        value = nearest(knob, knob.low + k * grid, Steps(k, k))
-    towards = (float(value) - float(here)) * (float(there) - float(here)) > 0
+    k = math.floor(k + GRID_TOLERANCE) if goal > start else math.ceil(k - GRID_TOLERANCE)
+    towards = (knob.low + k * grid - start) * (goal - start) > 0
+    value = grid_value(knob, k)
     return value if towards and _permits(knob, step, here, value) else here
+
+
+def _place(knob: Categorical, choice: Scalar) -> int:
+    return knob.choices.index(choice)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import recurrence
 from arqon_gp.rows import Integers
-from arqon_gp.space import Box, Categorical, Floats, Interval, Space, unit, values
+from arqon_gp.space import Box, Categorical, Floats, Interval, Space, coordinates
 from arqon_kernels import acquisition as kernel
 from arqon_kernels.acquisition import CHOICE, CONTINUOUS, FIXED, GRID, Domain, Problem
 
@@ -38,6 +39,7 @@ def maximize(
     if (domain.role == FIXED).all():
         return domain.low, float(kernel.values(p, domain.low[None, :], p.A.shape[2])[0])
     front = p.goal == kernel.HYPERVOLUME
+    good = good + np.where(_periodic(space), np.rint(0.5 * (domain.low + domain.high) - good), 0.0)  # on the same arc
     X = _starts(domain, good, rng, *(FRONT_RAW, FRONT_NEAR) if front else (RAW, NEAR))
     screened = kernel.values(p, X, min(FRONT_SCREEN_SAMPLES if front else SCREEN_SAMPLES, p.A.shape[2]))
     kept = _apart(X, screened, domain, FRONT_STARTS if front else STARTS)
@@ -68,10 +70,7 @@ def _domain(space: Space, box: Box) -> Domain:
     low, high, flat = [], [], list[float]()
     role, first, size = [], [], []
     for knob, domain in zip(space, box.domains, strict=True):
-        options = values(knob, domain)
-        if isinstance(domain, Interval):
-            options = [domain.low, domain.high]
-        ordered = sorted(unit(knob, v) for v in options or ())
+        ordered = coordinates(knob, domain)
         low.append(ordered[0])
         high.append(ordered[-1])
         first.append(len(flat))
@@ -79,11 +78,15 @@ def _domain(space: Space, box: Box) -> Domain:
         flat += ordered
         if ordered[0] == ordered[-1]:
             role.append(FIXED)
-        elif isinstance(knob, Categorical):
+        elif isinstance(knob, Categorical) and not knob.ordered:
             role.append(CHOICE)
         else:
             role.append(CONTINUOUS if isinstance(domain, Interval) or len(ordered) > MOST_GRID_POINTS else GRID)
     return Domain(np.array(low), np.array(high), np.array(role), np.array(first), np.array(size), np.array(flat))
+
+
+def _periodic(space: Space) -> npt.NDArray[np.bool_]:
+    return np.array([not isinstance(knob, Categorical) and knob.periodic for knob in space])
 
 
 def _starts(domain: Domain, good: Floats, rng: np.random.Generator, raw: int, near: int) -> Floats:

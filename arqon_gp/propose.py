@@ -27,6 +27,7 @@ from arqon_gp.design import recurrence, sobol, spread
 from arqon_gp.device import place
 from arqon_gp.errors import FitError
 from arqon_gp.history import History, TrainingSets, key
+from arqon_gp.importance import total_effects
 from arqon_gp.maximize import maximize
 from arqon_gp.objectives import hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, limit_bounds, raw, reference_point
@@ -254,6 +255,11 @@ class ModelAdvisor:
         except NUMERICAL as error:
             self._count("recommendation", error)
         return found.best(yard, inside) if inside else study.deployment.deployed
+
+    def importance(self, study: Study, yard: Yardstick, of: str) -> dict[str, Prediction]:
+        """Total effect of each knob on the utility or an outcome; FitError where there is no model."""
+        with one_thread():
+            return total_effects(self._outlook(study, known=not study.refit_due), yard, of)
 
     def hypervolume(self, study: Study, yard: Yardstick) -> float | None:
         """Hypervolume of the observed front above the reference point; None unless the front is what is sought."""

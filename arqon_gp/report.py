@@ -1,7 +1,7 @@
 """A study in plain words and numbers: status, why a candidate, the recommendation, the history as a table. Changes
 nothing.
 
-Public: status, explain, windows, recommend, history, best_value.
+Public: status, explain, windows, recommend, pareto_front, history, best_value.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from arqon_gp.advice import Advisor
 from arqon_gp.comparison import Yardstick, given_reference
 from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
+from arqon_gp.history import key
+from arqon_gp.objectives import nondominated
 from arqon_gp.records import Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
-from arqon_gp.space import Interval, values
+from arqon_gp.space import Categorical, Interval, values, wrapped
 from arqon_gp.study import Study
 
 if TYPE_CHECKING:
@@ -103,7 +105,10 @@ def step_box(study: Study) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for knob, domain in zip(config.space, box.domains, strict=True):
         if isinstance(domain, Interval):
-            shown[knob.name] = {"min": domain.low, "max": domain.high}
+            ends = domain.low, domain.high
+            if not isinstance(knob, Categorical) and ends[1] - ends[0] < knob.high - knob.low:
+                ends = wrapped(knob, ends[0]), wrapped(knob, ends[1])  # from 22 over midnight to 2
+            shown[knob.name] = {"min": ends[0], "max": ends[1]}
         else:
             options = values(knob, domain) or []
             numbers = hasattr(knob, "low") and bool(options)
@@ -221,6 +226,26 @@ def recommend(study: Study, yard: Yardstick, advisor: Advisor) -> Recommendation
     return Recommendation(
         dict(params), described[0] if described else None, windows, described[1] if described else None
     )
+
+
+def pareto_front(study: Study, yard: Yardstick, advisor: Advisor) -> list[Recommendation]:
+    """The measured configs that keep the limits and that no other dominates by posterior mean, the best in the first
+    objective first; empty where there are none.
+    """
+    goals, space = study.config.goals, study.config.space
+    confidence = max((limit.confidence for limit in goals.limits), default=0.5)  # then: it rather works than fails
+    found: list[Recommendation] = []
+    for params in {key(row.params): row.params for row in study.history.rows}.values():
+        described = advisor.describe(study, params)
+        if described is not None and described[1] >= confidence and space.contains(params, space.whole):
+            windows = sum(space.same(row.params, params) for row in study.history.rows)
+            found.append(Recommendation(dict(params), described[0], windows, described[1]))
+    if not found:
+        return []
+    means = [[o.sign * of.outcomes[o.name].mean for o in goals.objectives] for of in found if of.outcomes]
+    front = [found[i] for i in np.flatnonzero(nondominated(np.array(means)))]
+    first = goals.objectives[0]
+    return sorted(front, key=lambda of: -first.sign * of.outcomes[first.name].mean if of.outcomes else 0.0)
 
 
 def best_value(study: Study, yard: Yardstick) -> float | None:

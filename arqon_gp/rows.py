@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, Key
-from arqon_gp.space import Categorical, Floats, Space
-from arqon_kernels.covariance import CATEGORY, NUMBER
+from arqon_gp.space import Categorical, Floats, Knob, Space
+from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
 
 FEASIBLE = "feasible"  # the outcome that says whether a window succeeds: 1 or 0, share of the windows of a row
 NOISE_RANGE = (1e-4, 10.0)  # of the standardised noise variance
@@ -47,17 +47,17 @@ class Settings:
     @cached_property
     def categorical(self) -> list[int]:
         """Columns of X that are categories."""
-        return [i for i, knob in enumerate(self.space) if isinstance(knob, Categorical)]
+        return np.flatnonzero(self.kinds == CATEGORY).tolist()
 
     @cached_property
     def numeric(self) -> list[int]:
         """Columns of X that are numbers."""
-        return [i for i, knob in enumerate(self.space) if not isinstance(knob, Categorical)]
+        return np.flatnonzero(self.kinds != CATEGORY).tolist()
 
     @cached_property
     def kinds(self) -> Integers:
         """The kind (d,) of each column of X, as the covariance names them."""
-        return np.array([CATEGORY if isinstance(knob, Categorical) else NUMBER for knob in self.space])
+        return np.array([_kind(knob) for knob in self.space])
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,12 @@ def _clipped(y: Floats, better: int, middle: float, spread: float) -> Floats:
     if not spread > 0.0:
         return y
     return np.asarray(middle + better * np.maximum(better * (y - middle), -CLIFF_STDS * spread))
+
+
+def _kind(knob: Knob) -> int:
+    if isinstance(knob, Categorical):
+        return NUMBER if knob.ordered else CATEGORY
+    return CYCLE if knob.periodic else NUMBER
 
 
 def lengthscale_prior(d: int) -> tuple[float, float]:

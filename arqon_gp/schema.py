@@ -51,12 +51,6 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-def _periodic_comes_later(value: object) -> object:
-    if _lower(value) == "periodic":
-        raise PydanticCustomError("later", "scale periodic", {})
-    return _lower(value)
-
-
 def _or_say(expected: str) -> WrapValidator:
     """Of a union only the wanted forms are told, not the failure of each branch; a refused key is told as it is."""
 
@@ -85,13 +79,14 @@ Bound = Annotated[
 class BoundModel(_Section):
     """One knob. `type` absent means float."""
 
-    later = frozenset({"special", "active_if", "switch_cost_s", "ordered", "period"})
+    later = frozenset({"special", "active_if", "switch_cost_s"})
     type: Annotated[Literal["float", "int", "categorical", "bool"], BeforeValidator(_lower)] = "float"
     min: float | None = None
     max: float | None = None
-    scale: Annotated[Literal["linear", "log"], BeforeValidator(_periodic_comes_later)] = "linear"
+    scale: Annotated[Literal["linear", "log", "periodic"], BeforeValidator(_lower)] = "linear"
     step: Positive | None = None
     choices: list[Choice] | None = None
+    ordered: bool = False
     initial: Choice | None = None
 
 

@@ -20,11 +20,11 @@ from prometheus_client import CollectorRegistry
 
 from arqon_gp import report
 from arqon_gp.advice import Advisor
-from arqon_gp.comparison import Yardstick, yardstick
+from arqon_gp.comparison import UTILITY, Yardstick, yardstick
 from arqon_gp.config import Config, differences, parse
 from arqon_gp.decision import Decision, decide, decide_batch
 from arqon_gp.deployment import resolve
-from arqon_gp.errors import ClosedError, ConfigMismatch, RateLimited, RequestError
+from arqon_gp.errors import ClosedError, ConfigMismatch, FitError, RateLimited, RequestError
 from arqon_gp.journal import Journal, open_journal
 from arqon_gp.metrics import Metrics
 from arqon_gp.records import (
@@ -35,6 +35,7 @@ from arqon_gp.records import (
     Kind,
     Opened,
     Paused,
+    Prediction,
     Recommendation,
     Resumed,
     RollbackOrdered,
@@ -188,6 +189,31 @@ class ArqonSolver:
         """The config to run, its predicted noise-free outcomes with 95 % intervals, and how often it was measured."""
         with self._open():
             return report.recommend(self._study, self._yardstick(), self._advisor)
+
+    def pareto_front(self) -> list[Recommendation]:
+        """The measured configs that keep the limits and that no other dominates in the posterior means of the
+        objectives, whatever their weights; each as recommend() shows one, the best in the first objective first.
+        """
+        with self._open():
+            return report.pareto_front(self._study, self._yardstick(), self._advisor)
+
+    def importance(self, of: str = UTILITY) -> dict[str, Prediction]:
+        """How much each knob matters to the utility, or to one outcome, with a 95 % interval of what is not known yet.
+
+        It is the total effect: the share of the variance over the whole space that would remain if all other knobs were
+        known, 0 to 1; their sum may exceed 1.
+
+        RequestError for an unknown outcome, and before anything was measured.
+        """
+        with self._open():
+            outcomes = self._study.config.goals.modelled
+            if of not in (UTILITY, *outcomes):
+                raise RequestError(f"importance of {of!r}: expected {UTILITY!r} or one of {', '.join(outcomes)}")
+            try:
+                found: dict[str, Prediction] = self._advisor.importance(self._study, self._yardstick(), of)
+            except FitError as error:
+                raise RequestError(f"importance: {error}") from error
+            return found
 
     def status(self) -> dict[str, Any]:
         """The state of the study as plain data (it goes through json.dumps)."""

@@ -2,7 +2,9 @@
 
 A knob is a Real, an Integer or a Categorical; a `Box` is the part of the space one may go to: one domain a knob.
 Encoding: numbers to [0, 1] linearly or by their logarithm, the k-th of n choices to k / (n - 1). Values out of bounds
-encode outside [0, 1]; a log knob at or below zero encodes like its lower bound, because it has no logarithm.
+encode outside [0, 1]; a log knob at or below zero encodes like its lower bound, because it has no logarithm. On a
+periodic knob `high` is `low` again: its values are those from `low` up to below `high`, and a domain of it is an arc,
+whose ends may lie beyond the bounds.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Real:
     high: float
     log: bool = False
     step: float | None = None
+    periodic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,16 @@ class Integer:
     high: int
     log: bool = False
     step: int = 1
+    periodic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
-    """One of `choices`, without order; a bool is Categorical((False, True))."""
+    """One of `choices`, which are neighbours of each other if `ordered`; a bool is Categorical((False, True))."""
 
     name: str
     choices: tuple[Scalar, ...]
+    ordered: bool = False
 
 
 Number = Real | Integer
@@ -57,7 +62,7 @@ Knob = Real | Integer | Categorical
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """All floats from `low` to `high`."""
+    """All floats from `low` to `high`; of a periodic knob an arc, the whole circle if it is as long."""
 
     low: float
     high: float
@@ -65,7 +70,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The grid points number `first` to `last` (inclusive) of a knob."""
+    """The grid points number `first` to `last` (inclusive) of a knob; of a periodic one an arc."""
 
     first: int
     last: int
@@ -83,6 +88,7 @@ Domain = Interval | Steps | Options
 
 def grid_value(knob: Number, index: int) -> float | int:
     """Grid point number `index` of a knob with a step."""
+    index = index % grid_size(knob) if knob.periodic else index
     match knob:
         case Integer():
             return knob.low + index * knob.step
@@ -92,7 +98,15 @@ def grid_value(knob: Number, index: int) -> float | int:
 
 def grid_size(knob: Number) -> int:
     """How many grid points a knob with a step has."""
-    return math.floor((knob.high - knob.low) / (knob.step or 1.0) + GRID_TOLERANCE) + 1
+    return math.floor((knob.high - knob.low) / (knob.step or 1.0) + GRID_TOLERANCE) + (not knob.periodic)
+
+
+def wrapped(knob: Number, value: float) -> float:
+    """The same point of a periodic knob from `low` up to below `high`; other knobs' values as they are."""
+    if not knob.periodic or knob.low <= value < knob.high:
+        return value
+    inside = knob.low + (value - knob.low) % (knob.high - knob.low)
+    return inside if inside < knob.high else knob.low  # rounding
 
 
 def unit(knob: Knob, value: Scalar) -> float:
@@ -139,24 +153,32 @@ def whole_domain(knob: Knob) -> Domain:
 def nearest(knob: Knob, value: float, domain: Domain) -> Scalar:
     """The value of a numeric domain nearest to `value`; a tie goes down."""
     match domain, knob:
-        case Interval(low, high), _:
-            inside = min(max(value, low), high)
+        case Interval(low, high), (Real() | Integer()):
+            value = _turned(knob, value, low, high, knob.high - knob.low)
+            inside = wrapped(knob, min(max(value, low), high))
             return int(inside) if isinstance(knob, Integer) and float(inside).is_integer() else inside
         case Steps(first, last), (Real() | Integer()):
-            index = math.ceil((value - knob.low) / (knob.step or 1.0) - 0.5)
-            return grid_value(knob, min(max(index, first), last))
+            index = _turned(knob, (value - knob.low) / (knob.step or 1.0), first, last, grid_size(knob))
+            return grid_value(knob, min(max(math.ceil(index - 0.5), first), last))
     raise TypeError(f"{knob.name} is not a number")
+
+
+def _turned(knob: Number, value: float, low: float, high: float, round: float) -> float:
+    """The turn of a periodic value that is nearest to the middle of an arc, so that clipping finds the nearer end."""
+    return value + round * math.floor((0.5 * (low + high) - value) / round + 0.5) if knob.periodic else value
 
 
 def holds(knob: Knob, value: Scalar, domain: Domain) -> bool:
     """Whether the domain holds the value (a grid domain only its grid points)."""
+    if not isinstance(knob, Categorical) and wrapped(knob, float(value)) != float(value):
+        return False  # another turn of a periodic knob, or NaN
     match domain, knob:
         case Options(choices), _:
             return value in choices
-        case Interval(low, high), _:
-            return low <= float(value) <= high
+        case Interval(low, high), (Real() | Integer()):
+            return low <= _turned(knob, float(value), low, high, knob.high - knob.low) <= high
         case Steps(first, last), (Real() | Integer()):
-            k = (float(value) - knob.low) / (knob.step or 1.0)
+            k = _turned(knob, (float(value) - knob.low) / (knob.step or 1.0), first, last, grid_size(knob))
             return abs(k - round(k)) <= GRID_TOLERANCE * max(1.0, abs(k)) and first <= round(k) <= last
     return False
 
@@ -171,11 +193,32 @@ def values(knob: Knob, domain: Domain) -> Sequence[Scalar] | None:
     return None
 
 
+def coordinates(knob: Knob, domain: Domain) -> list[float]:
+    """The unit coordinates of a domain's values in order, of an interval its ends; an arc lies in one piece.
+
+    The whole circle has half a turn more at each end, so that a search need not stop where it was cut open.
+    """
+    match domain, knob:
+        case Interval(low, high), (Real() | Integer()) if knob.periodic and high - low >= knob.high - knob.low:
+            return [-0.5, 1.5]
+        case Interval(low, high), _:
+            return [unit(knob, low), unit(knob, high)]
+        case Steps(first, last), (Real() | Integer()) if knob.periodic:
+            return [k / grid_size(knob) for k in range(first, last + 1)]
+    return sorted(unit(knob, value) for value in values(knob, domain) or ())
+
+
+def distance(knob: Number, a: float, b: float) -> float:
+    """How far apart two values are, on a periodic knob the shorter way round."""
+    apart = abs(a - b)
+    return min(apart % (knob.high - knob.low), -apart % (knob.high - knob.low)) if knob.periodic else apart
+
+
 def same(knob: Knob, a: Scalar, b: Scalar) -> bool:
     """Equal up to float noise, 1e-9 of the range: 12 is 12.0, and 0.1 + 0.2 is 0.3."""
     if isinstance(knob, Categorical):
         return a == b
-    return abs(float(a) - float(b)) <= GRID_TOLERANCE * (knob.high - knob.low)
+    return distance(knob, float(a), float(b)) <= GRID_TOLERANCE * (knob.high - knob.low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +330,7 @@ def check_value(knob: Knob, value: object) -> Scalar:
         case Real() | Integer():
             if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
                 raise ValueError(f"{knob.name}: {value!r} is not a finite number")
-            number = float(value)
+            number = wrapped(knob, float(value))
             return int(number) if isinstance(knob, Integer) and number.is_integer() else number
 
 

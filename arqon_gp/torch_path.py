@@ -29,7 +29,7 @@ from arqon_gp.objectives import AUGMENTATION, Goals, Utility
 from arqon_gp.outlook import Outlook
 from arqon_gp.records import Params
 from arqon_gp.rows import FEASIBLE, Hyperparameters, Settings, rows_of
-from arqon_gp.space import Box, Categorical, Floats, Interval, Space, unit, values
+from arqon_gp.space import Box, Categorical, Floats, Interval, Space, coordinates
 from arqon_gp.surrogate import Surrogate
 from arqon_gp.twin import DTYPE, fit_outcome
 
@@ -234,18 +234,14 @@ def maximize(acquisition: AcquisitionFunction, space: Space, box: Box, device: t
     """The point (d,) of the box, on its grids, where the acquisition is largest; call it in device.deterministic."""
     low, high, fixed, grids, categories = [], [], {}, {}, {}
     for i, (knob, domain) in enumerate(zip(space, box.domains, strict=True)):
-        options = values(knob, domain)
-        coordinates = [unit(knob, v) for v in options] if options is not None else None
-        if isinstance(domain, Interval):
-            coordinates = [unit(knob, domain.low), unit(knob, domain.high)]
-        ordered = sorted(coordinates or [0.0])
+        ordered = coordinates(knob, domain)
         low.append(ordered[0])
         high.append(ordered[-1])
         if low[-1] == high[-1]:
             fixed[i] = low[-1]
-        elif isinstance(knob, Categorical):
+        elif isinstance(knob, Categorical) and not knob.ordered:
             categories[i] = ordered
-        elif options is not None and len(options) <= MOST_GRID_POINTS:
+        elif not isinstance(domain, Interval) and len(ordered) <= MOST_GRID_POINTS:
             grids[i] = ordered
     if len(fixed) == len(low):
         return np.array(low)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from botorch.models import SingleTaskGP
@@ -34,6 +35,7 @@ from arqon_gp.rows import (
     Settings,
     lengthscale_prior,
 )
+from arqon_kernels.covariance import CYCLE
 
 DTYPE = torch.float64
 FIT_STEPS = 200
@@ -134,20 +136,42 @@ class _WindowLikelihood(ExactMarginalLogLikelihood):  # type: ignore[misc]  # gp
         return total - 0.5 * self._rows.dof * variance.log() - 0.5 * self._rows.ss / variance
 
 
+class _Matern(MaternKernel):  # type: ignore[misc]  # gpytorch ships no types
+    """Matern-5/2 over numbers, some of which (by place) are positions on a circle of circumference 1, a chord apart."""
+
+    def __init__(self, cycles: list[int], **given: Any) -> None:
+        super().__init__(**given)
+        self._cycles = cycles
+
+    def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **_: object) -> Tensor:
+        """The covariance of two sets of points."""
+        apart = self.covar_dist(self._placed(x1), self._placed(x2), diag=diag)
+        s = math.sqrt(5.0) * apart
+        covariance: Tensor = (1.0 + s + s**2 / 3.0) * (-s).exp()
+        return covariance
+
+    def _placed(self, x: Tensor) -> Tensor:
+        """The points in lengthscales, each circle in two coordinates."""
+        straight = [i for i in range(x.shape[-1]) if i not in self._cycles]
+        angle, scale = 2.0 * math.pi * x[..., self._cycles], self.lengthscale
+        circle = torch.cat([angle.sin(), angle.cos()], dim=-1) / (2.0 * math.pi)
+        return torch.cat([x[..., straight] / scale[..., straight], circle / scale[..., self._cycles * 2]], dim=-1)
+
+
 def _kernel(settings: Settings) -> Kernel:
     numeric, categorical = settings.numeric, settings.categorical
     parts: list[Kernel] = []
     if numeric:
         prior = LogNormalPrior(*lengthscale_prior(len(numeric)))
         constraint = GreaterThan(LEAST_LENGTHSCALE, transform=None, initial_value=prior.mode)
-        parts.append(
-            MaternKernel(
-                ard_num_dims=len(numeric),
-                active_dims=numeric,
-                lengthscale_prior=prior,
-                lengthscale_constraint=constraint,
-            )
-        )
+        cycles = [place for place, i in enumerate(numeric) if settings.kinds[i] == CYCLE]
+        given = {
+            "ard_num_dims": len(numeric),
+            "active_dims": numeric,
+            "lengthscale_prior": prior,
+            "lengthscale_constraint": constraint,
+        }
+        parts.append(_Matern(cycles, **given) if cycles else MaternKernel(**given))
     if categorical:
         kernel = CategoricalKernel(
             ard_num_dims=len(categorical),

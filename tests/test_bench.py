@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import problems, record
+from bench import parity, problems, record
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,7 +145,14 @@ def test_parity_judges_by_the_registered_margins(tmp_path: Path) -> None:
                     ("botorch", 5.0 + shift[name] + 0.1 * (-1) ** i),
                     ("botorch_ours", 5.0),
                 ):
-                    line = {"problem": name, "seed": 11_000 + i, "arm": arm, "asks": 20, "score": score, "seen": 1.0}
+                    line = {
+                        "problem": name,
+                        "seed": parity.FIRST_SEED + i,
+                        "arm": arm,
+                        "asks": 20,
+                        "score": score,
+                        "seen": 1.0,
+                    }
                     lines.append(line | {"ask_ms": 1.0, "fallbacks": {}})
         (tmp_path / "parity.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         done = start(tmp_path, "parity", *few)

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from arqon_gp import ConfigError, NotSupportedYet, config_schema
-from arqon_gp.config import Absolute, Config, MayChange, Ratio, differences, parse
+from arqon_gp.config import Absolute, Config, MayChange, Places, Ratio, differences, parse
 from arqon_gp.objectives import Effect
 
 WHOLE: dict[str, Any] = {
@@ -148,6 +148,12 @@ def test_minimised_latencies_are_modelled_in_log_space(name: str, direction: str
         ({"type": "categorical", "choices": ["a", "b"]}, 1, MayChange(True)),
         ({"type": "categorical", "choices": ["a", "b"]}, "10%", MayChange(True)),
         ({"type": "bool"}, 0, MayChange(False)),
+        ({"min": 0, "max": 24, "scale": "PERIODIC"}, "10%", Absolute(pytest.approx(2.4))),
+        ({"type": "categorical", "choices": list("abcdef"), "ordered": True}, 2, Places(2)),
+        ({"type": "categorical", "choices": list("abcdef"), "ordered": True}, 0, Places(0)),
+        ({"type": "categorical", "choices": list("abcdef"), "ordered": True}, "10%", Places(1)),
+        ({"type": "categorical", "choices": list("abcdef"), "ordered": True}, "50%", Places(2)),
+        ({"type": "categorical", "choices": list("abcdef"), "ordered": True}, "0%", Places(0)),
     ],
 )
 def test_a_step_limit_in_every_form(knob: dict[str, Any], delta: Any, expected: Any) -> None:
@@ -187,9 +193,6 @@ def test_a_knob_without_an_initial_value_starts_at_its_centre(knob: dict[str, An
         ("bounds/pool_size/special", [0]),
         ("bounds/pool_size/active_if", {"policy": "lru"}),
         ("bounds/pool_size/switch_cost_s", 10),
-        ("bounds/policy/ordered", True),
-        ("bounds/ratio/scale", "Periodic"),
-        ("bounds/ratio/period", 24),
         ("constraints/knobs", "pool_size * ratio <= 10"),
         ("guardrails/direction_flip_limit", 3),
         ("guardrails/max_cumulative_delta_per_minute", [1]),
@@ -199,7 +202,7 @@ def test_a_knob_without_an_initial_value_starts_at_its_centre(knob: dict[str, An
     ],
 )
 def test_a_key_that_comes_later_is_refused_by_name(path: str, value: Any) -> None:
-    named = {"scale": "periodic", "knobs": "knobs", "max_delta": "special"}
+    named = {"knobs": "knobs", "max_delta": "special"}
     with pytest.raises(NotSupportedYet, match="not supported yet") as caught:
         parse(changed(path, value))
     key = path.rpartition("/")[2]
@@ -230,6 +233,10 @@ def test_an_unknown_key_is_named_with_what_is_allowed(path: str) -> None:
         ("bounds/policy/choices", ["a", "a"], "each once"),
         ("bounds/policy/min", 1, "min has no meaning for type categorical"),
         ("bounds/fsync/choices", [True], "a bool has no choices"),
+        ("bounds/fsync/ordered", True, "ordered has no meaning for type bool"),
+        ("bounds/pool_size/ordered", True, "ordered needs type categorical with choices; found type int"),
+        ("bounds/policy/scale", "periodic", "scale has no meaning for type categorical"),
+        ("bounds/ratio", {"min": 0, "max": 1, "step": 0.3, "scale": "Periodic"}, "step 0.3 does not divide 1"),
         ("bounds/ratio/step", 3, "wider than the range"),
         ("bounds", {}, "at least 1"),
         ("seed", -1, "found -1"),
@@ -262,7 +269,7 @@ def test_an_unknown_key_is_named_with_what_is_allowed(path: str) -> None:
         ("guardrails/max_delta", {"ratio": {"up": 1, "down": -1}}, "expected up and down >= 0"),
         ("guardrails/max_delta", {"ratio": {"raito": 2}}, "unknown key 'raito'; allowed: ratio, up, down"),
         ("bounds/pool_size", [5, 105], "bounds.pool_size: expected an object; found [5, 105]"),
-        ("bounds/timeout_ms/initial", 5, "bounds.timeout_ms.initial: 5.0 is outside 100..10000"),
+        ("bounds/timeout_ms/initial", 5, "bounds.timeout_ms.initial: 5 is outside 100..10000"),
         ("initial", {"timeout_ms": True}, "initial.timeout_ms: True is not a finite number"),
         ("guardrails", True, "guardrails: expected an object; found True"),
         ("constraints/p99_ms", 200, 'constraints.p99_ms: expected {"max": ...} or {"min": ...}; found 200'),

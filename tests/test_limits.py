@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arqon_gp import limits
-from arqon_gp.config import Absolute, MayChange, Ratio, parse
+from arqon_gp.config import Absolute, MayChange, Places, Ratio, parse
 from arqon_gp.design import spread
-from arqon_gp.space import Steps
+from arqon_gp.space import Options, Steps, values
 
 BOUNDS: dict[str, Any] = {
     "linear": {"min": -3.0, "max": 17.0},
@@ -22,6 +22,11 @@ BOUNDS: dict[str, Any] = {
     "int": {"type": "int", "min": 3, "max": 40, "step": 3},
     "logint": {"type": "int", "min": 1, "max": 4096, "scale": "log"},
     "policy": {"type": "categorical", "choices": ["a", "b", "c"]},
+    "level": {"type": "categorical", "choices": ["off", "low", "mid", "high", "max"], "ordered": True},
+    "phase": {"min": -1.0, "max": 2.6, "scale": "periodic"},
+    "wide": {"min": 0.0, "max": 1.0, "scale": "periodic"},
+    "hour": {"type": "int", "min": 0, "max": 24, "scale": "periodic"},
+    "slot": {"min": 0.5, "max": 1.4, "step": 0.1, "scale": "periodic"},
     "frozen": {"min": 0.0, "max": 1.0},
     "free": {"min": 0.0, "max": 1.0},
 }
@@ -32,8 +37,15 @@ DELTA = {
     "int": 7,
     "logint": "5%",
     "policy": 1,
+    "level": 2,
+    "phase": 0.5,
+    "wide": "60%",
+    "hour": 3,
+    "slot": {"up": 0.2, "down": 0.3},
     "frozen": 0,
 }
+PERIOD = {"phase": 3.6, "wide": 1.0, "hour": 24, "slot": 0.9}
+LEVELS = BOUNDS["level"]["choices"]
 CONFIG = parse({"seed": 1, "bounds": BOUNDS, "guardrails": {"max_delta": DELTA}})
 SPACE = CONFIG.space
 assert CONFIG.guardrails is not None
@@ -41,11 +53,22 @@ STEPS = CONFIG.guardrails.steps
 UNIT = st.lists(st.floats(0.0, 0.999999), min_size=len(BOUNDS), max_size=len(BOUNDS)).map(np.array)
 
 
+def round_apart(name: str, a: dict[str, Any], b: dict[str, Any]) -> float:
+    """The shorter way round."""
+    apart: float = abs(a[name] - b[name]) % PERIOD[name]
+    return min(apart, PERIOD[name] - apart)
+
+
 def permitted(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """From the operator's words alone."""
     near = 1.0 + 1e-9
     return (
-        abs(a["linear"] - b["linear"]) <= 1.5 * near
+        abs(LEVELS.index(a["level"]) - LEVELS.index(b["level"])) <= 2
+        and round_apart("phase", a, b) <= 0.5
+        and round_apart("wide", a, b) <= 0.6
+        and round_apart("hour", a, b) <= 3
+        and round_apart("slot", a, b) <= 0.2 * near
+        and abs(a["linear"] - b["linear"]) <= 1.5 * near
         and max(a["log"], b["log"]) / min(a["log"], b["log"]) <= 1.7 * near
         and abs(a["steps"] - b["steps"]) <= 0.1 * near
         and abs(a["int"] - b["int"]) <= 7
@@ -84,6 +107,8 @@ def test_every_point_of_a_box_is_legal_from_every_anchor_and_on_the_grid(
 def test_what_is_legal_and_on_the_grid_is_in_the_box(u: np.ndarray, v: np.ndarray) -> None:
     a = spread(SPACE, SPACE.whole, u)
     b = spread(SPACE, SPACE.whole, v) | {"frozen": a["frozen"]}
+    assert SPACE.contains(b, limits.box(SPACE, STEPS, [a])) == permitted(a, b)
+    b |= {name: a[name] for name in BOUNDS if name not in PERIOD}  # now often near
     assert SPACE.contains(b, limits.box(SPACE, STEPS, [a])) == permitted(a, b)
 
 
@@ -126,7 +151,7 @@ def test_a_fraction_of_the_steps_is_smaller_but_at_least_one_grid_step() -> None
     assert high - low == pytest.approx(0.1 * (wide.domains[0].high - wide.domains[0].low))  # type: ignore[union-attr]
     steps = box.domains[3]
     assert steps.last - steps.first == 2, "one grid step either way"  # type: ignore[union-attr]
-    free = box.domains[7]
+    free = box.domains[-1]
     assert free.high - free.low == pytest.approx(0.2)  # type: ignore[union-attr]
 
 
@@ -218,3 +243,46 @@ def test_a_step_never_leads_away_from_where_it_is_to_go() -> None:
     """From 2.1 a ratio of 1.1 reaches no whole number above, and 2 lies the other way."""
     space, steps = one({"type": "int", "min": 10, "max": 100, "scale": "log"}, {"ratio": 1.1})
     assert limits.step_towards(space, steps, {"x": 2.1}, {"x": 10}) is None
+
+
+@pytest.mark.parametrize(
+    ("anchors", "expected"),
+    [
+        ([23], {20, 21, 22, 23, 0, 1, 2}),
+        ([23, 1], {22, 23, 0, 1, 2}),
+        ([23, 21, 1], {22, 23, 0}),
+        ([23, 11], set()),
+    ],
+)
+def test_an_arc_goes_over_midnight(anchors: list[int], expected: set[int]) -> None:
+    space, steps = one({"type": "int", "min": 0, "max": 24, "scale": "periodic"}, 3)
+    box = limits.box(space, steps, [{"x": hour} for hour in anchors])
+    assert {hour for hour in range(24) if space.contains({"x": hour}, box)} == expected
+    assert box.empty == (not expected)
+    assert set(values(space.knobs[0], box.domains[0]) or ()) == expected
+
+
+def test_two_arcs_that_are_left_are_one_box_the_longer_one() -> None:
+    space, steps = one({"type": "int", "min": 0, "max": 24, "scale": "periodic"}, 10)
+    box = limits.box(space, steps, [{"x": 0}, {"x": 11}])
+    assert set(values(space.knobs[0], box.domains[0]) or ()) == set(range(1, 11)), "not 14 to 21"
+
+
+def test_the_way_round_is_the_shorter_one() -> None:
+    space, steps = one({"min": 0, "max": 24, "scale": "periodic"}, 3)
+    assert limits.step_towards(space, steps, {"x": 23.0}, {"x": 4.0}) == {"x": pytest.approx(2.0, abs=1e-9)}
+    assert limits.step_towards(space, steps, {"x": 4.0}, {"x": 23.0}) == {"x": pytest.approx(1.0, abs=1e-9)}
+    assert limits.steps_between(space, steps, {"x": 23.0}, {"x": 4.0}) == 2
+
+
+def test_an_ordered_knob_moves_place_by_place() -> None:
+    knob = {"type": "categorical", "choices": ["off", "low", "mid", "high"], "ordered": True}
+    space, steps = one(knob, 1)
+    assert limits.box(space, steps, [{"x": "low"}]).domains == (Options(("off", "low", "mid")),)
+    assert limits.step_towards(space, steps, {"x": "off"}, {"x": "high"}) == {"x": "low"}
+    assert limits.steps_between(space, steps, {"x": "high"}, {"x": "off"}) == 3
+    assert limits.scaled(space, one(knob, 3)[1], 0.5) == (Places(1),)
+    assert limits.scaled(space, one(knob, None)[1], 0.7) == (Places(2),)
+    assert limits.scaled(space, one(knob, 0)[1], 0.5) == (Places(0),)
+    space, frozen = one(knob, 0)
+    assert limits.step_towards(space, frozen, {"x": "off"}, {"x": "high"}) is None

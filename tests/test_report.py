@@ -191,3 +191,57 @@ def test_history_is_a_row_a_result_in_order_of_arrival(make: Make) -> None:
     assert list(history["qps"]) == [3.0, 4.0]
     assert list(history["cost"]) == [5.0, 1.0]
     assert history["rss"].isna().tolist() == [True, False]
+
+
+FRONT: dict[str, Any] = {
+    "seed": 1,
+    "bounds": {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}},
+    "objectives": {"qps": "max", "cost": "min"},
+}
+
+
+def of_two(x: float, y: float) -> dict[str, float]:
+    """The front is y = 0: qps and cost grow with x; y costs both."""
+    return {"qps": 100.0 + 20.0 * x - 30.0 * y, "cost": 5.0 + 4.0 * x**2 + 6.0 * y}
+
+
+def seeded(solver: ArqonSolver, more: dict[str, float] | None = None) -> ArqonSolver:
+    random = np.random.default_rng(0)
+    for x in np.linspace(0.0, 1.0, 6):
+        for y in (0.0, 0.4, 1.0):
+            values = {name: v + 0.05 * random.normal() for name, v in (of_two(x, y) | (more or {})).items()}
+            solver.seed([{"params": {"x": x, "y": y}, "values": values}])
+    return solver
+
+
+def test_the_front_is_of_measured_configs_that_no_other_dominates(make: Make) -> None:
+    front = seeded(make(FRONT)).pareto_front()
+    assert [one.params["y"] for one in front] == [0.0] * 6
+    assert [one.params["x"] for one in front] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])
+    for one in front:
+        assert (one.windows, one.p_limits) == (1, 1.0)
+        assert one.outcomes is not None
+        truth = of_two(float(one.params["x"]), 0.0)
+        assert all(of.lower - 0.1 <= truth[name] <= of.upper + 0.1 for name, of in one.outcomes.items())
+
+
+def test_the_front_keeps_the_limits_and_is_empty_where_none_does(make: Make) -> None:
+    tight = seeded(make(FRONT | {"constraints": {"cost": {"max": 7.0}}, "name": "tight"})).pareto_front()
+    assert [config.params["x"] for config in tight] == pytest.approx([0.6, 0.4, 0.2, 0.0])
+    assert seeded(make(FRONT | {"constraints": {"cost": {"max": 1.0}}, "name": "none"})).pareto_front() == []
+    assert make(FRONT | {"name": "new"}).pareto_front() == []
+
+
+def test_the_front_of_one_objective_is_its_best_config(make: Make) -> None:
+    solver = make({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "name": "one"})
+    solver.seed([{"params": {"x": 0.1 * i}, "value": (0.1 * i - 0.3) ** 2} for i in range(11)])
+    assert [config.params["x"] for config in solver.pareto_front()] == [pytest.approx(0.3)]
+
+
+def test_the_step_box_of_a_periodic_knob_goes_over_its_seam(make: Make) -> None:
+    bounds = {"hour": {"type": "int", "min": 0, "max": 24, "scale": "periodic", "initial": 23}}
+    bounds |= {"phase": {"min": 0, "max": 1, "scale": "periodic", "initial": 0.0}}  # type: ignore[dict-item]
+    solver = make({"seed": 1, "bounds": bounds, "guardrails": {"max_delta": [2, 0.1]}})
+    box = solver.status()["guard"]["step_box"]
+    assert box["hour"] == {"min": 21, "max": 1}
+    assert box["phase"] == pytest.approx({"min": 0.9, "max": 0.1})

@@ -26,6 +26,7 @@ from arqon_gp.space import (
     Real,
     Steps,
     check_value,
+    coordinates,
     grid_size,
     holds,
     nearest,
@@ -41,6 +42,9 @@ BOUNDS: dict[str, Any] = {
     "n": {"type": "int", "min": 3, "max": 40},
     "policy": {"type": "categorical", "choices": ["a", 2, True]},
     "on": {"type": "bool"},
+    "level": {"type": "categorical", "choices": ["low", "mid", "high"], "ordered": True},
+    "phase": {"min": -1.0, "max": 3.0, "scale": "periodic"},
+    "hour": {"type": "int", "min": 0, "max": 24, "scale": "periodic"},
 }
 CONFIG = {"seed": 1, "bounds": BOUNDS}
 SPACE = parse(CONFIG).space
@@ -57,10 +61,12 @@ def test_a_config_comes_back_from_the_unit_cube(u: np.ndarray) -> None:
 
 
 def test_encodings_by_hand() -> None:
-    params = {"x": 0.0, "log": 10.0, "steps": 0.4, "n": 3, "policy": 2, "on": True}
-    assert SPACE.encode(params) == pytest.approx([0.25, 0.5, 1 / 3, 0.0, 0.5, 1.0])
-    assert spread(SPACE, SPACE.whole, np.zeros(6)) == {
+    params = {"x": 0.0, "log": 10.0, "steps": 0.4, "n": 3, "policy": 2, "on": True, "level": "mid"}
+    params |= {"phase": 2.0, "hour": 18}
+    assert SPACE.encode(params) == pytest.approx([0.25, 0.5, 1 / 3, 0.0, 0.5, 1.0, 0.5, 0.75, 0.75])
+    assert spread(SPACE, SPACE.whole, np.zeros(9)) == {
         "x": -2.0, "log": pytest.approx(0.1), "steps": 0.1, "n": 3, "policy": "a", "on": False,
+        "level": "low", "phase": -1.0, "hour": 0,
     }  # fmt: skip
 
 
@@ -70,8 +76,8 @@ def test_a_log_knob_at_zero_or_below_encodes_like_its_lower_bound() -> None:
 
 
 def test_whatever_the_optimizer_asks_for_is_decoded_into_the_box() -> None:
-    assert SPACE.decode([1e9] * 6, SPACE.whole)["log"] == 1000.0
-    assert SPACE.decode([-1e9] * 6, SPACE.whole)["log"] == pytest.approx(0.1)
+    assert SPACE.decode([1e9] * 9, SPACE.whole)["log"] == 1000.0
+    assert SPACE.decode([-1e9] * 9, SPACE.whole)["log"] == pytest.approx(0.1)
 
 
 def test_a_grid_ends_at_its_upper_bound_whatever_its_floats_say() -> None:
@@ -120,12 +126,15 @@ def test_a_choice_is_found_by_its_value_and_nothing_else() -> None:
 
 
 def test_native_types_are_kept() -> None:
-    params = SPACE.check({"x": 1, "log": np.float32(1.0), "steps": 0.3, "n": 7.0, "policy": True, "on": False})
-    assert [type(v) for v in params.values()] == [float, float, float, int, bool, bool]
+    params = SPACE.check(
+        {"x": 1, "log": np.float32(1.0), "steps": 0.3, "n": 7.0, "policy": True, "on": False}
+        | {"level": "mid", "phase": 1, "hour": 24.0}
+    )
+    assert [type(v) for v in params.values()] == [float, float, float, int, bool, bool, str, float, int]
 
 
 def test_a_decoded_grid_value_is_the_one_people_write() -> None:
-    u = np.array([0.5, 0.5, 0.25, 0.5, 0.5, 0.5])
+    u = np.array([0.5, 0.5, 0.25, *[0.5] * 6])
     assert spread(SPACE, SPACE.whole, u)["steps"] == 0.3, "not 0.30000000000000004"
 
 
@@ -172,3 +181,30 @@ def test_sobol_points_depend_on_seed_and_stream_alone_and_fill_the_cube() -> Non
     assert not np.array_equal(sobol(3, 64, rng_seed=6), a)
     assert not np.array_equal(sobol(3, 64, rng_seed=5, stream=1), a)
     assert (np.histogramdd(a, bins=2, range=[(0, 1)] * 3)[0] == 8).all(), "a (t, m, s)-net"
+
+
+def test_on_a_periodic_knob_the_upper_bound_is_the_lower_one() -> None:
+    phase, hour = SPACE.knobs[-2:]
+    assert [check_value(phase, value) for value in (3.0, -1.0, 3.5, -1.5)] == [-1.0, -1.0, -0.5, 2.5]
+    assert [check_value(hour, value) for value in (24, 25, -1, 24.0)] == [0, 1, 23, 0]
+    assert check_value(phase, math.nextafter(-1.0, -2.0)) == -1.0, "rounding goes nowhere"
+    assert values(hour, whole_domain(hour)) == list(range(24)), "24 is 0 and stands there once"
+    assert SPACE.decode([0.0] * 7 + [1.0, 1.0], SPACE.whole)["hour"] == 0
+    near = {"hour": 0, "phase": -1.0}, {"hour": 0, "phase": 3.0 - 1e-12}
+    whole = {knob.name: values(knob, whole_domain(knob)) for knob in SPACE}
+    rest = {name: options[0] if options else 0.5 for name, options in whole.items()}
+    assert SPACE.same(rest | near[0], rest | near[1])
+
+
+def test_an_arc_is_searched_in_one_piece() -> None:
+    phase, hour = SPACE.knobs[-2:]
+    assert coordinates(phase, Interval(2.5, 3.5)) == pytest.approx([0.875, 1.125])
+    assert coordinates(hour, Steps(-1, 1)) == pytest.approx([-1 / 24, 0, 1 / 24])
+    assert values(hour, Steps(-1, 1)) == [23, 0, 1]
+    assert [nearest(hour, value, Steps(-1, 1)) for value in (22, 23.4, 0.4, 2, 9)] == [23, 23, 0, 1, 1]
+    assert [nearest(phase, value, Interval(2.5, 3.5)) for value in (2.0, 2.75, -1.0, -0.75, 0.5)] == [
+        2.5, 2.75, -1.0, -0.75, -0.5,
+    ]  # fmt: skip
+    assert [holds(phase, value, Interval(2.5, 3.5)) for value in (2.4, 2.6, -1.0, -0.4)] == [False, True, True, False]
+    assert not holds(phase, 3.0, Interval(2.5, 3.5)), "written as -1"
+    assert coordinates(phase, whole_domain(phase)) == [-0.5, 1.5], "cut open nowhere"

@@ -107,6 +107,26 @@ def test_the_botorch_twin_has_the_same_joint_posterior_gradients_included(seed: 
     np.testing.assert_allclose(slope.numpy()[:, 0], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_twin_of_a_circle_has_the_same_posterior_across_the_seam_and_the_same_slope() -> None:
+    bounds = {"x": {"min": 0, "max": 1}, "hour": {"min": 0, "max": 24, "scale": "periodic"}}
+    random, history = np.random.default_rng(0), History()
+    for x, hour in random.random((14, 2)) * [1.0, 24.0]:
+        value = x + math.cos(2 * math.pi * (hour - 23.0) / 24.0) + 0.05 * random.normal()
+        history = told(history, ({"x": x, "hour": hour}, {"value": value}))
+    gp = fitted({"seed": 1, "bounds": bounds}, history)[0]["value"]
+    X = np.column_stack([np.full(7, 0.4), np.linspace(0.9, 1.1, 7)])
+    turned = X - [0.0, 1.0]
+    np.testing.assert_allclose(gp.predict(X), gp.predict(turned), rtol=1e-9)
+    there = torch.tensor(X, requires_grad=True)
+    posterior = gp.botorch_model().posterior(there)
+    np.testing.assert_allclose(posterior.mean.detach()[:, 0], (gp.predict(X)[0] - gp.rows.shift) / gp.rows.scale)
+    np.testing.assert_allclose(posterior.variance.detach()[:, 0], gp.predict(X)[1] / gp.rows.scale**2, rtol=1e-6)
+    (slope,) = torch.autograd.grad(posterior.mean.sum(), there)
+    step = np.array([0.0, 1e-6])
+    expected = (gp.predict(X + step)[0] - gp.predict(X - step)[0]) / 2e-6 / gp.rows.scale
+    np.testing.assert_allclose(slope[:, 1], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_any_botorch_acquisition_runs_on_the_botorch_model() -> None:
     surrogate, data = fitted(PLAIN, gp_sample(10, 0.3, seed=2))
     gp, at = surrogate["value"], np.array([[0.3, 0.7], [0.9, 0.2]])

@@ -23,7 +23,7 @@ from arqon_gp.journal import MemoryJournal
 from tests.conftest import FakeClock
 
 INTERVAL_S = 10.0
-CHOICES = ("lru", "lfu", "fifo")
+CHOICES, LEVELS = ("lru", "lfu", "fifo"), ("off", "low", "mid", "high", "max")
 BOUNDS: dict[str, Any] = {
     "pool_size": {"type": "int", "min": 5, "max": 100, "initial": 20},
     "idle_s": {"min": 30, "max": 600, "initial": 120},
@@ -32,6 +32,9 @@ BOUNDS: dict[str, Any] = {
     "policy": {"type": "categorical", "choices": list(CHOICES), "initial": CHOICES[0]},
     "fsync": {"type": "bool", "initial": True},
     "frozen": {"min": 0, "max": 1, "initial": 0.25},
+    "level": {"type": "categorical", "choices": list(LEVELS), "ordered": True, "initial": "low"},
+    "phase": {"min": 0.0, "max": 1.0, "scale": "periodic", "initial": 0.95},
+    "hour": {"type": "int", "min": 0, "max": 24, "scale": "periodic", "initial": 23},
 }
 MAX_DELTA = {
     "pool_size": 10,
@@ -41,6 +44,9 @@ MAX_DELTA = {
     "policy": 1,
     "fsync": 0,
     "frozen": 0,
+    "level": 1,
+    "phase": 0.1,
+    "hour": 2,
 }
 
 
@@ -58,6 +64,12 @@ def broken_steps(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
     if abs(there["ratio"] - here["ratio"]) > 0.1 + slack:
         broken.append("ratio")
     broken += [name for name in ("fsync", "frozen") if here[name] != there[name]]
+    if abs(LEVELS.index(there["level"]) - LEVELS.index(here["level"])) > 1:
+        broken.append("level")
+    for name, period, most in (("phase", 1.0, 0.1 + slack), ("hour", 24, 2)):
+        apart = abs(there[name] - here[name]) % period
+        if min(apart, period - apart) > most:
+            broken.append(name)
     return broken
 
 
@@ -100,6 +112,9 @@ class Adversary:
             "policy": r.choice(CHOICES),
             "fsync": r.random() < 0.5,
             "frozen": r.choice([0.25, r.random()]),
+            "level": r.choice(LEVELS),
+            "phase": r.choice([0.0, 1.0, r.random(), r.uniform(-1, 2), math.nan]),
+            "hour": r.choice([0, 23, 24, -1, r.randint(0, 23), r.uniform(0, 24)]),
         }
         kind = r.randrange(6)
         if kind == 0:
@@ -158,6 +173,7 @@ class GuardMachine(RuleBasedStateMachine):
         self.answered: list[tuple[str, dict[str, Any]]] = []
         self.unanswered: list[Candidate] = []
         self.last_change_at: float | None = None
+        self.last_change: dict[str, Any] = {}
         self.asked = self.finished = self.ended = False
 
     def start(self) -> ArqonSolver:
@@ -231,11 +247,11 @@ class GuardMachine(RuleBasedStateMachine):
 
     def check_rate(self, candidate: Candidate, new: bool) -> None:
         deployed = self.solver.status()["deployed"]
-        if not new or dict(candidate) == deployed or candidate.kind == "hold":
-            return
+        if not new or dict(candidate) in (deployed, self.last_change) or candidate.kind == "hold":
+            return  # a change that may have been made already is none when it is asked for again
         if self.last_change_at is not None and candidate.kind != "rollback":
             assert candidate.issued_at - self.last_change_at >= INTERVAL_S - 1e-6, candidate.reason
-        self.last_change_at = candidate.issued_at
+        self.last_change_at, self.last_change = candidate.issued_at, dict(candidate)
 
     # ---- answering ----
 
@@ -314,7 +330,8 @@ class GuardMachine(RuleBasedStateMachine):
             else self.random.randint(5, 100)
         )
         idle = min(max(self.actual["idle_s"] + self.random.uniform(-20, 20), 30.0), 600.0)
-        self.actual = self.actual | {"pool_size": size, "idle_s": idle}
+        phase, level = (self.actual["phase"] + self.random.uniform(-0.4, 0.4)) % 1.0, self.random.choice(LEVELS)
+        self.actual = self.actual | {"pool_size": size, "idle_s": idle, "phase": phase, "level": level}
         self.by_hand = True
         if told:
             self.report_by_hand()
