@@ -14,6 +14,8 @@ from arqon_gp.deployment import Deployment
 from arqon_gp.history import History
 from arqon_gp.records import (
     Baselined,
+    Dequeued,
+    Enqueued,
     Event,
     Finished,
     Issued,
@@ -22,6 +24,7 @@ from arqon_gp.records import (
     Labelled,
     Params,
     Settling,
+    Suspected,
     Told,
 )
 
@@ -35,6 +38,7 @@ class Course:
     """`baseline`: mean of each outcome over the start windows, raw units; None until they are measured.
 
     `quiet`: explorations in a row that promised less than min_effect. `target`: where the study ends, once fixed.
+    `queue`: what operators want tried, the next one first; `walking`: the last change was a step towards it.
     """
 
     endless: bool
@@ -45,9 +49,28 @@ class Course:
     target: Params | None = None
     finished: bool = False
     told_after: bool = False  # a result came after the end
+    queue: tuple[Params, ...] = ()
+    walking: bool = False
 
     def apply(self, event: Event) -> Course:
         """The state after one more event."""
+        return self._walked(event)._apply(event)
+
+    def _walked(self, event: Event) -> Course:
+        match event:
+            case Issued(wish=True) if event.params == self.queue[0]:
+                return replace(self, queue=self.queue[1:], walking=False)
+            case Issued(change=True):
+                return replace(self, walking=event.wish)
+            case Enqueued(params):
+                return replace(self, queue=(*self.queue, params), quiet=0, target=None if self.endless else self.target)
+            case Suspected(rolls_back=True) if self.walking:
+                return replace(self, queue=self.queue[1:], walking=False)
+            case Dequeued():
+                return replace(self, queue=self.queue[1:], walking=False)
+        return self
+
+    def _apply(self, event: Event) -> Course:
         match event:
             case Issued(kind=Kind.START):
                 return replace(self, starts=self.starts + 1)

@@ -53,6 +53,8 @@ def _new(turn: Turn) -> Candidate | None:
         return _last(turn)
     if turn.left <= 2 and len(turn.study.history) and not deployment.pending and (promising := _unmeasured_best(turn)):
         return turn.known(Kind.SETTLE, promising, "the best posterior mean, measured before it may be recommended")
+    if course.queue:
+        return turn.known(Kind.EXPLORE, course.queue[0], "enqueued by the operator", wish=True)
     if _probes(turn) > 0:
         number = course.probes + 1
         return turn.issue(Kind.PROBE, turn.sought(_request(turn, Goal.PROBE, number)))

@@ -15,8 +15,8 @@ from arqon_gp.comparison import compare
 from arqon_gp.config import Guardrails
 from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.history import key
-from arqon_gp.records import Candidate, Kind, Params
-from arqon_gp.space import Categorical, nearest, whole_domain
+from arqon_gp.records import Candidate, Dequeued, Kind, Params
+from arqon_gp.space import Box, Categorical, nearest, whole_domain
 from arqon_gp.turn import Turn
 
 MOST_FINDINGS = 8  # an ask never needs as many: a bound where trust in the rules would be a loop
@@ -76,7 +76,7 @@ def _case(turn: Turn, rails: Guardrails) -> guard.Case:
             deployment=study.deployment,
             history=study.history,
             comparison=compare(question, turn.yard, study.config, study.baseline, expect),
-            settling=study.course.target is not None,
+            settling=study.course.target is not None or study.course.walking,
             confidence=_confidence(turn) or DEFAULT_CONFIDENCE,
         )
         turn.comparison = case.comparison
@@ -231,6 +231,8 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     """A change proposed by the model inside what the guard permits; or another window, where nothing may move."""
     study = turn.study
     box = limits.box(study.config.space, rails.steps, _anchors(turn))
+    if study.course.queue and not recover:
+        return _enqueued(turn, rails, box)
     if box.empty or box.single:
         return turn.known(Kind.REPLICATE, study.deployment.may_run, "no knob may move from here")
     probe = not recover and probes_wanted(study.config, study.history, study.course) > 0
@@ -253,6 +255,21 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     if study.deployment.runs(proposal.params):
         kind = Kind.REPLICATE
     return turn.issue(kind, proposal)
+
+
+def _enqueued(turn: Turn, rails: Guardrails, box: Box) -> Candidate:
+    """The legal step that leads nearest to what the operator enqueued; where none leads nearer, that is given up."""
+    deployment, space, wish = turn.study.deployment, turn.study.config.space, turn.study.course.queue[0]
+    here = deployment.may_run
+    step = here if box.empty else space.nearest(wish, box, here)
+    if space.same(step, here) and step != wish:
+        turn.emit(Dequeued("no legal step leads nearer to what was enqueued", turn.now))
+        return _search(turn, rails, recover=False)
+    wait = limits.retry_after_s(rails.min_interval_s, deployment.changed_at, turn.now)
+    if wait > 0 and not deployment.runs(step):
+        return turn.hold(f"the rate limit allows the next change in {wait:.3g} s", wait)
+    reason = "enqueued by the operator" if step == wish else "towards what the operator enqueued"
+    return turn.known(Kind.REPLICATE if deployment.runs(step) else Kind.EXPLORE, step, reason, wish=True)
 
 
 def _judged(turn: Turn, rails: Guardrails, request: Request, proposal: Proposal) -> Proposal:

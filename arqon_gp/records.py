@@ -125,7 +125,7 @@ class Issued:
 
     `improvement`: expected gain, utility units, and `negligible` when it is below min_effect. `p_limits`: P(all limits
     hold). `fraction`: the share of max_delta a cautious step kept to. `fallback`: why the model did not choose it; such
-    a candidate is exempt from replay equality.
+    a candidate is exempt from replay equality. `wish`: it is, or leads to, what an operator enqueued.
     """
 
     id: str
@@ -142,6 +142,7 @@ class Issued:
     p_limits: float | None = None
     fallback: str | None = None
     retry_after_s: float | None = None
+    wish: bool = False
     type: Literal["issued"] = "issued"
 
     def candidate(self) -> Candidate:
@@ -224,6 +225,24 @@ class RollbackOrdered:
 
     at: float
     type: Literal["rollback_ordered"] = "rollback_ordered"
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """An operator wants this config tried next."""
+
+    params: Params
+    at: float
+    type: Literal["enqueued"] = "enqueued"
+
+
+@dataclass(frozen=True, slots=True)
+class Dequeued:
+    """The first config of the queue is given up."""
+
+    reason: str
+    at: float
+    type: Literal["dequeued"] = "dequeued"
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +356,8 @@ Event = (
     | Paused
     | Resumed
     | RollbackOrdered
+    | Enqueued
+    | Dequeued
     | Closed
     | Promoted
     | Suspected

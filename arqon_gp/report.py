@@ -20,7 +20,7 @@ from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
 from arqon_gp.history import key
 from arqon_gp.objectives import nondominated
-from arqon_gp.records import Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
+from arqon_gp.records import Dequeued, Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
 from arqon_gp.space import Categorical, Interval, values, wrapped
 from arqon_gp.study import Study
 
@@ -71,6 +71,7 @@ def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks:
         "history_len": len(study.history),
         "regime": study.history.regime,
         "target": study.course.target,
+        "enqueued": list(study.course.queue),
         "settle_s": config.settle_s,
     }
 
@@ -175,7 +176,7 @@ def _explained(config: Config, events: Iterable[Event], id: str | None = None) -
             if id is None or event.id == id:
                 found.append(_handed_out(study, event, findings))
             findings = []
-        elif isinstance(event, Promoted | Suspected | Labelled):
+        elif isinstance(event, Promoted | Suspected | Labelled | Dequeued):
             findings.append(f"{type(event).__name__.lower()}: {event.reason}")
         study = study.apply(event)
     answers = {row.id: row for row in study.history.rows if row.kind is not None}

@@ -31,6 +31,7 @@ from arqon_gp.records import (
     Cancelled,
     Candidate,
     Closed,
+    Enqueued,
     Event,
     Kind,
     Opened,
@@ -42,6 +43,7 @@ from arqon_gp.records import (
     Told,
 )
 from arqon_gp.results import parse as parse_results
+from arqon_gp.space import holds
 from arqon_gp.study import Study, replay
 
 if TYPE_CHECKING:
@@ -256,6 +258,29 @@ class ArqonSolver:
             if str(id) not in open_ids:
                 raise RequestError(f"id {id!r} is no unanswered candidate; these are: {', '.join(open_ids) or 'none'}")
             self._commit([Cancelled(str(id), applied, self._now())])
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Try this config next, before anything the model would choose; under guardrails by legal steps, as far as each
+        is not worse than last_good. What was enqueued before comes first.
+
+        RequestError for a config outside the bounds or off a grid, and when the study is at its end or walks to it.
+        """
+        with self._open():
+            space, course = self._study.config.space, self._study.course
+            try:
+                wanted = space.check(params)
+            except ValueError as error:
+                raise RequestError(f"enqueue: {error}") from error
+            off = [
+                knob.name
+                for knob, domain in zip(space, space.whole.domains, strict=True)
+                if not holds(knob, wanted[knob.name], domain)
+            ]
+            if off:
+                raise RequestError(f"enqueue: {off[0]} = {wanted[off[0]]!r} is out of bounds or off the grid")
+            if course.finished or (course.target is not None and not course.endless):
+                raise RequestError("enqueue: the study settles at the recommended config; nothing more is tried")
+            self._commit([Enqueued(space.nearest(wanted, space.whole, wanted), self._now())])
 
     def rollback(self) -> None:
         """Order last_good back: the next candidate is the rollback, and supersedes what is pending.

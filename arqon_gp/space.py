@@ -293,6 +293,20 @@ class Space:
             for knob, u, domain in zip(self.knobs, x, box.domains, strict=True)
         }
 
+    def nearest(self, params: Params, box: Box, otherwise: Params) -> Params:
+        """The point of a box nearest to a config in every knob; `otherwise` says which choice where that one is not in
+        it."""
+        found: Params = {}
+        for knob, domain in zip(self.knobs, box.domains, strict=True):
+            if not isinstance(knob, Categorical):
+                found[knob.name] = nearest(knob, float(params[knob.name]), domain)
+            elif knob.ordered:
+                found[knob.name] = _decode_one(knob, unit(knob, params[knob.name]), domain)
+            else:
+                wanted = params[knob.name], otherwise[knob.name], *(values(knob, domain) or ())
+                found[knob.name] = next(choice for choice in wanted if holds(knob, choice, domain))
+        return found
+
     def contains(self, params: Params, box: Box) -> bool:
         """Whether every value lies in its domain."""
         return all(holds(knob, params[knob.name], domain) for knob, domain in zip(self.knobs, box.domains, strict=True))

@@ -47,7 +47,9 @@ class Turn:
         """Results the budget still pays, beyond those waited for."""
         return course.windows_left(self.study.config, self.study.history) - len(self.study.deployment.pending)
 
-    def issue(self, kind: Kind, proposal: Proposal, retry_after_s: float | None = None) -> Candidate:
+    def issue(
+        self, kind: Kind, proposal: Proposal, retry_after_s: float | None = None, *, wish: bool = False
+    ) -> Candidate:
         """Hand out a candidate."""
         d = self.study.deployment
         gain = proposal.improvement
@@ -66,13 +68,14 @@ class Turn:
             p_limits=proposal.p_limits,
             fallback=proposal.fallback,
             retry_after_s=retry_after_s,
+            wish=wish,
         )
         self.emit(event)
         return event.candidate()
 
-    def known(self, kind: Kind, params: Params, reason: str) -> Candidate:
+    def known(self, kind: Kind, params: Params, reason: str, *, wish: bool = False) -> Candidate:
         """Hand out a config that was not sought by the model: it only predicts."""
-        return self.issue(kind, Proposal(params, reason, predicted=self._predicted(params)))
+        return self.issue(kind, Proposal(params, reason, predicted=self._predicted(params)), wish=wish)
 
     def sought(self, request: Request) -> Proposal:
         """The proposal for a request; an initial point that no limit constrains needs no model."""

@@ -118,8 +118,8 @@ def test_the_public_names_are_these() -> None:
 def test_a_call_that_a_later_version_brings_is_absent_not_a_stub() -> None:
     public = {name for name in vars(arqon_gp.ArqonSolver) if not name.startswith("_")}
     assert public == {
-        "ask", "ask_one", "cancel", "close", "explain", "get_history_len", "history", "importance", "pareto_front",
-        "pause", "recommend", "resume", "rollback", "seed", "status", "tell", "windows",
+        "ask", "ask_one", "cancel", "close", "enqueue", "explain", "get_history_len", "history", "importance",
+        "pareto_front", "pause", "recommend", "resume", "rollback", "seed", "status", "tell", "windows",
     }  # fmt: skip
 
 

@@ -45,6 +45,8 @@ SAMPLES: dict[type, Event] = {
         records.Paused(6.0),
         records.Resumed(7.0),
         records.RollbackOrdered(8.0),
+        records.Enqueued(PARAMS, 8.5),
+        records.Dequeued("out of reach", 8.6),
         records.Closed(9.0),
         records.Promoted(PARAMS, 10.0, "better"),
         records.Suspected(PARAMS, records.Cause.LIMIT, 0.97, True, "slow", 11.0, "y"),

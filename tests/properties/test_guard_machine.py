@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from prometheus_client import CollectorRegistry
 
-from arqon_gp import ArqonSolver, Candidate
+from arqon_gp import ArqonSolver, Candidate, RequestError
 from arqon_gp.advice import Proposal
 from arqon_gp.journal import MemoryJournal
 from tests.conftest import FakeClock
@@ -346,6 +346,27 @@ class GuardMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([-3.0, 1.0, 11.0, 4000.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.pass_s(seconds)
+
+    @precondition(lambda self: not self.finished)
+    @rule(seed=st.integers(0, 1000))
+    def enqueue(self, seed: int) -> None:
+        """An operator's wish, anywhere in the bounds or beyond them, is no licence."""
+        r = random.Random(seed)
+        wish = dict(self.actual) | {
+            "pool_size": r.randint(1, 110),
+            "idle_s": r.uniform(30, 600),
+            "policy": r.choice(CHOICES),
+            "level": r.choice(LEVELS),
+            "phase": r.random(),
+            "hour": r.randint(0, 23),
+        }
+        before = self.solver.status()
+        try:
+            self.solver.enqueue(wish)
+        except RequestError:
+            assert self.solver.status() == before
+        else:
+            assert len(self.solver.status()["enqueued"]) == len(before["enqueued"]) + 1
 
     @rule(action=st.sampled_from(["pause", "resume", "rollback", "cancel", "cancel knowing"]))
     def operate(self, action: str) -> None:
