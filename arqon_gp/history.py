@@ -106,7 +106,8 @@ class Dataset:
     X (n, d) in the unit cube; Y (n, m) mean of the windows, NaN where none has the outcome; count (n, m) windows;
     floor (n, m) known variance of Y (given standard errors, uncertain levels); within_ss, within_dof, within_floor (m,)
     what the windows of the stays tell of the window variance: sum of squares, degrees of freedom, known part of it;
-    failed, tried (n,) windows that failed, and all; middle, spread (m,) median and robust std of all stays' Y.
+    failed, tried (n,) windows that failed, and all; first (n,) the number of the first window's result; middle, spread
+    (m,) median and robust std of all stays' Y.
     """
 
     params: tuple[Params, ...]
@@ -120,6 +121,7 @@ class Dataset:
     within_floor: Floats
     failed: Floats
     tried: Floats
+    first: npt.NDArray[np.int64]
     middle: Floats
     spread: Floats
 
@@ -136,6 +138,7 @@ class Dataset:
             floor=self.floor[index],
             failed=self.failed[index],
             tried=self.tried[index],
+            first=self.first[index],
         )
 
     def without(self, params: Params) -> Dataset:
@@ -311,6 +314,7 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
         within_floor=told.sum(axis=0) / np.maximum(count.sum(axis=0), 1.0),
         failed=per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
         tried=size.astype(float),
+        first=np.array(first, dtype=np.int64),
         middle=middle,
         spread=spread,
     )

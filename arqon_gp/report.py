@@ -138,6 +138,10 @@ def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]
         "outcomes": list(study.config.goals.modelled),
         "device": device,
         "hyperparameters": study.hyperparameters,
+        "outliers": {
+            name: [{"id": rows[int(i)].id, "params": rows[int(i)].params} for i in h.get("outliers", ())]
+            for name, h in study.hyperparameters.items()
+        },
         "window_std": {name: noise.std for name, noise in yard.noise.items()} if len(study.history) else {},
         "outlier_share": {name: noise.outliers for name, noise in yard.noise.items()} if len(study.history) else {},
         "fallbacks": fallbacks,

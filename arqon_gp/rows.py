@@ -92,8 +92,8 @@ class Rows:
         )
 
 
-def rows_of(data: Dataset, settings: Settings, name: str) -> Rows:
-    """The rows that have this outcome; FitError when none has."""
+def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | None = None) -> Rows:
+    """The rows that have this outcome; FitError when none has. `h` tells which are outliers, and their variance."""
     if name == FEASIBLE:
         y, count = 1.0 - data.failed / data.tried, data.tried
         floor, ss, dof, within = np.zeros(len(y)), 0.0, 0.0, 0.0
@@ -111,11 +111,15 @@ def rows_of(data: Dataset, settings: Settings, name: str) -> Rows:
     # what the variance of single windows at these rows would be
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (ss / dof if dof else 0.0) * float((1.0 - share).mean())
     scale = math.sqrt(variance) if variance > (1e-9 * abs(shift)) ** 2 else max(abs(shift), 1.0)
+    floor = floor[index]
+    if h and h.get("outliers"):
+        excess = dict(zip(h["outliers"], h["excess"], strict=True))
+        floor = floor + np.array([excess.get(first, 0.0) for first in data.first[index].tolist()])
     return Rows(
         X=data.X[index],
         y=(y - shift) / scale,
         share=share,
-        floor=floor[index] / scale**2,
+        floor=floor / scale**2,
         ss=ss / scale**2,
         dof=dof,
         within_floor=within / scale**2,

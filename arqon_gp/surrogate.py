@@ -21,6 +21,7 @@ import numpy as np
 
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, key
+from arqon_gp.outliers import pursue
 from arqon_gp.records import Params
 from arqon_gp.rows import (
     COLD_NOISE,
@@ -235,12 +236,17 @@ def seek(
     When `stop` says so the climb ends where it is: at the start itself if need be, so the last hyperparameters stay.
     """
     names = [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
-    return {
-        name: _fit_outcome(
-            rows_of(data, settings, name), settings, warm.get(name), stop, note, learned=name not in settings.exact
-        )
-        for name in names
-    }
+    found = {}
+    for name in names:
+        rows, learned = rows_of(data, settings, name), name not in settings.exact
+        better = None if name == FEASIBLE else settings.better.get(name, 0)
+        known = rows_of(data, settings, name, warm.get(name)).floor - rows.floor
+        h, excess = _fit_outcome(rows, settings, warm.get(name), stop, note, known, learned=learned, better=better)
+        outliers = np.flatnonzero(excess)
+        h["outliers"] = data.first[rows.index[outliers]].astype(float).tolist()
+        h["excess"] = (excess[outliers] * rows.scale**2).tolist()
+        found[name] = h
+    return found
 
 
 def fit(data: Dataset, settings: Settings, warm: Mapping[str, Hyperparameters]) -> Surrogate:
@@ -262,7 +268,7 @@ def restore(
     """
     gps = []
     for name, h in known.items():
-        rows = rows_of(data, settings, name)
+        rows = rows_of(data, settings, name, h)
         first = None if whole is None else int(np.searchsorted(rows.index, whole))
         earlier = before[name] if before and name in before else None
         gps.append(OutcomeGP.of(name, rows, h, settings, first, earlier, note))
@@ -295,11 +301,14 @@ def _fit_outcome(
     warm: Hyperparameters | None,
     stop: Callable[[], bool],
     note: Note,
+    known: Floats,
     *,
     learned: bool,
-) -> Hyperparameters:
+    better: int | None,
+) -> tuple[Hyperparameters, Floats]:
     """The better of a cold and a warm fit by log posterior density; from louder noise and, at last, the shortest
-    lengthscales, where neither start is any good.
+    lengthscales, where neither start is any good. With the variance (n,) of outliers beyond the common noise, where
+    `better` says which way they may be good (0: neither; None: there are none); `known` is that of the last fit.
     """
     density, numeric, categorical = (
         log_posterior(rows, settings, learned=learned),
@@ -323,9 +332,27 @@ def _fit_outcome(
     theta, value = max(found, key=lambda pair: pair[1])
     if not math.isfinite(value):
         raise FitError("the density of the hyperparameters is finite at no start: the data are not finite")
+    excess = np.zeros(len(rows.y))
+    if learned and better is not None and not stop():
+
+        def density_of(excess: Floats) -> LogPosterior:
+            if not excess.any():
+                return density
+            return log_posterior(replace(rows, floor=rows.floor + excess), settings, learned=True)
+
+        theta, excess = pursue(
+            density_of,
+            rows.share == 1.0,
+            known,
+            better,
+            lambda of, at: of.climb(at, low, high, FIT_STEPS, stop),
+            theta,
+            value,
+        )
+        density = density_of(excess)
     return {
         "lengthscale": np.exp(theta[numeric]).tolist(),
         "category": np.exp(theta[categorical]).tolist(),
         "noise": [math.exp(theta[-1])],
         "mean": [density.constant(theta)],
-    }
+    }, excess

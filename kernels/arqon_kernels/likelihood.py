@@ -101,6 +101,15 @@ class LogPosterior:
         climb(self._density, work, start(theta, theta, theta), 0)
         return float(work.constant[0])
 
+    def inverse(self, theta: Floats) -> tuple[Floats, Floats]:
+        """(K + D)^-1 (y - c) (n,) and (K + D)^-1 (n, n) at these hyperparameters."""
+        from arqon_kernels._cpu.likelihood import climb
+
+        n, work = len(self.y), self._scratch()
+        climb(self._density, work, start(theta, theta, theta), 0)
+        lower = np.tril(work.inverse[:n, :n])
+        return work.ones[:n].copy(), lower + np.tril(lower, -1).T
+
     def _scratch(self) -> Scratch:
         from arqon_kernels._cpu import interpreted
         from arqon_kernels._cpu.likelihood import scratch

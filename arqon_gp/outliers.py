@@ -1,0 +1,80 @@
+"""Which rows are gross outliers: relevance pursuit, by the evidence for a noise variance of their own.
+
+A row's own variance r added to its noise changes the log likelihood by a^2 r / (1 + r A) / 2 - log(1 + r A) / 2, with a
+its entry of K^-1 (y - mean) and A of the diagonal of K^-1; that is largest at r = (z^2 - 1) / A, z^2 = a^2 / A, where
+(z^2 - 1 - log z^2) / 2 is gained. Rows are taken in that order, a few at a time, the hyperparameters fitted again after
+each step, and of all steps the densest counts, each row priced (Ament et al. 2024, "Robust Gaussian processes via
+relevance pursuit"). A row of several windows is no outlier: windows that agree are what the config does.
+Public: pursue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from arqon_gp.space import Floats
+from arqon_kernels import LogPosterior
+
+COST = 6.0  # nats a row: that few rows are outliers, and that its variance was chosen after the fact
+GOOD_COST = 7.5  # ... of one that is better than expected: an optimum given up costs more than one more look at a fluke
+MOST_SHARE = 0.15  # of the rows
+PATIENCE = 3  # steps without a gain
+
+Fit = Callable[[LogPosterior, Floats], tuple[Floats, float]]
+
+
+def pursue(
+    density_of: Callable[[Floats], LogPosterior],
+    single: npt.NDArray[np.bool_],
+    known: Floats,
+    better: int,
+    fit: Fit,
+    theta: Floats,
+    value: float,
+) -> tuple[Floats, Floats]:
+    """The hyperparameters and the variance (n,) of each row beyond the common noise, 0 for all but outliers.
+
+    `density_of(excess)`: the density with these variances added; `single` (n,): whether a row is one window; `known`
+    (n,): the variances found by the last fit, where to begin; `better`: +1 where more is better, -1 where less is, 0
+    where neither; `fit` climbs from given hyperparameters; `theta`, `value`: the fit without outliers.
+    """
+    most, none = int(MOST_SHARE * len(single)), np.zeros(len(single))
+    best, best_theta, best_excess, idle = value, theta, none, 0
+    added = known if known.any() else _extended(*density_of(none).inverse(theta), none, single, most)
+    while added is not None and idle < PATIENCE:
+        theta, value = fit(density_of(added), theta)
+        if not np.isfinite(value):
+            break
+        a, A = density_of(added).inverse(theta)
+        value -= float(np.where(better * a[added > 0.0] > 0.0, GOOD_COST, COST).sum())
+        idle += 1
+        if value > best:
+            best, best_theta, best_excess, idle = value, theta, added, 0
+        excess = _again(a, A, added)
+        added = _extended(*density_of(excess).inverse(theta), excess, single, most)
+    return best_theta, best_excess
+
+
+def _extended(a: Floats, A: Floats, excess: Floats, single: npt.NDArray[np.bool_], most: int) -> Floats | None:
+    """The variances with those of half as many rows more, the ones that gain most; None where no row may be an outlier,
+    or where the first is no stranger than the largest of n normal ones.
+    """
+    excess, size, strange = excess.copy(), int(np.count_nonzero(excess)), 2.0 * np.log(len(excess)) + 2.0
+    for step in range(min(max(1, size // 2), most - size)):
+        z2 = np.where((excess == 0.0) & single, a * a / A.diagonal(), 0.0)
+        i = int(np.argmax(z2))
+        if z2[i] <= (1.0 if size or step else strange):
+            return excess if step else None
+        excess[i] = (z2[i] - 1.0) / A[i, i]
+        share = excess[i] / (1.0 + excess[i] * A[i, i])
+        a, A = a - share * a[i] * A[i], A - share * np.outer(A[i], A[i])
+    return excess if np.count_nonzero(excess) > size else None
+
+
+def _again(a: Floats, A: Floats, excess: Floats) -> Floats:
+    """The variances of the outliers as they are best now; one that needs none is none any more."""
+    own = (a / A.diagonal()) ** 2 - (1.0 / A.diagonal() - excess)
+    return np.where(excess > 0.0, np.maximum(own, 0.0), 0.0)
