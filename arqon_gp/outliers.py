@@ -38,24 +38,25 @@ def pursue(
     """The hyperparameters and the variance (n,) of each row beyond the common noise, 0 for all but outliers.
 
     `density_of(excess)`: the density with these variances added; `single` (n,): whether a row is one window; `known`
-    (n,): the variances found by the last fit, where to begin; `better`: +1 where more is better, -1 where less is, 0
-    where neither; `fit` climbs from given hyperparameters; `theta`, `value`: the fit without outliers.
+    (n,): the variances found by the last fit, a second place to begin; `better`: +1 where more is better, -1 where less
+    is, 0 where neither; `fit` climbs from given hyperparameters; `theta`, `value`: the fit without outliers.
     """
     most, none = int(MOST_SHARE * len(single)), np.zeros(len(single))
-    best, best_theta, best_excess, idle = value, theta, none, 0
-    added = known if known.any() else _extended(*density_of(none).inverse(theta), none, single, most)
-    while added is not None and idle < PATIENCE:
-        theta, value = fit(density_of(added), theta)
-        if not np.isfinite(value):
-            break
-        a, A = density_of(added).inverse(theta)
-        value -= float(np.where(better * a[added > 0.0] > 0.0, GOOD_COST, COST).sum())
-        idle += 1
-        if value > best:
-            best, best_theta, best_excess, idle = value, theta, added, 0
-        excess = _again(a, A, added)
-        added = _extended(*density_of(excess).inverse(theta), excess, single, most)
-    return best_theta, best_excess
+    best, found = value, (theta, none)
+    for first in (known if known.any() else None, _extended(*density_of(none).inverse(theta), none, single, most)):
+        added, at, idle = first, theta, 0
+        while added is not None and idle < PATIENCE:
+            at, value = fit(density_of(added), at)
+            if not np.isfinite(value):
+                break
+            a, A = density_of(added).inverse(at)
+            value -= float(np.where(better * a[added > 0.0] > 0.0, GOOD_COST, COST).sum())
+            idle += 1
+            if value > best:
+                best, found, idle = value, (at, added), 0
+            excess = _again(a, A, added)
+            added = _extended(*density_of(excess).inverse(at), excess, single, most)
+    return found
 
 
 def _extended(a: Floats, A: Floats, excess: Floats, single: npt.NDArray[np.bool_], most: int) -> Floats | None:

@@ -152,3 +152,11 @@ def test_it_wakes_a_study_that_watches(make: Make) -> None:
     solver.seed([{"params": candidate, "value": 1.0}])
     solver.enqueue({"x": 0.125, "n": 1})
     assert solver.ask_one() == {"x": 0.125, "n": 1}
+
+
+def test_the_way_back_inside_the_limits_comes_first() -> None:
+    loop = loop_of(constraints={"p99_ms": {"max": 5.0}})
+    loop.solver.enqueue({"size": 55, "wait": 5.0})
+    candidate = loop.step()
+    assert candidate == HERE, "the script stays; what runs breaks its limit, so the search is for a way out"
+    assert loop.status["enqueued"] == [{"size": 55, "wait": 5.0}]

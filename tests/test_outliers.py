@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from arqon_gp.config import parse
 from arqon_gp.history import Dataset, History, training_set
+from arqon_gp.outliers import _again, _extended
 from arqon_gp.records import Observation, Role, Told
-from arqon_gp.rows import Settings
-from arqon_gp.surrogate import Surrogate, fit, restore, seek
+from arqon_gp.rows import Settings, rows_of
+from arqon_gp.surrogate import Surrogate, fit, log_posterior, restore, seek
+from arqon_kernels import LogPosterior
 from tests.conftest import Make
 from tests.test_surrogate import gp_sample
 
@@ -106,3 +109,47 @@ def test_the_solver_shows_them_and_a_restart_knows_them(make: Make) -> None:
     best = solver.recommend()
     assert best.outcomes is not None
     assert best.outcomes["value"].upper < 0.2
+
+
+def test_outliers_that_hide_one_another_stay_found_once_they_were() -> None:
+    """As they come one by one, each is found while it is new."""
+    by = {2: 4.0, 8: 4.0, 14: 4.2, 22: 4.1}
+    hidden = 0
+    for seed in range(12):
+        history = spoilt(gp_sample(30, 0.2, seed), by)
+        config = parse(CONFIG)
+        data = training_set(history, config.space, config.goals)
+        settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
+        afresh = seek(data, settings, {})["value"]
+        told = {"value": afresh | {"outliers": [float(i) for i in by], "excess": [9.0] * 4}}
+        remembered = seek(data, settings, told)["value"]
+        hidden += set(map(int, remembered["outliers"])) == set(by) != set(map(int, afresh["outliers"]))
+    assert hidden >= 6
+
+
+def test_the_variances_are_those_that_gain_most() -> None:
+    config = parse(CONFIG)
+    data = training_set(spoilt(gp_sample(40, 0.2, 2), {3: 6.0, 17: -5.0, 30: 7.0}), config.space, config.goals)
+    settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
+    rows, theta = rows_of(data, settings, "value"), np.log([0.4, 0.4, 0.05])
+
+    def density(excess: np.ndarray) -> LogPosterior:
+        return log_posterior(replace(rows, floor=rows.floor + excess), settings, learned=True)
+
+    excess = np.zeros(40)
+    excess[[5, 9, 20, 33]] = 0.5
+    added = _extended(*density(excess).inverse(theta), excess, np.ones(40, dtype=bool), 6)
+    assert added is not None
+    first, second = np.setdiff1d(np.flatnonzero(added), [5, 9, 20, 33])
+    assert {int(first), int(second)} < {3, 17, 30}
+    for row in (first, second):
+        alone = added.copy()
+        alone[row] = 0.0
+        a, A = density(alone).inverse(theta)
+        best = (a[row] ** 2 / A[row, row] - 1.0) / A[row, row]
+        assert added[row] == pytest.approx(best, rel=0.35), "the other one was known, or nearly"
+        a, A = density(added).inverse(theta)
+        again = _again(a, A, added)[row]
+        assert again == pytest.approx(best, rel=0.01), "up to the mean, which is profiled out"
+        values = [density(np.where(np.arange(40) == row, f * again, added))(theta)[0] for f in (0.7, 1.0, 1.4)]
+        assert max(values) == values[1]

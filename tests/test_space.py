@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arqon_gp import ArqonProbe, ConfigError, RequestError
+from arqon_gp import ArqonProbe, ConfigError, RequestError, maximize
 from arqon_gp.config import parse
 from arqon_gp.design import sobol, spread
 from arqon_gp.space import (
@@ -208,3 +209,21 @@ def test_an_arc_is_searched_in_one_piece() -> None:
     assert [holds(phase, value, Interval(2.5, 3.5)) for value in (2.4, 2.6, -1.0, -0.4)] == [False, True, True, False]
     assert not holds(phase, 3.0, Interval(2.5, 3.5)), "written as -1"
     assert coordinates(phase, whole_domain(phase)) == [-0.5, 1.5], "cut open nowhere"
+
+
+def test_good_points_beyond_the_seam_are_searched_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+
+    def starts(domain: Any, good: np.ndarray, *_: Any) -> np.ndarray:
+        seen.append(good)
+        raise RuntimeError
+
+    monkeypatch.setattr(maximize, "_starts", starts)
+    space = parse({"seed": 1, "bounds": {"h": {"min": 0, "max": 24, "scale": "periodic"}, "x": {"min": 0, "max": 1}}})
+    box = Box((Interval(22.0, 26.0), Interval(0.0, 1.0)))
+    with pytest.raises(RuntimeError):
+        maximize.maximize(
+            SimpleNamespace(goal=0),  # type: ignore[arg-type]
+            space.space, box, np.array([[1 / 24, 0.9], [23 / 24, 0.1]]), np.random.default_rng(0),
+        )  # fmt: skip
+    np.testing.assert_allclose(seen[0], [[25 / 24, 0.9], [23 / 24, 0.1]])

@@ -22,6 +22,7 @@ from arqon_gp.rows import FEASIBLE, NOISE_RANGE, Hyperparameters, Settings, leng
 from arqon_gp.surrogate import Surrogate, fit, log_posterior, restore
 from arqon_gp.twin import _read, objective, single_task_gp
 from arqon_kernels import covariance
+from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
 
 MIXED = {
     "seed": 1,
@@ -382,3 +383,17 @@ def test_with_few_rows_and_much_noise_no_knob_looks_flat() -> None:
         surrogate, _ = fitted(config, history)
         longest.append(max(surrogate["value"].hyperparameters["lengthscale"]))
     assert max(longest) < 0.9, "1.13 with BoTorch's prior"
+
+
+def test_what_kind_of_input_a_knob_is() -> None:
+    bounds = {
+        "x": {"min": 0, "max": 1},
+        "hour": {"type": "int", "min": 0, "max": 24, "scale": "periodic"},
+        "policy": {"type": "categorical", "choices": ["a", "b"]},
+        "level": {"type": "categorical", "choices": ["low", "mid", "high"], "ordered": True},
+        "on": {"type": "bool"},
+    }
+    config = parse({"seed": 1, "bounds": bounds})
+    settings = Settings(config.space, config.goals.modelled)
+    assert settings.kinds.tolist() == [NUMBER, CYCLE, CATEGORY, NUMBER, CATEGORY]
+    assert (settings.numeric, settings.categorical) == ([0, 1, 3], [2, 4])
