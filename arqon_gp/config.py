@@ -198,10 +198,8 @@ def _number(name: str, b: BoundModel, at: str) -> Knob:
         raise ConfigError(f"{at}: scale log needs min > 0; found {b.min:g}")
     if b.step is not None and b.step > b.max - b.min:
         raise ConfigError(f"{at}: step {b.step:g} is wider than the range {b.max - b.min:g}")
-    if (
-        b.scale == "periodic"
-        and not ((b.max - b.min) / (b.step or b.max - b.min) + 0.5 * GRID_TOLERANCE) % 1.0 <= GRID_TOLERANCE
-    ):
+    steps = (b.max - b.min) / (b.step or b.max - b.min)
+    if b.scale == "periodic" and abs(steps - round(steps)) > GRID_TOLERANCE * steps:
         raise ConfigError(
             f"{at}: max is min again on scale periodic; step {b.step:g} does not divide {b.max - b.min:g}"
         )

@@ -21,7 +21,7 @@ from arqon_kernels import LogPosterior
 COST = 6.0  # nats a row: that few rows are outliers, and that its variance was chosen after the fact
 GOOD_COST = 7.5  # ... of one that is better than expected: an optimum given up costs more than one more look at a fluke
 MOST_SHARE = 0.15  # of the rows
-PATIENCE = 3  # steps without a gain
+PATIENCE, LEAST_GAIN = 3, 0.01  # steps without a gain, nats
 
 Fit = Callable[[LogPosterior, Floats], tuple[Floats, float]]
 
@@ -41,7 +41,7 @@ def pursue(
     (n,): the variances found by the last fit, a second place to begin; `better`: +1 where more is better, -1 where less
     is, 0 where neither; `fit` climbs from given hyperparameters; `theta`, `value`: the fit without outliers.
     """
-    most, none = int(MOST_SHARE * len(single)), np.zeros(len(single))
+    most, none, known = int(MOST_SHARE * len(single)), np.zeros(len(single)), np.where(single, known, 0.0)
     best, found = value, (theta, none)
     for first in (known if known.any() else None, _extended(*density_of(none).inverse(theta), none, single, most)):
         added, at, idle = first, theta, 0
@@ -52,7 +52,7 @@ def pursue(
             a, A = density_of(added).inverse(at)
             value -= float(np.where(better * a[added > 0.0] > 0.0, GOOD_COST, COST).sum())
             idle += 1
-            if value > best:
+            if value > best + LEAST_GAIN:
                 best, found, idle = value, (at, added), 0
             excess = _again(a, A, added)
             added = _extended(*density_of(excess).inverse(at), excess, single, most)

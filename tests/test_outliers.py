@@ -83,6 +83,9 @@ def test_a_config_measured_twice_is_what_it_is() -> None:
     for row in (*history.rows[:9], *history.rows[10:]):
         once = once.apply(Told((row,), 0.0))
     assert outliers(fitted(once)[0]) == [8]
+    _, data, settings = fitted(history)
+    before = {"value": fitted(once)[0]["value"].hyperparameters}
+    assert seek(data, settings, before)["value"]["outliers"] == [], "an outlier no more"
 
 
 def test_an_outcome_without_noise_has_no_outliers() -> None:
