@@ -1,7 +1,7 @@
 """Where torch runs: CPU or CUDA, one dtype, one thread; the only place that asks for CUDA.
 
 The engine needs no torch and runs on the CPU. Torch is loaded for what the engine lacks, and where a CUDA device is
-worth it. Public: place, resolve, on_device, deterministic.
+worth it. Public: place, resolve, out_of_memory, on_device, deterministic.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import random
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,12 @@ def resolve(wanted: str) -> torch.device:
     if found.type == "cuda" and not torch.cuda.is_available():
         raise RequestError(f'device {wanted!r}: torch finds no CUDA device; use "auto" or "cpu"')
     return found
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says that the memory of a GPU is full."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
 
 
 def on_device(device: torch.device, run: Callable[[torch.device], T]) -> tuple[T, torch.device]:

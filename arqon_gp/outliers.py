@@ -64,14 +64,19 @@ def _extended(a: Floats, A: Floats, excess: Floats, single: npt.NDArray[np.bool_
     or where the first is no stranger than the largest of n normal ones.
     """
     excess, size, strange = excess.copy(), int(np.count_nonzero(excess)), 2.0 * np.log(len(excess)) + 2.0
+    a, diagonal = a.copy(), A.diagonal().copy()
+    taken: list[tuple[float, Floats]] = []  # what the inverse has lost: share times row times row' each
     for step in range(min(max(1, size // 2), most - size)):
-        z2 = np.where((excess == 0.0) & single, a * a / A.diagonal(), 0.0)
+        z2 = np.where((excess == 0.0) & single, a * a / diagonal, 0.0)
         i = int(np.argmax(z2))
         if z2[i] <= (1.0 if size or step else strange):
             return excess if step else None
-        excess[i] = (z2[i] - 1.0) / A[i, i]
-        share = excess[i] / (1.0 + excess[i] * A[i, i])
-        a, A = a - share * a[i] * A[i], A - share * np.outer(A[i], A[i])
+        excess[i] = (z2[i] - 1.0) / diagonal[i]
+        row = A[i] - sum((share * other[i] * other for share, other in taken), np.zeros(len(a)))
+        share = excess[i] / (1.0 + excess[i] * diagonal[i])
+        a -= share * a[i] * row
+        diagonal -= share * row * row
+        taken.append((share, row))
     return excess if np.count_nonzero(excess) > size else None
 
 

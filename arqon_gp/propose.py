@@ -24,9 +24,9 @@ from arqon_gp.comparison import Expectation, Yardstick
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import recurrence, sobol, spread
-from arqon_gp.device import place
+from arqon_gp.device import out_of_memory, place
 from arqon_gp.errors import FitError
-from arqon_gp.history import History, TrainingSets, key
+from arqon_gp.history import Dataset, History, TrainingSets, key
 from arqon_gp.importance import total_effects
 from arqon_gp.maximize import maximize
 from arqon_gp.objectives import hypervolume, nondominated
@@ -50,17 +50,26 @@ NUMERICAL = (FitError, RuntimeError, ValueError, ArithmeticError, np.linalg.LinA
 Known = dict[str, Hyperparameters]
 
 
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """What the background found: hyperparameters, the active set for them, where, and the rungs that were needed."""
+
+    found: Known
+    chosen: Integers
+    device: str
+    rungs: list[str]
+
+
 class ModelAdvisor:
     """`device`: "auto", "cpu", "cuda" or "cuda:1". `fallbacks` counts fits and proposals that failed, by cause."""
 
     def __init__(self, config: Config, device: str = "auto") -> None:
         self._wanted = device
         self._settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
-        self._rng_seed = config.rng_seed
         self._sets = TrainingSets(config.space, config.goals)
         self._fitted: Outlook | None = None
-        self._active: list[tuple[History, Known, Integers]] = []  # the active sets of the last two fits
-        self._background: Background[tuple[Known, Integers, list[str]]] = Background()
+        self._active: list[tuple[History, Known, int, Integers]] = []  # the active sets of the last two fits
+        self._background: Background[_Fit] = Background()
         self.fallbacks: dict[str, int] = {}
         self.device: str = "none"
 
@@ -76,20 +85,21 @@ class ModelAdvisor:
         return Refitted(outlook.surrogate.hyperparameters)
 
     def prepare(self, study: Study) -> None:
-        """Begin the fit before the next candidate in the background, where a result is waited for; on the CPU."""
-        history = study.ahead
-        if history is None or self.device != "cpu" or not len(history):
+        """Begin the fit before the next candidate in the background, where a result is waited for."""
+        history, device = study.ahead, self.device
+        if history is None or device == "none" or not len(history):
             return
         data, settings, warm = self._sets.of(history), self._settings, study.hyperparameters
+        most = self._most
         try:
             rows = data.rows(self._rows(history, study.based, warm)[0])
         except NUMERICAL:  # the ask will meet it again, and answer it
             return
 
-        def work(stop: Callable[[], bool]) -> tuple[Known, Integers, list[str]]:
+        def work(stop: Callable[[], bool]) -> _Fit:
             rungs: list[str] = []
-            found = seek(rows, settings, warm, stop, rungs.append)
-            return found, active_set(data, settings, found), rungs
+            found = seek(rows, settings, warm, stop, rungs.append, _torch(device))
+            return _Fit(found, active_set(data, settings, found, most), device, rungs)
 
         self._background.start((history, warm), work)
 
@@ -121,18 +131,38 @@ class ModelAdvisor:
         if not len(data.X):
             raise FitError("nothing was measured yet")
         self.device = place(self._wanted, len(data.X))
-        h, based = study.hyperparameters, study.based
+        if self.device != "cpu":
+            try:
+                return self._conditioned(study, data, known=known, deadline=deadline)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                log.warning("out of memory on %s, going on on the CPU: %s", self.device, error)
+                self.device = "cpu"
+        return self._conditioned(study, data, known=known, deadline=deadline)
+
+    def _conditioned(self, study: Study, data: Dataset, *, known: bool, deadline: Deadline) -> Outlook:
+        """On the present device; a GPU's memory may run out."""
+        kept, h, based = self._fitted, study.hyperparameters, study.based
         if not known:
             h, based = self._sought(study, deadline), study.basis
         rows, whole = self._rows(study.history, based, h)
         data = data if len(rows) == len(data.X) else data.rows(rows)
         with one_thread():
             try:
-                found = restore(data, self._settings, h, whole, kept.surrogate if kept else None, self._rung)
+                before = kept.surrogate if kept else None
+                found = restore(data, self._settings, h, whole, before, self._rung, _torch(self.device))
             except NUMERICAL as error:
+                if out_of_memory(error):
+                    raise
                 raise FitError(f"the surrogate cannot be conditioned: {error}") from error
         self._fitted = Outlook(study, found, data)
         return self._fitted
+
+    @property
+    def _most(self) -> int:
+        """How many rows a surrogate is made of at most."""
+        return MOST_ROWS if self.device == "cpu" else MOST_CUDA_ROWS
 
     def _rows(self, history: History, based: History | None, h: Known) -> tuple[Integers, int]:
         """Which rows of the training set a surrogate sees, and how many of them are factorised at once.
@@ -140,16 +170,17 @@ class ModelAdvisor:
         Those of the active set when the hyperparameters were sought, and all since: so the factor grows row by row, and
         is the same in a process that reads the journal. The last stay of that time may have grown, and is appended.
         """
-        most = MOST_ROWS if self.device == "cpu" else MOST_CUDA_ROWS
+        most = self._most
         n = len(self._sets.of(history).X)
         comparable = based and (based.regime, based.corrected) == (history.regime, history.corrected)
         if based is None or not comparable or n - len(self._sets.of(based).X) > MOST_LATER:
             return active_set(self._sets.of(history), self._settings, h, most), n
         then = self._sets.of(based)
-        chosen = next((rows for at, of, rows in self._active if at is based and of == h), None)
+        found = (rows for at, of, size, rows in self._active if at is based and of == h and size == most)
+        chosen = next(found, None)
         if chosen is None:
             chosen = active_set(then, self._settings, h, most)
-            self._active = [*self._active[-1:], (based, h, chosen)]
+            self._active = [*self._active[-1:], (based, h, most, chosen)]
         whole = int(np.searchsorted(chosen, len(then.X) - 1))
         return np.concatenate([chosen, np.arange(len(then.X), n)]), whole
 
@@ -157,31 +188,24 @@ class ModelAdvisor:
         """Fresh hyperparameters; where the fit fails, the last ones, if there are any."""
         basis, warm = study.basis, study.hyperparameters
         try:
-            if self.device != "cpu":
-                return self._sought_by_torch(basis, study)
             ready = self._background.take((basis, warm), deadline.left(FIT_SHARE))
-            if ready is not None:
-                (found, chosen, rungs), deadline.cut = ready[0], ready[1] or deadline.cut
-                for rung in rungs:
+            if ready is not None and ready[0].device == self.device:
+                fit, deadline.cut = ready[0], ready[1] or deadline.cut
+                for rung in fit.rungs:
                     self._rung(rung)
-                self._active = [*self._active[-1:], (basis, found, chosen)]
-                return found
+                self._active = [*self._active[-1:], (basis, fit.found, self._most, fit.chosen)]
+                return fit.found
             data = self._sets.of(basis)
             rows, _ = self._rows(basis, study.based, warm)
-            return seek(data.rows(rows), self._settings, warm, lambda: deadline.passed(FIT_SHARE), self._rung)
+            stop, where = (lambda: deadline.passed(FIT_SHARE)), _torch(self.device)
+            return seek(data.rows(rows), self._settings, warm, stop, self._rung, where)
         except NUMERICAL as error:
+            if out_of_memory(error):
+                raise
             if not warm:
                 raise FitError(f"the fit failed: {error}") from error
             self._count("fit", error)
             return warm
-
-    def _sought_by_torch(self, basis: History, study: Study) -> Known:
-        from arqon_gp import torch_path
-
-        rows, _ = self._rows(basis, study.based, study.hyperparameters)
-        data = self._sets.of(basis).rows(rows)
-        found, self.device = torch_path.seek(data, self._settings, self.device, study.hyperparameters, self._rng_seed)
-        return found
 
     def _count(self, cause: str, error: Exception) -> None:
         self.fallbacks[cause] = self.fallbacks.get(cause, 0) + 1
@@ -403,6 +427,11 @@ class _Engine:
 
     def values_at(self, X: Floats) -> Floats:
         return acquisition.values_at(self.target, X)
+
+
+def _torch(device: str) -> str | None:
+    """The torch device of a fit; None: the engine on the CPU."""
+    return None if device == "cpu" else device
 
 
 def _good(found: Outlook, utility: Floats) -> Floats:

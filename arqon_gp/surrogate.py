@@ -6,7 +6,8 @@ density in log noise, so that noise is not explained away as signal. A row is th
 variance is noise / count + floor, and the scatter of the windows inside the rows enters the likelihood (the two
 together are the likelihood of the single windows). Fitted cold and from the last hyperparameters; the better density is
 kept. Without BLAS wherever a fit needs it, so that a fit in another thread gives the same bits whatever the threads of
-the process. Notation: n rows, d knobs, m outcomes. Public: seek, fit, restore, Surrogate, OutcomeGP.
+the process; the n^3 work may be given to a torch device instead. Notation: n rows, d knobs, m outcomes. Public: seek,
+fit, restore, Surrogate, OutcomeGP.
 """
 
 from __future__ import annotations
@@ -78,11 +79,13 @@ class OutcomeGP:
         whole: int | None = None,
         before: OutcomeGP | None = None,
         note: Note = lambda rung: None,
+        device: str | None = None,
     ) -> OutcomeGP:
         """The posterior for given hyperparameters; FitError where K is not positive definite, with jitter neither.
 
         The first `whole` rows (default: all) are factorised at once, the others appended in O(n^2) each. `before`: an
         earlier posterior; what its root has of this one is taken from it, so that the result does not depend on it.
+        `device`: the torch device on which the first rows are factorised; None: the engine does it.
         """
         whole = len(rows.X) if whole is None else min(whole, len(rows.X))
         for jitter in JITTERS:
@@ -90,22 +93,22 @@ class OutcomeGP:
                 note("jitter")
                 rows = replace(rows, floor=rows.floor + jitter)
             try:
-                root = cls._root(rows, h, settings, whole, before)
+                root = cls._root(rows, h, settings, whole, before, device)
             except np.linalg.LinAlgError:
                 continue
             return cls(name, rows, h, settings, root, weights(root, rows.y - h["mean"][0]), whole)
         raise FitError(f"the covariance of {name!r} is not positive definite")
 
     @staticmethod
-    def _root(rows: Rows, h: Hyperparameters, settings: Settings, whole: int, before: OutcomeGP | None) -> Floats:
+    def _root(
+        rows: Rows, h: Hyperparameters, settings: Settings, whole: int, before: OutcomeGP | None, device: str | None
+    ) -> Floats:
         n, scale, D = len(rows.X), lengthscales(h, settings), h["noise"][0] * rows.share + rows.floor
         done = before._shared(rows, h, D, whole) if before else 0
         if before and done >= whole:
             root = np.ascontiguousarray(before.root[:done, :done])
         else:
-            K = covariance(rows.X[:whole], rows.X[:whole], scale, settings.kinds)
-            K.flat[:: whole + 1] += D[:whole]
-            root, done = factor.root(K), whole
+            root, done = factor.root_of(rows.X[:whole], scale, settings.kinds, D[:whole], device), whole
         for i in range(done, n):
             k = covariance(rows.X[i : i + 1], rows.X[:i], scale, settings.kinds)[0]
             root = factor.append(root, k, 1.0 + D[i])
@@ -230,10 +233,12 @@ def seek(
     warm: Mapping[str, Hyperparameters],
     stop: Callable[[], bool] = lambda: False,
     note: Note = lambda rung: None,
+    device: str | None = None,
 ) -> dict[str, Hyperparameters]:
     """The hyperparameters by outcome; FitError when an outcome has no window yet or the density is finite nowhere.
 
     When `stop` says so the climb ends where it is: at the start itself if need be, so the last hyperparameters stay.
+    `device`: the torch device that the density is computed on; None: the engine.
     """
     names = [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
     found = {}
@@ -241,7 +246,9 @@ def seek(
         rows, learned = rows_of(data, settings, name), name not in settings.exact
         better = None if name == FEASIBLE else settings.better.get(name, 0)
         known = rows_of(data, settings, name, warm.get(name)).floor - rows.floor
-        h, excess = _fit_outcome(rows, settings, warm.get(name), stop, note, known, learned=learned, better=better)
+        h, excess = _fit_outcome(
+            rows, settings, warm.get(name), stop, note, known, learned=learned, better=better, device=device
+        )
         outliers = np.flatnonzero(excess)
         h["outliers"] = data.first[rows.index[outliers]].astype(float).tolist()
         h["excess"] = (excess[outliers] * rows.scale**2).tolist()
@@ -261,22 +268,24 @@ def restore(
     whole: int | None = None,
     before: Surrogate | None = None,
     note: Note = lambda rung: None,
+    device: str | None = None,
 ) -> Surrogate:
     """The surrogate of these rows for hyperparameters that are known already.
 
     `whole`: how many leading rows of the dataset are factorised at once; `before`: what may be taken over.
+    `device`: as in OutcomeGP.of.
     """
     gps = []
     for name, h in known.items():
         rows = rows_of(data, settings, name, h)
         first = None if whole is None else int(np.searchsorted(rows.index, whole))
         earlier = before[name] if before and name in before else None
-        gps.append(OutcomeGP.of(name, rows, h, settings, first, earlier, note))
+        gps.append(OutcomeGP.of(name, rows, h, settings, first, earlier, note, device))
     return Surrogate(tuple(gps), settings)
 
 
-def log_posterior(rows: Rows, settings: Settings, *, learned: bool) -> LogPosterior:
-    """The density that the hyperparameters of an outcome maximise."""
+def log_posterior(rows: Rows, settings: Settings, *, learned: bool, device: str | None = None) -> LogPosterior:
+    """The density that the hyperparameters of an outcome maximise, on a torch device or by the engine (None)."""
     d, numeric = len(settings.kinds), settings.numeric
     loc, scale = np.full(d, CATEGORY_PRIOR[0]), np.full(d, CATEGORY_PRIOR[1])
     loc[numeric], scale[numeric] = lengthscale_prior(len(numeric))
@@ -292,6 +301,7 @@ def log_posterior(rows: Rows, settings: Settings, *, learned: bool) -> LogPoster
         ss=rows.ss,
         dof=rows.dof,
         within_floor=rows.within_floor,
+        device=device,
     )
 
 
@@ -305,13 +315,14 @@ def _fit_outcome(
     *,
     learned: bool,
     better: int | None,
+    device: str | None,
 ) -> tuple[Hyperparameters, Floats]:
     """The better of a cold and a warm fit by log posterior density; from louder noise and, at last, the shortest
     lengthscales, where neither start is any good. With the variance (n,) of outliers beyond the common noise, where
     `better` says which way they may be good (0: neither; None: there are none); `known` is that of the last fit.
     """
     density, numeric, categorical = (
-        log_posterior(rows, settings, learned=learned),
+        log_posterior(rows, settings, learned=learned, device=device),
         settings.numeric,
         settings.categorical,
     )
@@ -338,7 +349,7 @@ def _fit_outcome(
         def density_of(excess: Floats) -> LogPosterior:
             if not excess.any():
                 return density
-            return log_posterior(replace(rows, floor=rows.floor + excess), settings, learned=True)
+            return log_posterior(replace(rows, floor=rows.floor + excess), settings, learned=True, device=device)
 
         theta, excess = pursue(
             density_of,

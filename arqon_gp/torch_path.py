@@ -1,8 +1,8 @@
-"""The same decisions by torch: fits on a CUDA device, and BoTorch's acquisition functions for what the engine lacks.
+"""The acquisition by BoTorch: on a CUDA device where there are many rows, and for what the engine lacks.
 
 One utility: qLogNEI, the log of the noisy expected improvement (Ament et al. 2023). Several unweighted objectives:
 qLogNEHVI, the same of the hypervolume (Daulton et al. 2021). Limits enter as outcome constraints, failures as one more
-of them. Shapes: Z (..., m) samples of the standardised outcomes; X (..., q, d) in the unit cube. Public: seek, Search,
+of them. Shapes: Z (..., m) samples of the standardised outcomes; X (..., q, d) in the unit cube. Public: Search,
 search, Frame, frame, constraints, build, recovery, maximize.
 """
 
@@ -24,38 +24,19 @@ from torch import Tensor
 
 from arqon_gp.acquisition import Aim, Bounds
 from arqon_gp.device import deterministic, on_device
-from arqon_gp.history import Dataset
 from arqon_gp.objectives import AUGMENTATION, Goals, Utility
 from arqon_gp.outlook import Outlook
 from arqon_gp.records import Params
-from arqon_gp.rows import FEASIBLE, Hyperparameters, Settings, rows_of
+from arqon_gp.rows import FEASIBLE
 from arqon_gp.space import Box, Categorical, Floats, Interval, Space, coordinates
 from arqon_gp.surrogate import Surrogate
-from arqon_gp.twin import DTYPE, fit_outcome
+from arqon_gp.twin import DTYPE
 
 SAMPLES = 128
 RESTARTS = 8
 RAW_SAMPLES = 256
 MOST_GRID_POINTS = 10_000  # of one knob; a finer grid is searched as an interval and rounded to its nearest point
 Constraint = Callable[[Tensor], Tensor]  # (..., m) samples -> (...), feasible where <= 0
-
-
-def seek(
-    data: Dataset, settings: Settings, where: str, warm: dict[str, Hyperparameters], rng_seed: int
-) -> tuple[dict[str, Hyperparameters], str]:
-    """The hyperparameters by outcome, sought on a torch device, and where: out of memory falls to the CPU."""
-
-    def run(device: torch.device) -> dict[str, Hyperparameters]:
-        return {
-            name: fit_outcome(
-                rows_of(data, settings, name), settings, device, warm.get(name), learned=name not in settings.exact
-            )
-            for name in [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
-        }
-
-    with deterministic(rng_seed):
-        found, device = on_device(torch.device(where), run)
-    return found, str(device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,25 @@
 """The BoTorch twin of an outcome's Gaussian process: the same posterior as a SingleTaskGP, for gradients by autograd
 and for researchers, whose every acquisition function works on it.
 
-Public: single_task_gp, objective, fit_outcome, DTYPE.
+Public: single_task_gp, DTYPE.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from botorch.models import SingleTaskGP
 from botorch.models.kernels.categorical import CategoricalKernel
-from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.constraints import GreaterThan, Interval
 from gpytorch.kernels import Kernel, MaternKernel
 from gpytorch.likelihoods.gaussian_likelihood import _GaussianLikelihoodBase
 from gpytorch.likelihoods.noise_models import Noise
-from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import LogNormalPrior
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
-from arqon_gp.errors import FitError
 from arqon_gp.rows import (
     COLD_NOISE,
     EXACT_NOISE,
@@ -38,7 +34,6 @@ from arqon_gp.rows import (
 from arqon_kernels.covariance import CYCLE
 
 DTYPE = torch.float64
-FIT_STEPS = 200
 
 
 def single_task_gp(
@@ -48,35 +43,6 @@ def single_task_gp(
     model = _model(rows, settings, device, learned=learned)
     _write(model, settings, h)
     return model.eval()
-
-
-def objective(model: SingleTaskGP, rows: Rows) -> ExactMarginalLogLikelihood:
-    """The log posterior density, per row, that the hyperparameters of such a model maximise."""
-    return _WindowLikelihood(model.likelihood, model, rows)
-
-
-def fit_outcome(
-    rows: Rows, settings: Settings, device: torch.device, warm: Hyperparameters | None, *, learned: bool
-) -> Hyperparameters:
-    """The better of a cold and a warm fit by log posterior density."""
-    best: tuple[float, Hyperparameters] | None = None
-    for start in (None, warm) if warm else (None,):
-        model = _model(rows, settings, device, learned=learned)
-        if start is not None:
-            _write(model, settings, start)
-        density_of = objective(model, rows).to(device)
-        density_of.train()
-        try:
-            fit_gpytorch_mll_scipy(density_of, options={"maxiter": FIT_STEPS})
-            density = float(density_of(model(*model.train_inputs), model.train_targets).detach())
-        except (RuntimeError, ValueError) as error:  # not positive definite, NaN: this start is lost
-            last: Exception = error
-            continue
-        if math.isfinite(density) and (best is None or density > best[0]):
-            best = (density, _read(model, settings))
-    if best is None:
-        raise FitError(f"no start converged: {last}") from last
-    return best[1]
 
 
 class _RowNoise(Noise):  # type: ignore[misc]  # gpytorch ships no types
@@ -117,23 +83,6 @@ class _RowLikelihood(_GaussianLikelihoodBase):  # type: ignore[misc]  # gpytorch
         """Variance (1,) of a single window."""
         noise: Tensor = self.noise_covar.noise
         return noise
-
-
-class _WindowLikelihood(ExactMarginalLogLikelihood):  # type: ignore[misc]  # gpytorch ships no types
-    """Log posterior of the hyperparameters given the single windows: the rows, and the scatter inside them.
-
-    sum_i log N(y_i | window variance) = log N(means | variance / count) - dof/2 log variance - ss / (2 variance) +
-    const.
-    """
-
-    def __init__(self, likelihood: _RowLikelihood, model: SingleTaskGP, rows: Rows) -> None:
-        super().__init__(likelihood, model)
-        self._rows = rows
-
-    def _add_other_terms(self, res: Tensor, params: Sequence[object]) -> Tensor:
-        total: Tensor = super()._add_other_terms(res, params)
-        variance: Tensor = self.likelihood.noise.squeeze() + self._rows.within_floor
-        return total - 0.5 * self._rows.dof * variance.log() - 0.5 * self._rows.ss / variance
 
 
 class _Matern(MaternKernel):  # type: ignore[misc]  # gpytorch ships no types
@@ -200,16 +149,6 @@ def _parts(model: SingleTaskGP, settings: Settings) -> tuple[Kernel | None, Kern
     if settings.numeric and settings.categorical:
         return model.covar_module.kernels[0], model.covar_module.kernels[1]
     return (model.covar_module, None) if settings.numeric else (None, model.covar_module)
-
-
-def _read(model: SingleTaskGP, settings: Settings) -> Hyperparameters:
-    matern, categories = _parts(model, settings)
-    return {
-        "lengthscale": matern.lengthscale.detach().cpu().reshape(-1).tolist() if matern is not None else [],
-        "category": categories.lengthscale.detach().cpu().reshape(-1).tolist() if categories is not None else [],
-        "noise": model.likelihood.noise.detach().cpu().reshape(-1).tolist(),
-        "mean": model.mean_module.constant.detach().cpu().reshape(-1).tolist(),
-    }
 
 
 def _write(model: SingleTaskGP, settings: Settings, h: Hyperparameters) -> None:

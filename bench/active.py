@@ -25,8 +25,8 @@ from arqon_gp.history import Dataset, History, training_set
 from arqon_gp.records import Observation, Role, Told
 from arqon_gp.rows import Settings
 from arqon_gp.surrogate import OutcomeGP, restore, seek
-from bench import peers, record
-from bench.problems import PROBLEMS, Case, case
+from bench import record
+from bench.problems import PROBLEMS, Case, case, result, solver_config
 
 MOST_LOST = 0.05  # nats a window
 SIZES, SEEDS, FIRST_SEED = (800, 2000), 5, 40_000
@@ -45,9 +45,9 @@ def points(of: Case, n: int, random: np.random.Generator) -> tuple[np.ndarray, n
 
 def history_of(of: Case, n: int, random: np.random.Generator) -> tuple[Dataset, Settings]:
     """n windows in random order."""
-    config = parse(peers.solver_config(of.problem.d, 1, of.reference, seed=0))
+    config = parse(solver_config(of.problem.d, 1, of.reference, seed=0))
     X = random.permuted(np.vstack(points(of, n // 2, random)), axis=0)
-    rows = [peers.row(x, y) for x, y in zip(X, windows(of, X, random)[:, None], strict=True)]
+    rows = [result(x, y) for x, y in zip(X, windows(of, X, random)[:, None], strict=True)]
     told = Told(tuple(Observation(r["params"], r["values"], Role.WARM) for r in rows), 0.0)
     settings = Settings(config.space, config.goals.modelled, better=config.goals.better)
     return training_set(History().apply(told), config.space, config.goals), settings

@@ -5,7 +5,7 @@ set -uo pipefail
 out=${1:?usage: bench/gpu.sh OUTDIR}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p "$out"
-export PYTHONPATH=.:kernels
+export PYTHONPATH=.:kernels${PYTHONPATH:+:$PYTHONPATH}
 python=${PYTHON:-python3}
 
 "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { echo "no CUDA device: nothing to compare"; exit 2; }

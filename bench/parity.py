@@ -36,7 +36,18 @@ from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver
 from bench import peers, record
-from bench.problems import PROBLEMS, Case, case, front_score, nondominated, regret
+from bench.problems import (
+    PROBLEMS,
+    Case,
+    case,
+    front_score,
+    nondominated,
+    outcome_names,
+    point,
+    regret,
+    result,
+    solver_config,
+)
 
 ASKS = 20
 FIRST_SEED, FIRST_PILOT_SEED = 12_000, 20_000
@@ -59,7 +70,7 @@ class Arqon:
     """The product: its public loop; its beliefs from the advisor behind recommend()."""
 
     def __init__(self, of: Case, seed: int) -> None:
-        config = peers.solver_config(of.problem.d, of.problem.m, of.reference, seed=seed)
+        config = solver_config(of.problem.d, of.problem.m, of.reference, seed=seed)
         self.solver = ArqonSolver(config, registry=CollectorRegistry(), device="cpu")
         self.told = 0
 
@@ -68,10 +79,10 @@ class Arqon:
         self._tell(X, Y)
         candidate = self.solver.ask_one()
         assert candidate is not None
-        return peers.point(candidate)
+        return point(candidate)
 
     def _tell(self, X: np.ndarray, Y: np.ndarray) -> None:
-        self.solver.seed([peers.row(x, y) for x, y in zip(X[self.told :], Y[self.told :], strict=True)])
+        self.solver.seed([result(x, y) for x, y in zip(X[self.told :], Y[self.told :], strict=True)])
         self.told = len(X)
 
     def means(self, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
@@ -79,8 +90,8 @@ class Arqon:
         self._tell(X, Y)
         self.solver.recommend()  # fits to the last result, as any user's call would
         study, advisor = self.solver._study, self.solver._advisor
-        described = [advisor.describe(study, peers.row(x, y)["params"]) for x, y in zip(X, Y, strict=True)]
-        return np.array([[d[0][name].mean for name in peers.outcome_names(Y.shape[1])] for d in described if d])
+        described = [advisor.describe(study, result(x, y)["params"]) for x, y in zip(X, Y, strict=True)]
+        return np.array([[d[0][name].mean for name in outcome_names(Y.shape[1])] for d in described if d])
 
     def close(self) -> dict[str, int]:
         """How often a proposal had to fall back, by cause."""

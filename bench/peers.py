@@ -36,6 +36,7 @@ from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver
 from arqon_gp.rows import NOISE_PRIOR, lengthscale_prior
+from bench.problems import names, outcome_names, point, result, solver_config
 
 RESTARTS, RAW_SAMPLES, SAMPLES = 10, 512, 128
 SETTINGS: dict[str, Any] = {
@@ -62,11 +63,11 @@ class Ours:
 
     def __init__(self, X: np.ndarray, Y: np.ndarray, objective: Objective, reference: np.ndarray) -> None:
         self.objective, self.random = objective, np.random.default_rng(11)
-        self.names, self.outcomes = _names("x", X.shape[1]), outcome_names(Y.shape[1])
+        self.names, self.outcomes = names("x", X.shape[1]), outcome_names(Y.shape[1])
         self.solver = ArqonSolver(
             solver_config(X.shape[1], Y.shape[1], reference, seed=1), registry=CollectorRegistry(), device="cpu"
         )
-        self.solver.seed([row(x, y) for x, y in zip(X, Y, strict=True)])
+        self.solver.seed([result(x, y) for x, y in zip(X, Y, strict=True)])
         self.candidate = self.solver.ask_one()
 
     def step(self) -> None:
@@ -77,44 +78,6 @@ class Ours:
         self.candidate = self.solver.ask_one()
 
 
-def solver_config(d: int, m: int, reference: np.ndarray, *, seed: int) -> dict[str, Any]:
-    """d knobs in the unit cube, m minimised outcomes without weights, every ask by the model."""
-    config: dict[str, Any] = {
-        "seed": seed,
-        "budget": 100_000,
-        "probe_ratio": 0.0,
-        "bounds": {name: {"min": 0, "max": 1} for name in _names("x", d)},
-    }
-    if m > 1:
-        config["objectives"] = {
-            name: {"direction": "min", "threshold": float(r)}
-            for name, r in zip(outcome_names(m), reference, strict=True)
-        }
-    return config
-
-
-def row(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """One result known before the first ask."""
-    return {
-        "params": dict(zip(_names("x", len(x)), x.tolist(), strict=True)),
-        "values": dict(zip(outcome_names(len(y)), y.tolist(), strict=True)),
-    }
-
-
-def point(params: dict[str, Any]) -> np.ndarray:
-    """Params as a row (d,)."""
-    return np.array([params[name] for name in _names("x", len(params))], dtype=float)
-
-
-def outcome_names(m: int) -> list[str]:
-    """What our solver calls the m outcomes."""
-    return ["value"] if m == 1 else _names("y", m)
-
-
-def _names(letter: str, count: int) -> list[str]:
-    return [f"{letter}{i}" for i in range(count)]
-
-
 class Optuna:
     """optuna's GPSampler."""
 
@@ -123,7 +86,7 @@ class Optuna:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         sampler = optuna.samplers.GPSampler(seed=1, deterministic_objective=False)
         self.study = optuna.create_study(sampler=sampler, directions=["minimize"] * Y.shape[1])
-        self.names = _names("x", X.shape[1])
+        self.names = names("x", X.shape[1])
         spaces: dict[str, Any] = {name: optuna.distributions.FloatDistribution(0, 1) for name in self.names}
         for x, y in zip(X, Y, strict=True):
             params = dict(zip(self.names, x.tolist(), strict=True))

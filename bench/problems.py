@@ -2,13 +2,15 @@
 
 All on [0, 1]^d, minimised; noise is Gaussian, its standard deviation a share of the range (max - min over a Sobol set).
 A case is a function of (name, seed) alone: the function where it is random, the initial points, the noise of each
-evaluation. Shapes: X (n, d), F (n, m) true outcomes. Public: PROBLEMS, Case, case, regret, front_score.
+evaluation. Shapes: X (n, d), F (n, m) true outcomes. Public: PROBLEMS, Case, case, regret, front_score;
+solver_config, result, point, names, outcome_names: the same to our solver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -224,3 +226,42 @@ PROBLEMS = {
     "gp3x3": Problem(3, (0.075, 0.075, 0.075), _samples(3)),
     "dtlz2x3": Problem(4, (0.05, 0.05, 0.05), _fixed(_dtlz2), optimal=_DTLZ2_OPTIMAL),
 }
+
+
+def solver_config(d: int, m: int, reference: np.ndarray, *, seed: int) -> dict[str, Any]:
+    """d knobs in the unit cube, m minimised outcomes without weights, every ask by the model."""
+    config: dict[str, Any] = {
+        "seed": seed,
+        "budget": 100_000,
+        "probe_ratio": 0.0,
+        "bounds": {name: {"min": 0, "max": 1} for name in names("x", d)},
+    }
+    if m > 1:
+        config["objectives"] = {
+            name: {"direction": "min", "threshold": float(r)}
+            for name, r in zip(outcome_names(m), reference, strict=True)
+        }
+    return config
+
+
+def result(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """One result known before the first ask."""
+    return {
+        "params": dict(zip(names("x", len(x)), x.tolist(), strict=True)),
+        "values": dict(zip(outcome_names(len(y)), y.tolist(), strict=True)),
+    }
+
+
+def point(params: dict[str, Any]) -> np.ndarray:
+    """Params as a row (d,)."""
+    return np.array([params[name] for name in names("x", len(params))], dtype=float)
+
+
+def outcome_names(m: int) -> list[str]:
+    """What our solver calls the m outcomes."""
+    return ["value"] if m == 1 else names("y", m)
+
+
+def names(letter: str, count: int) -> list[str]:
+    """A letter with the numbers from 0."""
+    return [f"{letter}{i}" for i in range(count)]

@@ -16,7 +16,7 @@ from arqon_gp.rows import Settings, rows_of
 from arqon_gp.surrogate import Surrogate, fit, log_posterior, restore, seek
 from arqon_kernels import LogPosterior
 from tests.conftest import Make
-from tests.test_surrogate import gp_sample
+from tests.test_surrogate import density_of, gp_sample
 
 CONFIG: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}}
 
@@ -86,6 +86,19 @@ def test_a_config_measured_twice_is_what_it_is() -> None:
     _, data, settings = fitted(history)
     before = {"value": fitted(once)[0]["value"].hyperparameters}
     assert seek(data, settings, before)["value"]["outliers"] == [], "an outlier no more"
+
+
+def test_a_fit_on_a_torch_device_finds_the_same() -> None:
+    history = spoilt(gp_sample(30, 0.05, 2), {4: 2.0, 17: -2.5})
+    surrogate, data, _ = fitted(history)
+    found = seek(data, surrogate.settings, {}, device="cpu")
+    ours = surrogate["value"].hyperparameters
+    assert found["value"]["outliers"] == ours["outliers"]
+    assert density_of(found["value"], data, surrogate.settings) == pytest.approx(
+        density_of(ours, data, surrogate.settings), abs=0.01
+    )
+    there = restore(data, surrogate.settings, surrogate.hyperparameters, device="cpu")
+    np.testing.assert_allclose(there["value"].root, surrogate["value"].root, rtol=1e-9, atol=1e-9)
 
 
 def test_an_outcome_without_noise_has_no_outliers() -> None:

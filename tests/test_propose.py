@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ from arqon_gp.deadline import Deadline
 from arqon_gp.device import deterministic, on_device, resolve
 from arqon_gp.errors import FitError
 from arqon_gp.records import Kind
-from arqon_gp.surrogate import seek
+from arqon_gp.surrogate import restore, seek
 from arqon_kernels import LogPosterior, factor
 from tests.conftest import Make
 
@@ -89,27 +90,24 @@ def test_out_of_memory_on_the_gpu_is_answered_on_the_cpu_in_the_same_call(monkey
     assert tried == ["cuda", "cpu"]
 
 
-@pytest.mark.parametrize("what", ["fit_outcome", "frame", "maximize"])
-def test_an_ask_whose_gpu_is_full_is_answered_by_the_model_on_the_cpu(
-    make: Make, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+FULL = torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("what", ["frame", "maximize"])
+def test_a_search_whose_gpu_is_full_is_made_on_the_cpu(make: Make, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """Whatever step the memory runs out in; the device "cuda" is the CPU in disguise."""
     real, failed = getattr(torch_path, what), []
 
     def full(*given: Any, **more: Any) -> Any:
         if any(isinstance(x, torch.device) and x.type == "cuda" for x in given):
             failed.append(what)
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            raise FULL
         return real(*given, **more)
 
-    def disguised(rows: Any, settings: Any, where: torch.device, *given: Any, **more: Any) -> Any:
-        return fit_outcome(rows, settings, torch.device("cpu"), *given, **more)
-
-    solver, fit_outcome = started(make(CONFIG)), torch_path.fit_outcome
+    solver = started(make(CONFIG))
     monkeypatch.setattr(propose, "place", lambda wanted, rows: "cuda")
+    monkeypatch.setattr(propose, "_torch", lambda device: "cpu")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    if what != "fit_outcome":
-        monkeypatch.setattr(torch_path, "fit_outcome", disguised)
     if what == "maximize":
         real_frame = torch_path.frame
         monkeypatch.setattr(torch_path, "frame", lambda *given: real_frame(*given[:-1], torch.device("cpu")))
@@ -119,8 +117,29 @@ def test_an_ask_whose_gpu_is_full_is_answered_by_the_model_on_the_cpu(
     assert failed
     assert "highest noisy expected improvement" in candidate.reason
     assert solver.status()["model"]["fallbacks"] == {}
-    if what == "fit_outcome":
-        assert solver.status()["model"]["device"] == "cpu"
+
+
+@pytest.mark.parametrize("what", ["seek", "restore"])
+def test_a_fit_whose_gpu_is_full_is_made_by_the_engine(make: Make, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    solver, real, failed = started(make(CONFIG)), getattr(propose, what), []
+    monkeypatch.setattr(propose, "place", lambda wanted, rows: "cuda:7")
+    monkeypatch.setattr(propose, "MOST_CUDA_ROWS", 10)
+
+    def full(*given: Any) -> Any:
+        if "cuda:7" in given:
+            failed.append(what)
+            raise FULL
+        return real(*given)
+
+    monkeypatch.setattr(propose, what, full)
+    if what == "restore":
+        monkeypatch.setattr(propose, "seek", lambda *given: seek(*given[:-1], None))
+    candidate = solver.ask_one()
+    assert failed
+    assert candidate is not None
+    assert "highest noisy expected improvement" in candidate.reason
+    assert solver.status()["model"]["device"] == "cpu"
+    assert solver.status()["model"]["fallbacks"] == {}
 
 
 def test_a_failed_refit_goes_on_with_the_last_hyperparameters_and_is_counted(
@@ -241,6 +260,27 @@ def answer(solver: ArqonSolver) -> None:
     solver.seed([{"params": candidate, "id": candidate.id, "value": value}])
 
 
+def test_a_prepared_fit_whose_gpu_is_full_is_made_by_the_engine(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, real_search, failed = propose.seek, torch_path.search, []
+
+    def full(*given: Any) -> Any:
+        if threading.current_thread().name.startswith("arqon-fit"):
+            failed.append("cuda:7" in given)
+            raise FULL
+        return real(*given[:-1], None)
+
+    solver = make(FREE)
+    solver.seed(warm_rows(20))
+    monkeypatch.setattr(propose, "place", lambda wanted, rows: "cuda:7")
+    monkeypatch.setattr(propose, "restore", lambda *given: restore(*given[:-1], None))
+    monkeypatch.setattr(propose, "seek", full)
+    monkeypatch.setattr(torch_path, "search", lambda *given, **more: real_search(*given[:-1], "cpu", **more))
+    for _ in range(4):
+        answer(solver)
+    assert failed[0], "the first one was sought on the device"
+    assert solver.status()["model"]["fallbacks"] == {}
+
+
 @pytest.mark.parametrize("n", [20, 330])
 def test_a_fit_that_was_ready_one_waited_for_and_one_of_another_process_give_the_same_candidates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int
@@ -290,7 +330,7 @@ def test_a_result_that_changes_the_fit_cancels_what_was_prepared(make: Make) -> 
 def test_a_prepared_fit_that_takes_longer_than_the_ask_may_is_stopped_and_said_to_be(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def endless(rows: Any, settings: Any, warm: Any, stop: Any, note: Any) -> Any:
+    def endless(rows: Any, settings: Any, warm: Any, stop: Any, *_: Any) -> Any:
         while not stop():
             time.sleep(0.001)
         return warm

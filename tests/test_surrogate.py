@@ -20,9 +20,10 @@ from arqon_gp.history import Dataset, History, levels, training_set
 from arqon_gp.records import Label, Labelled, Observation, Role, Told
 from arqon_gp.rows import FEASIBLE, NOISE_RANGE, Hyperparameters, Settings, lengthscales, rows_of
 from arqon_gp.surrogate import Surrogate, fit, log_posterior, restore
-from arqon_gp.twin import _read, objective, single_task_gp
+from arqon_gp.twin import single_task_gp
 from arqon_kernels import covariance
 from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
+from tests.by_gpytorch import objective, read
 
 MIXED = {
     "seed": 1,
@@ -167,7 +168,7 @@ def test_the_fit_is_at_least_as_dense_as_that_of_botorch(seed: int) -> None:
     cold = {"lengthscale": [1.0] * d[0], "category": [1.0] * d[1], "noise": [0.05], "mean": [0.0]}
     model = single_task_gp(rows, settings, cold, torch.device("cpu"), learned=True)
     fit_gpytorch_mll(objective(model, rows))
-    theirs = _read(model, settings)
+    theirs = read(model, settings)
     assert density_of(ours, data, settings) >= density_of(theirs, data, settings) - 1e-3
 
 

@@ -18,7 +18,6 @@ from arqon_gp.outlook import Outlook
 from arqon_gp.space import Box, values
 from arqon_gp.study import Study
 from tests.test_acquisition import GRID, LIMITED, NONE, PLAIN, TWO, bowl, heavy, mixed, study, two
-from tests.test_surrogate import density_of, fitted, gp_sample
 
 CPU = torch.device("cpu")
 
@@ -115,16 +114,6 @@ def test_two_objectives_are_worth_where_the_front_grows() -> None:
         on, off = (float(target(torch.tensor([[at]], dtype=torch.float64))) for at in ([0.5, 0.0], [0.5, 0.9]))
     assert on > off + 2.0
     assert math.isfinite(off)
-
-
-def test_its_fit_is_as_dense_as_the_engines() -> None:
-    history = gp_sample(16, 0.3, seed=5)
-    ours, data = fitted(PLAIN, history)
-    theirs, where = torch_path.seek(data, ours.settings, "cpu", {}, 0)
-    assert where == "cpu"
-    assert density_of(theirs["value"], data, ours.settings) == pytest.approx(
-        density_of(ours["value"].hyperparameters, data, ours.settings), abs=0.02
-    )
 
 
 def test_a_search_is_the_acquisition_with_its_maximiser_and_its_stream() -> None:

@@ -27,16 +27,16 @@ def minimize(
     x: Floats,
     low: Floats,
     high: Floats,
-    *,
     most_steps: int = 100,
     gradient_tolerance: float = GRADIENT_TOLERANCE,
     value_tolerance: float = VALUE_TOLERANCE,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Floats, float]:
     """The minimum found from x (d,) inside low <= x <= high, and its value.
 
-    f gives value and gradient (d,). Ends when no component of the projected gradient exceeds `gradient_tolerance` or a
-    step gains less than `value_tolerance`. A value that is not finite counts as a wall; inf is returned where f is not
-    finite at the start.
+    f gives value and gradient (d,). Ends when no component of the projected gradient exceeds `gradient_tolerance`, a
+    step gains less than `value_tolerance` or `stop` says so. A value that is not finite counts as a wall; inf is
+    returned where f is not finite at the start.
     """
     from arqon_kernels._cpu.bfgs import DONE, STEPS, VALUE, accept, judge, propose
 
@@ -46,7 +46,7 @@ def minimize(
         return s.x, np.inf
     s.numbers[VALUE] = value
     propose(s)
-    while not s.counts[DONE] and s.counts[STEPS] < most_steps:
+    while not s.counts[DONE] and s.counts[STEPS] < most_steps and not stop():
         value, gradient = f(s.there.copy())
         if judge(s, float(value)):
             accept(s, float(value), gradient)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from arqon_kernels.covariance import Integers, covariance
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -23,6 +25,17 @@ def root(K: Floats) -> Floats:
     if not good:
         raise np.linalg.LinAlgError(f"a covariance of {len(K)} rows is not positive definite")
     return np.asarray(found)
+
+
+def root_of(X: Floats, lengthscale: Floats, kinds: Integers, noise: Floats, device: str | None = None) -> Floats:
+    """The root (n, n) of covariance(X, X) + diag(noise), X (n, d), noise (n,): compiled or on a torch device."""
+    if device is not None:
+        from arqon_kernels._torch.factor import root_of as on_device
+
+        return on_device(X, lengthscale, kinds, noise, device)
+    K = covariance(X, X, lengthscale, kinds)
+    K.flat[:: len(K) + 1] += noise
+    return root(K)
 
 
 def append(root: Floats, k: Floats, variance: float) -> Floats:

@@ -8,18 +8,18 @@ log p = -r' A r / 2 - log|K + D| / 2 - n log(2 pi) / 2 - dof log(v) / 2 - ss / (
 v = noise + within_floor,  d log p / d theta = tr((a a' - A) dK/dtheta) / 2,  a = A r
 (Rasmussen and Williams 2006, eq. 5.9). Priors are lognormal densities of the raw lengthscales and the raw noise, taken
 as densities of the raw numbers: log p(x) = -log x - (log x - loc)^2 / (2 scale^2) + const.
-Variables: the logs of the lengthscales (d,), then the log of the noise.
+Variables: the logs of the lengthscales (d,), then the log of the noise. Compiled for the CPU, or on a torch device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from arqon_kernels.bfgs import start
+from arqon_kernels.bfgs import minimize, start
 
 if TYPE_CHECKING:
     from arqon_kernels._cpu.likelihood import Scratch
@@ -35,6 +35,7 @@ class LogPosterior:
     """The density for given rows: X (n, d), y, share, floor (n,), kinds (d,), lognormal priors as (loc, scale).
 
     `lengthscale_loc`, `lengthscale_scale` (d,). `noise_prior` None: the noise is fixed by the caller, its gradient 0.
+    `device`: the torch device that it is computed on; None: the CPU, compiled.
     """
 
     def __init__(
@@ -51,12 +52,21 @@ class LogPosterior:
         ss: float = 0.0,
         dof: float = 0.0,
         within_floor: float = 0.0,
+        device: str | None = None,
     ) -> None:
-        from arqon_kernels._cpu.likelihood import Density
-
         self.X, self.y, self.share, self.floor, self.kinds = X, y, share, floor, kinds
         self.lengthscale_loc, self.lengthscale_scale, self.noise_prior = lengthscale_loc, lengthscale_scale, noise_prior
         self.ss, self.dof, self.within_floor = ss, dof, within_floor
+        self._on_torch: Any = None
+        if device is not None:
+            from arqon_kernels._torch.likelihood import OnDevice
+
+            scatter = ss, dof, within_floor
+            scales = lengthscale_loc, lengthscale_scale
+            self._on_torch = OnDevice((X, y, share, floor), kinds, scales, noise_prior, scatter, device)
+            return
+        from arqon_kernels._cpu.likelihood import Density
+
         n, d = X.shape
         padded = np.zeros((d + 3, -(-n // 4) * 4))
         for row, given in zip(padded, (*X.T, y, share, floor), strict=True):
@@ -70,6 +80,8 @@ class LogPosterior:
 
     def __call__(self, theta: Floats) -> tuple[float, Floats]:
         """Value and gradient (d + 1,) at log lengthscales and log noise; -inf where K + D is not positive definite."""
+        if self._on_torch:
+            return self._on_torch(theta)  # type: ignore[no-any-return]
         from arqon_kernels._cpu.likelihood import evaluate
 
         value, gradient = evaluate(self._density, self._scratch(), np.array(theta, dtype=float))
@@ -81,8 +93,16 @@ class LogPosterior:
         """The maximum found by BFGS from theta (d + 1,) inside low <= theta <= high, and its value.
 
         -inf where the density is not finite at the start. It ends where it is when `stop` says so, which is asked every
-        few steps. Runs without Python's lock in between.
+        few steps. Compiled, it runs without Python's lock in between.
         """
+        if self._on_torch:
+
+            def falling(theta: Floats) -> tuple[float, Floats]:
+                value, gradient = self(theta)
+                return -value, -gradient
+
+            x, value = minimize(falling, theta, low, high, most_steps, *TOLERANCES, stop)
+            return x, -value
         from arqon_kernels._cpu.bfgs import STEPS, VALUE
         from arqon_kernels._cpu.likelihood import climb
 
@@ -95,6 +115,8 @@ class LogPosterior:
 
     def constant(self, theta: Floats) -> float:
         """The profiled mean at these hyperparameters."""
+        if self._on_torch:
+            return self._on_torch.constant(theta)  # type: ignore[no-any-return]
         from arqon_kernels._cpu.likelihood import climb
 
         work = self._scratch()
@@ -103,6 +125,8 @@ class LogPosterior:
 
     def inverse(self, theta: Floats) -> tuple[Floats, Floats]:
         """(K + D)^-1 (y - c) (n,) and (K + D)^-1 (n, n) at these hyperparameters."""
+        if self._on_torch:
+            return self._on_torch.inverse(theta)  # type: ignore[no-any-return]
         from arqon_kernels._cpu.likelihood import climb
 
         n, work = len(self.y), self._scratch()

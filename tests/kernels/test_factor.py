@@ -8,7 +8,8 @@ import torch
 
 from arqon_kernels import covariance
 from arqon_kernels._torch.factor import root as reference
-from arqon_kernels.factor import append, drop, root
+from arqon_kernels.covariance import CATEGORY, NUMBER
+from arqon_kernels.factor import append, drop, root, root_of
 
 SIZES = [1, 2, 3, 4, 5, 17, 64, 131]
 
@@ -75,3 +76,14 @@ def test_what_is_not_positive_definite_is_refused(K: np.ndarray) -> None:
 def test_a_row_that_is_not_there_cannot_be_dropped(row: int) -> None:
     with pytest.raises(IndexError, match=f"expected 0 to 3, found {row}"):
         drop(root(matrix(4)), row)
+
+
+def test_points_and_noise_give_it_by_the_engine_and_on_a_torch_device() -> None:
+    X = np.random.default_rng(7).random((7, 2))
+    X[:, 1] = [0, 0.5, 1, 0, 0.5, 1, 0.5]
+    scale, kinds, noise = np.array([0.7, 2.0]), np.array([NUMBER, CATEGORY]), np.linspace(0.01, 0.1, 7)
+    K = covariance(X, X, scale, kinds) + np.diag(noise)
+    for device in (None, "cpu"):
+        np.testing.assert_allclose(root_of(X, scale, kinds, noise, device), expected(K), rtol=1e-9, atol=1e-9)
+        with pytest.raises(np.linalg.LinAlgError):
+            root_of(X, scale, kinds, noise - 1.0, device)

@@ -14,10 +14,11 @@ from scipy.stats import lognorm, multivariate_normal
 from arqon_gp.config import parse
 from arqon_gp.rows import NOISE_PRIOR, NOISE_RANGE, Rows, Settings
 from arqon_gp.surrogate import log_posterior
-from arqon_gp.twin import objective, single_task_gp
+from arqon_gp.twin import single_task_gp
 from arqon_kernels import LogPosterior, covariance
 from arqon_kernels._torch.likelihood import log_posterior as reference
 from arqon_kernels.covariance import CATEGORY, CONTEXT, CONTEXT_CYCLE, CYCLE, NUMBER, TIME
+from tests.by_gpytorch import objective
 
 KINDS = [
     [NUMBER],
@@ -41,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def density(kinds: list[int], variant: str, n: int = 11) -> LogPosterior:
+def density(kinds: list[int], variant: str, n: int = 11, device: str | None = None) -> LogPosterior:
     given, d = VARIANTS[variant], len(kinds)
     random = np.random.default_rng([n, *kinds])
     X = random.random((n, d))
@@ -58,6 +59,7 @@ def density(kinds: list[int], variant: str, n: int = 11) -> LogPosterior:
         lengthscale_scale=random.uniform(0.5, 2.0, d),
         noise_prior=None if given.get("fixed") else (1.0, 2.0),
         **given.get("more", {}),
+        device=device,
     )
 
 
@@ -184,6 +186,43 @@ def test_it_is_n_times_the_objective_of_gpytorch_up_to_a_constant(learned: bool)
         differences.append(ours(theta)[0] - n * value)
     # gpytorch divides ss, dof and priors by n with the rest
     np.testing.assert_allclose(differences, differences[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kinds", KINDS, ids=str)
+def test_on_a_torch_device_it_is_the_same(kinds: list[int], variant: str) -> None:
+    ours, there = density(kinds, variant), density(kinds, variant, device="cpu")
+    for theta in thetas(len(kinds)):
+        (value, gradient), (other, other_gradient) = ours(theta), there(theta)
+        assert other == pytest.approx(value, rel=1e-9, abs=1e-9)
+        np.testing.assert_allclose(other_gradient, gradient, rtol=1e-7, atol=1e-7)
+        assert there.constant(theta) == pytest.approx(ours.constant(theta), rel=1e-9, abs=1e-9)
+        for a, b in zip(there.inverse(theta), ours.inverse(theta), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7)
+
+
+def test_on_a_torch_device_the_climb_ends_at_the_same_maximum_and_where_it_is_told_to() -> None:
+    ours, there = density([NUMBER, NUMBER], "scatter", 30), density([NUMBER, NUMBER], "scatter", 30, "cpu")
+    box = np.array([0.0, 0.0, -3.0]), np.full(3, -5.0), np.full(3, 3.0)
+    (x, value), (y, other) = ours.climb(*box, 100), there.climb(*box, 100)
+    assert other == pytest.approx(value, abs=1e-3)
+    np.testing.assert_allclose(y, x, atol=0.02)
+    start, at_start = there.climb(*box, 100, lambda: True)
+    np.testing.assert_array_equal(start, box[0])
+    assert at_start == pytest.approx(there(box[0])[0])
+    assert at_start < other
+    assert there.climb(*box, 0)[1] == pytest.approx(at_start)
+
+
+def test_on_a_torch_device_what_is_not_positive_definite_is_minus_infinity_too() -> None:
+    p = LogPosterior(
+        np.full((3, 1), 0.5), np.arange(3.0), np.ones(3), np.full(3, -0.1), np.array([NUMBER]),
+        lengthscale_loc=np.zeros(1), lengthscale_scale=np.ones(1), noise_prior=NOISE_PRIOR, device="cpu",
+    )  # fmt: skip
+    theta = np.log([1.0, 1e-4])
+    assert p(theta)[0] == p.climb(theta, theta - 1, theta + 0.1, 9)[1] == -math.inf
+    with pytest.raises(np.linalg.LinAlgError):
+        p.inverse(theta)
 
 
 DEGENERATE = {
