@@ -17,7 +17,7 @@ from arqon_gp.space import Floats
 from arqon_gp.surrogate import restore
 
 MOST_ROWS = 300  # beyond, the cubic cost of a fit is felt
-MOST_CUDA_ROWS = 4000  # by arithmetic only, not measured yet
+MOST_CUDA_ROWS = 2000  # beyond, the search on the CPU is felt, quadratic in the rows (bench/gpu.py)
 COVERED = 2 / 3  # of the rows; with more or fewer, log density is lost near the best or elsewhere (bench/active.py)
 OPTIMISM = 1.0  # posterior stds
 

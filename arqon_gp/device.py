@@ -1,7 +1,8 @@
 """Where torch runs: CPU or CUDA, one dtype, one thread; the only place that asks for CUDA.
 
 The engine needs no torch and runs on the CPU. Torch is loaded for what the engine lacks, and where a CUDA device is
-worth it. Public: place, resolve, out_of_memory, on_device, deterministic.
+worth it: for the n^3 work of a long history, of which a GPU takes more rows. Public: place, resolve, out_of_memory,
+on_device, deterministic.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("arqon_gp")
 T = TypeVar("T")
-CUDA_ROWS = 2000  # from so many rows on a GPU is expected to pay; by arithmetic only, not measured yet
+CUDA_ROWS = 500  # from so many rows on an H100 is quicker than the engine on the same rows (bench/gpu.py)
 NVIDIA = Path("/proc/driver/nvidia/version")
 
 

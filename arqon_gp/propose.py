@@ -368,7 +368,7 @@ class ModelAdvisor:
         aim = Aim(goals, yard.utility, bounds, reference, floor)
         pending = study.config.space.encode_all(request.pending)
         good = _good(found, utility)
-        if self.device == "cpu" and acquisition.supports(aim):
+        if acquisition.supports(aim):
             if recover:
                 target = acquisition.certainty(found.surrogate, aim, found.data.X)
             else:

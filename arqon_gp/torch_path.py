@@ -1,4 +1,4 @@
-"""The acquisition by BoTorch: on a CUDA device where there are many rows, and for what the engine lacks.
+"""The acquisition by BoTorch, for what the engine lacks; on the device that the surrogate was fitted on.
 
 One utility: qLogNEI, the log of the noisy expected improvement (Ament et al. 2023). Several unweighted objectives:
 qLogNEHVI, the same of the hypervolume (Daulton et al. 2021). Limits enter as outcome constraints, failures as one more

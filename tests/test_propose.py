@@ -105,6 +105,7 @@ def test_a_search_whose_gpu_is_full_is_made_on_the_cpu(make: Make, monkeypatch: 
         return real(*given, **more)
 
     solver = started(make(CONFIG))
+    monkeypatch.setattr("arqon_gp.acquisition.supports", lambda aim: False)
     monkeypatch.setattr(propose, "place", lambda wanted, rows: "cuda")
     monkeypatch.setattr(propose, "_torch", lambda device: "cpu")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
@@ -261,7 +262,7 @@ def answer(solver: ArqonSolver) -> None:
 
 
 def test_a_prepared_fit_whose_gpu_is_full_is_made_by_the_engine(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, real_search, failed = propose.seek, torch_path.search, []
+    real, failed = propose.seek, []
 
     def full(*given: Any) -> Any:
         if threading.current_thread().name.startswith("arqon-fit"):
@@ -274,7 +275,6 @@ def test_a_prepared_fit_whose_gpu_is_full_is_made_by_the_engine(make: Make, monk
     monkeypatch.setattr(propose, "place", lambda wanted, rows: "cuda:7")
     monkeypatch.setattr(propose, "restore", lambda *given: restore(*given[:-1], None))
     monkeypatch.setattr(propose, "seek", full)
-    monkeypatch.setattr(torch_path, "search", lambda *given, **more: real_search(*given[:-1], "cpu", **more))
     for _ in range(4):
         answer(solver)
     assert failed[0], "the first one was sought on the device"
