@@ -63,7 +63,8 @@ class ArqonSolver:
 
     config: JSON text, dict or Config. journal: "sqlite:///path" (survives kill -9 and power loss), a Journal, or None
     (in memory). registry: a prometheus_client registry (default: the global one). clock: a callable giving unix
-    seconds; the solver never lets it run backwards. device: "auto" (CUDA where there is one), "cpu" or "cuda".
+    seconds; the solver never lets it run backwards. device: "auto" (CUDA for a long history, where there is one), "cpu"
+    or "cuda".
 
     Raises ConfigError for a bad config, RequestError for an unknown device, ConfigMismatch if the journal's study was
     created with another config, StudyHeld if another solver writes it. Every method but close() raises ClosedError once

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver
+from arqon_gp.device import CUDA_ROWS
 from bench import gpu
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -22,6 +24,28 @@ def test_an_ask_runs_on_the_gpu() -> None:
             solver.seed([{"params": candidate, "value": (candidate["a"] - 0.4) ** 2}])
         assert solver.status()["model"]["device"].startswith("cuda")
         assert solver.status()["model"]["fallbacks"] == {}
+
+
+@CUDA
+def test_auto_takes_the_gpu_for_a_long_history_with_its_outliers() -> None:
+    random = np.random.default_rng(0)
+    X = random.random((CUDA_ROWS + 100, 3))
+    y = ((X - 0.4) ** 2).sum(axis=1) + 0.05 * random.standard_normal(len(X))
+    y[7] += 5.0
+    rows = [{"params": dict(zip("abc", x, strict=True)), "value": v} for x, v in zip(X.tolist(), y, strict=True)]
+    with ArqonSolver(gpu.CONFIG, registry=CollectorRegistry()) as solver:
+        solver.seed(rows[: CUDA_ROWS - 1])
+        solver.ask_one()
+        assert solver.status()["model"]["device"] == "cpu"
+        solver.seed(rows[CUDA_ROWS - 1 :])
+        for _ in range(3):
+            candidate = solver.ask_one()
+            assert candidate is not None
+            solver.seed([{"params": candidate, "value": sum((v - 0.4) ** 2 for v in candidate.values())}])
+        model = solver.status()["model"]
+        assert model["device"].startswith("cuda")
+        assert model["fallbacks"] == {}
+        assert len(model["outliers"]["value"]) == 1
 
 
 @CUDA
