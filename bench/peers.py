@@ -23,10 +23,11 @@ import torch
 from botorch.acquisition import qLogNoisyExpectedImprovement
 from botorch.acquisition.multi_objective import logei
 from botorch.fit import fit_gpytorch_mll
-from botorch.models import ModelListGP, SingleTaskGP
+from botorch.models import MixedSingleTaskGP, ModelListGP, SingleTaskGP
 from botorch.models.transforms import Standardize
 from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
 from botorch.optim import optimize_acqf
+from botorch.optim.optimize_mixed import optimize_acqf_mixed_alternating
 from botorch.sampling import SobolQMCNormalSampler
 from gpytorch.constraints import GreaterThan
 from gpytorch.likelihoods import GaussianLikelihood
@@ -36,7 +37,7 @@ from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver
 from arqon_gp.rows import NOISE_PRIOR, lengthscale_prior
-from bench.problems import names, outcome_names, point, result, solver_config
+from bench.problems import Knob, names, outcome_names, point, result, solver_config
 
 RESTARTS, RAW_SAMPLES, SAMPLES = 10, 512, 128
 SETTINGS: dict[str, Any] = {
@@ -155,14 +156,20 @@ def logei_is_fused() -> bool:
     return logei._C is not None
 
 
-def fit_botorch(X: np.ndarray, Y: np.ndarray, *, matern: bool = False, our_priors: bool = False) -> Any:
+def fit_botorch(
+    X: np.ndarray, Y: np.ndarray, *, matern: bool = False, our_priors: bool = False, knobs: tuple[Knob, ...] = ()
+) -> Any:
     """One SingleTaskGP an outcome of -Y, fitted cold by fit_gpytorch_mll with BoTorch's dimension-scaled priors.
 
     matern: Matern-5/2 instead of the default squared exponential. our_priors: those of our surrogate for the noise and
-    the lengthscales instead of BoTorch's.
+    the lengthscales instead of BoTorch's. Where a knob is a choice it is a MixedSingleTaskGP, as it comes.
     """
-    inputs, models = torch.as_tensor(X), []
+    inputs, models, choices = torch.as_tensor(X), [], [i for i, knob in enumerate(knobs) if knob.choices]
     for y in -Y.T:
+        if choices:
+            outcome = torch.as_tensor(y).unsqueeze(-1)
+            models.append(MixedSingleTaskGP(inputs, outcome, cat_dims=choices, outcome_transform=Standardize(m=1)))
+            continue
         kernel = get_covar_module_with_dim_scaled_prior(X.shape[1], use_rbf_kernel=False) if matern else None
         if our_priors and kernel is not None:
             kernel.register_prior("lengthscale_prior", LogNormalPrior(*lengthscale_prior(X.shape[1])), "lengthscale")
@@ -190,8 +197,11 @@ def maximize_botorch(
     restarts: int = RESTARTS,
     raw_samples: int = RAW_SAMPLES,
     samples: int = SAMPLES,
+    knobs: tuple[Knob, ...] = (),
 ) -> np.ndarray:
-    """The point (d,) where qLogNEI, or above the reference point (minimised units) qLogNEHVI, is largest."""
+    """The point (d,) where qLogNEI, or above the reference point (minimised units) qLogNEHVI, is largest; on the grids
+    of the knobs by BoTorch's mixed optimizer.
+    """
     baseline, d = torch.as_tensor(X), X.shape[1]
     sampler = SobolQMCNormalSampler(torch.Size([samples]), seed=int(torch.randint(2**31, (1,))))
     if model.num_outputs == 1:
@@ -201,7 +211,14 @@ def maximize_botorch(
             model, ref_point=(-reference).tolist(), X_baseline=baseline, sampler=sampler, prune_baseline=True
         )
     cube = torch.stack([torch.zeros(d), torch.ones(d)]).double()
-    x, _ = optimize_acqf(target, bounds=cube, q=1, num_restarts=restarts, raw_samples=raw_samples)
+    search = {"q": 1, "num_restarts": restarts, "raw_samples": raw_samples}
+    levels = {i: knob.levels for i, knob in enumerate(knobs) if knob.levels is not None}
+    if levels:
+        choices = {i: at.tolist() for i, at in levels.items() if knobs[i].choices}
+        grids = {i: at.tolist() for i, at in levels.items() if not knobs[i].choices}
+        x, _ = optimize_acqf_mixed_alternating(target, cube, discrete_dims=grids, cat_dims=choices, **search)
+    else:
+        x, _ = optimize_acqf(target, bounds=cube, **search)
     return x.detach().numpy()[0]
 
 

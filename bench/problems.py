@@ -1,9 +1,10 @@
 """Closed-loop problems with noise, and how a recommendation is scored on them: the truth is known, the arms see noise.
 
-All on [0, 1]^d, minimised; noise is Gaussian, its standard deviation a share of the range (max - min over a Sobol set).
-A case is a function of (name, seed) alone: the function where it is random, the initial points, the noise of each
-evaluation. Shapes: X (n, d), F (n, m) true outcomes. Public: PROBLEMS, Case, case, regret, front_score;
-solver_config, result, point, names, outcome_names: the same to our solver.
+All on [0, 1]^d, minimised; noise is Gaussian, its standard deviation a share of the range (max - min over a Sobol
+set), unless a problem measures in another way. A case is a function of (name, seed) alone: the function where it is
+random, the initial points, the noise of each evaluation. Shapes: X (n, d), F (n, m) true outcomes. Public: PROBLEMS,
+Problem, Knob, Case, case, regret, front_score, nondominated; solver_config, result, point, names, outcome_names: the
+same to our solver.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import qmc
 
+from arqon_gp.simulators import ConnectionPool
+
 Function = Callable[[np.ndarray], np.ndarray]  # (n, d) -> (n, m)
 Random = np.random.Generator
 DENSE = 2**14  # Sobol points for ranges, minima and fronts
@@ -27,15 +30,70 @@ MARGIN = 0.1  # the reference point lies this share of the range beyond the fron
 
 
 @dataclass(frozen=True, slots=True)
+class Knob:
+    """What a coordinate u of the unit cube means: a number from `low` to `high`, or one of `choices` names."""
+
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    whole: bool = False
+    choices: int = 0
+
+    @property
+    def levels(self) -> np.ndarray | None:
+        """The coordinates it can take; None: any."""
+        if self.choices:
+            return np.linspace(0.0, 1.0, self.choices)
+        return np.array([self.unit(v) for v in range(int(self.low), int(self.high) + 1)]) if self.whole else None
+
+    def unit(self, value: Any) -> float:
+        """The coordinate of a value."""
+        if self.choices:
+            return int(value[1:]) / (self.choices - 1)
+        low, high, at = (np.log(v) if self.log else v for v in (self.low, self.high, value))
+        return float((at - low) / (high - low))
+
+    def value(self, u: float) -> Any:
+        """The value at a coordinate, of its type."""
+        if self.choices:
+            return f"c{round(u * (self.choices - 1))}"
+        low, high = (np.log(v) if self.log else v for v in (self.low, self.high))
+        found = low + u * (high - low)
+        found = float(np.exp(found) if self.log else found)
+        return round(found) if self.whole else min(max(found, self.low), self.high)
+
+
+Measure = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """`noise`: standard deviation of each outcome as a share of its range. `best`: the known minimum; `optimal`: inputs
-    (k, d) of the known front; both found numerically where they are None."""
+    (k, d) of the known front; `reference`: the point (m,) beyond which nothing counts: found numerically where they are
+    None. `knobs`: what the coordinates are, default: plain numbers. `measure(x, f, z, scale)`: the window (m,) at x
+    (d,) of truth f, for normal draws z (m,) and ranges `scale` (m,), where it is not f + noise scale z. `gross`: share
+    of windows that are moved by one to five ranges either way. `outcomes`: their names to our solver.
+    """
 
     d: int
     noise: tuple[float, ...]
     make: Callable[[Random], Function]
     best: float | None = None
     optimal: np.ndarray | None = None
+    reference: tuple[float, ...] | None = None
+    knobs: tuple[Knob, ...] = ()
+    measure: Measure | None = None
+    gross: float = 0.0
+    outcomes: tuple[str, ...] = ()
+
+    def snapped(self, X: np.ndarray) -> np.ndarray:
+        """Points (n, d), each coordinate at the nearest one that its knob can take."""
+        X = np.clip(X, 0.0, 1.0)
+        for i, knob in enumerate(self.knobs):
+            levels = knob.levels
+            if levels is not None:
+                X[:, i] = levels[np.abs(X[:, [i]] - levels).argmin(axis=1)]
+        return X
 
     @property
     def m(self) -> int:
@@ -51,6 +109,8 @@ class Case:
     function: Function
     X: np.ndarray
     noise: np.ndarray
+    draws: np.ndarray  # the same before it was scaled: standard normal
+    gross: np.ndarray  # (n0 + asks, m) what outliers add, in ranges
     scale: np.ndarray  # (m,) range of each outcome
     best: float  # minimum, one outcome
     reference: np.ndarray  # (m,) reference point, several outcomes
@@ -58,7 +118,9 @@ class Case:
 
     def observe(self, x: np.ndarray, number: int) -> np.ndarray:
         """(d,) -> (m,): the outcome of evaluation `number` (the initial points are the first)."""
-        return self.function(x[None, :])[0] + self.noise[number]
+        f, measure = self.function(x[None, :])[0], self.problem.measure
+        plain = f + self.noise[number] if measure is None else measure(x, f, self.draws[number], self.scale)
+        return np.asarray(plain + self.scale * self.gross[number])
 
 
 def case(name: str, seed: int, asks: int) -> Case:
@@ -66,19 +128,22 @@ def case(name: str, seed: int, asks: int) -> Case:
     problem, random = PROBLEMS[name], np.random.default_rng([crc32(name.encode()), seed])
     function = problem.make(random)
     initial = 2 * (problem.d + 1)
-    X = qmc.Sobol(problem.d, rng=random).random(2 ** int(np.ceil(np.log2(initial))))[:initial]
+    X = problem.snapped(qmc.Sobol(problem.d, rng=random).random(2 ** int(np.ceil(np.log2(initial))))[:initial])
     draws = random.standard_normal((initial + asks, problem.m))
-    dense = qmc.Sobol(problem.d, rng=np.random.default_rng(0)).random(DENSE)
+    hit = random.random((len(draws), 1)) < problem.gross
+    gross = hit * random.choice([-1.0, 1.0], draws.shape) * random.uniform(1.0, 5.0, draws.shape)
+    dense = problem.snapped(qmc.Sobol(problem.d, rng=np.random.default_rng(0)).random(DENSE))
     F = function(dense)
     scale = np.ptp(F, axis=0)
     best, reference, volume = np.nan, np.zeros(problem.m), np.nan
     if problem.m == 1:
-        best = _minimum(function, dense, F[:, 0]) if problem.best is None else problem.best
+        best = _minimum(problem, function, dense, F[:, 0]) if problem.best is None else problem.best
     else:
         front = _front(function, dense, F) if problem.optimal is None else function(problem.optimal)
-        reference = front.max(axis=0) + MARGIN * scale
+        reference = front.max(axis=0) + MARGIN * scale if problem.reference is None else np.array(problem.reference)
         volume = hypervolume(front, reference)
-    return Case(problem, function, X, draws * scale * np.array(problem.noise), scale, best, reference, volume)
+    noise = draws * scale * np.array(problem.noise)
+    return Case(problem, function, X, noise, draws, gross, scale, best, reference, volume)
 
 
 def regret(of: Case, x: np.ndarray) -> float:
@@ -91,9 +156,11 @@ def front_score(of: Case, X: np.ndarray) -> float:
     return float(100.0 * (1.0 - hypervolume(of.function(X), of.reference) / of.hypervolume))
 
 
-def _minimum(function: Function, dense: np.ndarray, f: np.ndarray) -> float:
-    cube, best = [(0.0, 1.0)] * dense.shape[1], float(f.min())
+def _minimum(problem: Problem, function: Function, dense: np.ndarray, f: np.ndarray) -> float:
+    """By a local search from the best of the dense set, over the coordinates that may take any value."""
+    best, fixed = float(f.min()), [knob.levels is not None for knob in problem.knobs] or [False] * problem.d
     for start in dense[np.argsort(f)[:POLISHED]]:
+        cube = [(x, x) if at else (0.0, 1.0) for x, at in zip(start, fixed, strict=True)]
         best = min(best, float(minimize(lambda x: function(x[None, :])[0, 0], start, bounds=cube).fun))
     return best
 
@@ -203,6 +270,64 @@ def _gp_sample(random: Random, d: int) -> Function:
     return lambda X: (np.sqrt(2.0 / FEATURES) * np.cos(X @ W.T + phases) @ weights)[:, None]
 
 
+def _ackley(X: np.ndarray) -> np.ndarray:
+    """On [-10, 15]^d, so that the minimum is not in the middle."""
+    Z = 25.0 * X - 10.0
+    bowl = 20.0 * (1.0 - np.exp(-0.2 * np.sqrt((Z**2).mean(axis=1))))
+    return (bowl + np.e - np.exp(np.cos(2.0 * np.pi * Z).mean(axis=1)))[:, None]
+
+
+def _pool(X: np.ndarray) -> np.ndarray:
+    """The connection pool of the simulators: queries lost a second, p99 in ms, share of errors."""
+    pool, found = ConnectionPool(), []
+    for x in X:
+        params = {name: knob.value(u) for name, knob, u in zip(_POOL_NAMES, _POOL_KNOBS, x, strict=True)}
+        rate, p99, errors = pool.truth(params).values()
+        found.append((900.0 - rate, p99, errors))
+    return np.array(found)
+
+
+_POOL_NAMES = "pool_size", "max_idle_time_s", "connection_timeout_ms"
+_POOL_KNOBS = Knob(5, 100, whole=True), Knob(30, 600), Knob(100, 5000, log=True)
+
+
+def _pool_window(x: np.ndarray, f: np.ndarray, z: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """3 % normal noise of the throughput, a lognormal p99, and errors counted with 15 % noise."""
+    lost, p99, errors = f
+    rate = (900.0 - lost) * (1.0 + 0.03 * z[0])
+    return np.array([900.0 - rate, p99 * np.exp(0.12 * z[1]), np.clip(errors * (1.0 + 0.15 * z[2]), 0.0, 1.0)])
+
+
+def _mixed(random: Random) -> Function:
+    """A bowl in two log numbers and two whole ones, whose bottom and depth depend on the choice, with a ripple."""
+    centres, depth = random.uniform(0.15, 0.85, (_MIXED_KNOBS[4].choices, 4)), random.uniform(0.0, 0.4, 4)
+    weights = random.uniform(0.5, 2.0, 4)
+
+    def function(X: np.ndarray) -> np.ndarray:
+        which = np.rint(X[:, 4] * (len(centres) - 1)).astype(int)
+        off = X[:, :4] - centres[which]
+        ripple = 0.05 * (1.0 - np.cos(6.0 * np.pi * off[:, :2])).sum(axis=1)
+        return np.asarray((off**2 @ weights + ripple + depth[which])[:, None])
+
+    return function
+
+
+_MIXED_KNOBS = (
+    Knob(1e-3, 1e3, log=True), Knob(0.1, 100, log=True), Knob(1, 64, log=True, whole=True), Knob(0, 8, whole=True),
+    Knob(choices=4),
+)  # fmt: skip
+
+
+def _growing(x: np.ndarray, f: np.ndarray, z: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Noise of 1 % of the range where the first coordinate is 0, of 25 % where it is 1."""
+    return np.asarray(f + (0.01 + 0.24 * x[0]) * scale * z)
+
+
+def _among(d: int, function: Function) -> Function:
+    """The same where only the first d coordinates matter."""
+    return lambda X: function(X[:, :d])
+
+
 def _fixed(*functions: Function) -> Callable[[Random], Function]:
     return lambda random: lambda X: np.hstack([function(X) for function in functions])
 
@@ -225,23 +350,43 @@ PROBLEMS = {
     "gp3x2": Problem(3, (0.075, 0.075), _samples(2)),
     "gp3x3": Problem(3, (0.075, 0.075, 0.075), _samples(3)),
     "dtlz2x3": Problem(4, (0.05, 0.05, 0.05), _fixed(_dtlz2), optimal=_DTLZ2_OPTIMAL),
-}
+    "branin2_5": Problem(2, (0.05,), _fixed(_branin), best=0.39788735772973816),
+    "branin2_grows": Problem(2, (0.0,), _fixed(_branin), best=0.39788735772973816, measure=_growing),
+    "hart6_gross": Problem(6, (0.05,), _fixed(_hartmann6), best=-3.32236801141551, gross=0.05),
+    "hart6_of_20": Problem(20, (0.05,), _fixed(_among(6, _hartmann6)), best=-3.32236801141551),
+    "ackley5": Problem(5, (0.02,), _fixed(_ackley), best=0.0),
+    "mixed5": Problem(5, (0.05,), _mixed, knobs=_MIXED_KNOBS),
+    "pool3": Problem(
+        3, (0.0, 0.0, 0.0), _fixed(_pool), knobs=_POOL_KNOBS, measure=_pool_window,
+        reference=(50.0, 130.0, 0.01), outcomes=("lost_per_second", "p99_latency_ms", "error_rate"),
+    ),
+}  # fmt: skip
 
 
-def solver_config(d: int, m: int, reference: np.ndarray, *, seed: int) -> dict[str, Any]:
-    """d knobs in the unit cube, m minimised outcomes without weights, every ask by the model."""
+def solver_config(
+    d: int, m: int, reference: np.ndarray, *, seed: int, knobs: tuple[Knob, ...] = (), outcomes: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """d knobs, m minimised outcomes without weights, every ask by the model."""
+    knobs = knobs or (Knob(),) * d
     config: dict[str, Any] = {
         "seed": seed,
         "budget": 100_000,
         "probe_ratio": 0.0,
-        "bounds": {name: {"min": 0, "max": 1} for name in names("x", d)},
+        "bounds": {name: _bounds(knob) for name, knob in zip(names("x", d), knobs, strict=True)},
     }
     if m > 1:
         config["objectives"] = {
             name: {"direction": "min", "threshold": float(r)}
-            for name, r in zip(outcome_names(m), reference, strict=True)
+            for name, r in zip(outcomes or outcome_names(m), reference, strict=True)
         }
     return config
+
+
+def _bounds(knob: Knob) -> dict[str, Any]:
+    if knob.choices:
+        return {"type": "categorical", "choices": [f"c{i}" for i in range(knob.choices)]}
+    kind, scale = {"type": "int"} if knob.whole else {}, {"scale": "log"} if knob.log else {}
+    return {"min": knob.low, "max": knob.high} | kind | scale
 
 
 def result(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
