@@ -24,7 +24,7 @@ from arqon_gp.comparison import Expectation, Yardstick
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import recurrence, sobol, spread
-from arqon_gp.device import out_of_memory, place
+from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, History, TrainingSets, key
 from arqon_gp.importance import total_effects
@@ -44,6 +44,7 @@ SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's
 SAFE_SHORTLIST = 64
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
 FIT_SHARE = 0.5  # of the time of an ask, at most
+MANY_ROWS = 64  # of a history that is fitted seldom: freed memory is then given back each time
 MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
 NUMERICAL = (FitError, RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError)  # failures answered in place
 
@@ -99,7 +100,10 @@ class ModelAdvisor:
         def work(stop: Callable[[], bool]) -> _Fit:
             rungs: list[str] = []
             found = seek(rows, settings, warm, stop, rungs.append, _torch(device))
-            return _Fit(found, active_set(data, settings, found, most), device, rungs)
+            fit = _Fit(found, active_set(data, settings, found, most), device, rungs)
+            if len(data.X) > MANY_ROWS:
+                give_back()
+            return fit
 
         self._background.start((history, warm), work)
 

@@ -86,7 +86,7 @@ class _Named:
     def __init__(self, of: Case) -> None:
         self.names = names("x", of.problem.d)
         self.knobs = of.problem.knobs or (Knob(),) * of.problem.d
-        self.outcomes = list(of.problem.outcomes) or outcome_names(of.problem.m)
+        self.outcomes = outcome_names(of.problem.m)
 
     def params(self, x: np.ndarray) -> dict[str, Any]:
         """A point as params."""
@@ -103,7 +103,7 @@ class Arqon(_Named):
     def __init__(self, of: Case, seed: int) -> None:
         super().__init__(of)
         d, m = of.problem.d, of.problem.m
-        config = solver_config(d, m, of.reference, seed=seed, knobs=self.knobs, outcomes=of.problem.outcomes)
+        config = solver_config(d, m, of.reference, seed=seed, knobs=self.knobs)
         config["budget"] = len(of.noise) - len(of.X)
         self.solver = ArqonSolver(config, registry=CollectorRegistry(), device="cpu")
 
