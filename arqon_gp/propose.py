@@ -9,6 +9,7 @@ ModelAdvisor.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -43,6 +44,8 @@ log = logging.getLogger("arqon_gp")
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
+FEW_KNOBS = 8  # a step of more knobs leaves those as they are that are worth little
+KEPT_SHARE = 0.9  # of the expected improvement
 FIT_SHARE = 0.5  # of the time of an ask, at most
 MANY_ROWS = 64  # of a history that is fitted seldom: freed memory is then given back each time
 MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
@@ -347,9 +350,11 @@ class ModelAdvisor:
                 return chosen, None
         search = self._search(found, yard, request, utility)
         if request.goal is not Goal.PROBE:
-            chosen = search.best_in(request.box)
-            if confidence is None or found.p_limits([chosen])[0] >= confidence:
-                return chosen, None
+            best = search.best_in(request.box)
+            for chosen in (self._simpler(study, search, request, best), best):
+                if confidence is None or found.p_limits([chosen])[0] >= confidence:
+                    return chosen, None
+            assert confidence is not None
             u = recurrence(len(space.knobs), SAFE_POINTS, search.rng.random(len(space.knobs)))
             safe = _safe(found, [spread(space, request.box, row) for row in u], confidence)[:SAFE_SHORTLIST]
             if safe:
@@ -357,6 +362,28 @@ class ModelAdvisor:
         if request.cautious is None or request.cautious.empty:
             return study.deployment.may_run, request.fraction
         return search.best_in(request.cautious), request.fraction
+
+    def _simpler(self, study: Study, search: Search, request: Request, params: Params) -> Params:
+        """The same with as many knobs left as they are as KEPT_SHARE of the expected improvement allows; of many knobs,
+        where something runs.
+        """
+        space, here = study.config.space, study.deployment.may_run
+        if not _many(study) or request.goal is not Goal.IMPROVE:
+            return params
+
+        def left(names: Sequence[str]) -> Params:
+            return params | {name: here[name] for name in names}
+
+        moved = _moved(space, params, here)
+        free = [name for name in moved if space.contains(left([name]), request.box)]
+        most = min(len(free), len(moved) - 1)  # to leave all would be no step
+        if most < 1:
+            return params
+        value = search.values_at(space.encode_all([params, *(left([name]) for name in free)]))
+        order = [free[i] for i in np.argsort(-value[1:], kind="stable")]
+        some = [left(order[: i + 1]) for i in range(most)]
+        enough = search.values_at(space.encode_all(some)) >= value[0] + math.log(KEPT_SHARE)
+        return some[int(np.flatnonzero(enough)[-1])] if enough.any() else params
 
     def _search(self, found: Outlook, yard: Yardstick, request: Request, utility: Floats) -> Search:
         """The acquisition of this request, ready to be maximised."""
@@ -397,6 +424,9 @@ class ModelAdvisor:
             case Goal.IMPROVE:
                 name = "hypervolume improvement" if study.config.goals.pareto else "improvement"
                 reason = f"the highest noisy expected {name} within reach; expected gain in utility {gain:.3g}"
+        if _many(study) and request.goal is Goal.IMPROVE and fraction is None:
+            moved = _moved(study.config.space, params, study.deployment.may_run)
+            reason += f"; {len(moved)} of {len(params)} knobs change: {', '.join(moved)}"
         if fraction is not None:
             reason = f"no move keeps the limits surely enough: a cautious step of {fraction:.0%} of max_delta"
         return Proposal(params, reason, predicted, gain, p, fraction)
@@ -436,6 +466,16 @@ class _Engine:
 def _torch(device: str) -> str | None:
     """The torch device of a fit; None: the engine on the CPU."""
     return None if device == "cpu" else device
+
+
+def _many(study: Study) -> bool:
+    """Whether a step changes few of many knobs, unless more pays."""
+    return study.config.guardrails is not None and len(study.config.space.knobs) > FEW_KNOBS
+
+
+def _moved(space: Space, params: Params, here: Params) -> list[str]:
+    """The knobs that differ."""
+    return [name for name in params if not space.same(params, params | {name: here[name]})]
 
 
 def _good(found: Outlook, utility: Floats) -> Floats:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from prometheus_client import CollectorRegistry
 
-from arqon_gp import ArqonSolver, Candidate, RequestError
+from arqon_gp import ArqonSolver, Candidate, RequestError, propose
 from arqon_gp.advice import Proposal
 from arqon_gp.journal import MemoryJournal
 from tests.conftest import FakeClock
@@ -439,6 +439,16 @@ class RealMachine(GuardMachine):
     """The same with the model choosing: fewer steps, because a proposal costs a fit."""
 
     solver_class = ArqonSolver
+    few = propose.FEW_KNOBS
+
+    @initialize(few=st.sampled_from([0, propose.FEW_KNOBS]))
+    def how_many_knobs_are_many(self, few: int) -> None:
+        """With 0 each step is one of many knobs: as many as can stay as they are."""
+        propose.FEW_KNOBS = few
+
+    def teardown(self) -> None:
+        propose.FEW_KNOBS = self.few
+        super().teardown()
 
     @rule(gap_s=st.sampled_from([3.0, 30.0]), with_id=st.booleans())
     def windows(self, gap_s: float, with_id: bool) -> None:
