@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -61,3 +63,33 @@ def test_the_plain_optimizer_of_the_readme_finds_the_minimum() -> None:
     best = space["solver"].recommend().params
     space["solver"].close()
     assert best["x"] ** 2 + best["y"] ** 2 < 0.1
+
+
+def test_the_figures_of_the_concepts_are_drawn_from_real_studies(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra demo is not installed")
+    found = re.findall(r"\(figures/(\w+)\.svg\)", (ROOT / "docs/concepts.md").read_text())
+    done = subprocess.run(
+        [sys.executable, "docs/figures.py", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(found)
+    assert all("<svg" in (ROOT / f"docs/figures/{name}.svg").read_text() for name in found)
+
+
+def test_the_same_problem_in_optuna_and_here(capsys: pytest.CaptureFixture[str]) -> None:
+    optuna = pytest.importorskip("optuna", reason="the extra bench is not installed")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    random = np.random.default_rng(0)
+
+    def measure(timeout_ms: float, workers: int, policy: str) -> float:
+        off = np.log(timeout_ms / 100) ** 2 / 5 + ((workers - 40) / 30) ** 2 + 0.5 * (policy != "lfu")
+        return float(off + 0.05 * random.normal())
+
+    theirs, ours = blocks("docs/from-optuna.md")
+    assert len([line for line in ours.splitlines() if line.strip()]) <= 10
+    for code in (theirs.replace("n_trials=40", "n_trials=12"), ours):
+        exec(code, {"measure": measure})
+    shown = [eval(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert shown[0].keys() == shown[1].keys() == {"timeout_ms", "workers", "policy"}
+    assert shown[1]["policy"] == "lfu"
+    assert measure(**shown[1]) < 0.3
