@@ -47,7 +47,7 @@ GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is
 FEW_KNOBS = 8  # a step of more knobs leaves those as they are that are worth little
 KEPT_SHARE = 0.9  # of the expected improvement
 FIT_SHARE = 0.5  # of the time of an ask, at most
-MANY_ROWS = 64  # of a history that is fitted seldom: freed memory is then given back each time
+GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
 NUMERICAL = (FitError, RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError)  # failures answered in place
 
@@ -76,6 +76,7 @@ class ModelAdvisor:
         self._background: Background[_Fit] = Background()
         self.fallbacks: dict[str, int] = {}
         self.device: str = "none"
+        self._given_back = 0  # results, when freed memory last was
 
     # ---- fit ----
 
@@ -103,16 +104,16 @@ class ModelAdvisor:
         def work(stop: Callable[[], bool]) -> _Fit:
             rungs: list[str] = []
             found = seek(rows, settings, warm, stop, rungs.append, _torch(device))
-            fit = _Fit(found, active_set(data, settings, found, most), device, rungs)
-            if len(data.X) > MANY_ROWS:
-                give_back()
-            return fit
+            return _Fit(found, active_set(data, settings, found, most), device, rungs)
 
         self._background.start((history, warm), work)
 
     def told(self, study: Study) -> None:
-        """Stop what was begun in the background where the result changes it."""
+        """Stop what was begun in the background where the result changes it; now and then give back freed memory."""
         self._background.keep((study.basis, study.hyperparameters))
+        if len(study.history) >= self._given_back + GIVE_BACK_EVERY:
+            self._given_back = len(study.history)
+            give_back()
 
     def close(self) -> None:
         """End the background thread."""
