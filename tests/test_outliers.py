@@ -173,3 +173,20 @@ def test_the_variances_are_those_that_gain_most() -> None:
         assert again == pytest.approx(best(row, np.where(np.arange(40) == row, 0.0, added)), rel=0.01)
         values = [density(np.where(np.arange(40) == row, f * again, added))(theta)[0] for f in (0.7, 1.0, 1.4)]
         assert max(values) == values[1]
+
+
+def test_rows_are_added_as_if_the_inverse_were_made_anew_for_each() -> None:
+    random, n = np.random.default_rng(1), 14
+    B = random.normal(size=(n, n))
+    K, y = B @ B.T / n + 0.1 * np.eye(n), 6.0 * random.normal(size=n)
+    excess = np.where(np.arange(n) < 6, 0.5, 0.0)
+    A = np.linalg.inv(K)
+    added = _extended(A @ y, A, excess, np.ones(n, dtype=bool), n)
+    expected = excess.copy()
+    for _ in range(3):
+        A = np.linalg.inv(K + np.diag(expected - excess))
+        a = A @ y
+        z2 = np.where(expected == 0.0, a * a / A.diagonal(), 0.0)
+        expected[z2.argmax()] = (z2.max() - 1.0) / A[z2.argmax(), z2.argmax()]
+    assert added is not None
+    np.testing.assert_allclose(added, expected, rtol=1e-9)

@@ -122,9 +122,10 @@ def test_a_search_whose_gpu_is_full_is_made_on_the_cpu(make: Make, monkeypatch: 
 
 @pytest.mark.parametrize("what", ["seek", "restore"])
 def test_a_fit_whose_gpu_is_full_is_made_by_the_engine(make: Make, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    solver, real, failed = started(make(CONFIG)), getattr(propose, what), []
+    solver, real, failed = make(FREE | {"probe_ratio": 0.0}), getattr(propose, what), []
+    solver.seed(warm_rows(8))
     monkeypatch.setattr(propose, "place", lambda wanted, rows: "cuda:7")
-    monkeypatch.setattr(propose, "MOST_CUDA_ROWS", 10)
+    monkeypatch.setattr(propose, "MOST_CUDA_ROWS", 2)
 
     def full(*given: Any) -> Any:
         if "cuda:7" in given:
@@ -141,6 +142,8 @@ def test_a_fit_whose_gpu_is_full_is_made_by_the_engine(make: Make, monkeypatch: 
     assert "highest noisy expected improvement" in candidate.reason
     assert solver.status()["model"]["device"] == "cpu"
     assert solver.status()["model"]["fallbacks"] == {}
+    assert solver._model._fitted is not None
+    assert len(solver._model._fitted.data.X) == 8, "the engine's active set, not the GPU's"
 
 
 def test_a_failed_refit_goes_on_with_the_last_hyperparameters_and_is_counted(
@@ -279,6 +282,22 @@ def test_a_prepared_fit_whose_gpu_is_full_is_made_by_the_engine(make: Make, monk
         answer(solver)
     assert failed[0], "the first one was sought on the device"
     assert solver.status()["model"]["fallbacks"] == {}
+
+
+def test_a_fit_prepared_on_another_device_is_not_taken(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    solver, devices = make(FREE), []
+    solver.seed(warm_rows(20))
+    monkeypatch.setattr(propose, "place", lambda wanted, rows: "cuda:7" if len(devices) > 1 else "cpu")
+    monkeypatch.setattr(propose, "restore", lambda *given: restore(*given[:-1], None))
+
+    def sought(*given: Any) -> Any:
+        devices.append((threading.current_thread().name.partition("_")[0], given[-1]))
+        return seek(*given[:-1], None)
+
+    monkeypatch.setattr(propose, "seek", sought)
+    for _ in range(3):
+        answer(solver)
+    assert devices[:3] == [("MainThread", None), ("arqon-fit", None), ("MainThread", "cuda:7")]
 
 
 @pytest.mark.parametrize("n", [20, 330])

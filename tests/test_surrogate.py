@@ -18,7 +18,7 @@ from arqon_gp.config import parse
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, History, levels, training_set
 from arqon_gp.records import Label, Labelled, Observation, Role, Told
-from arqon_gp.rows import FEASIBLE, NOISE_RANGE, Hyperparameters, Settings, lengthscales, rows_of
+from arqon_gp.rows import FEASIBLE, NOISE_RANGE, Hyperparameters, Settings, lengthscale_prior, lengthscales, rows_of
 from arqon_gp.surrogate import Surrogate, fit, log_posterior, restore
 from arqon_gp.twin import single_task_gp
 from arqon_kernels import covariance
@@ -398,3 +398,10 @@ def test_what_kind_of_input_a_knob_is() -> None:
     settings = Settings(config.space, config.goals.modelled)
     assert settings.kinds.tolist() == [NUMBER, CYCLE, CATEGORY, NUMBER, CATEGORY]
     assert (settings.numeric, settings.categorical) == ([0, 1, 3], [2, 4])
+
+
+def test_the_prior_of_the_lengthscales_narrows_with_the_number_of_knobs_and_keeps_its_mode() -> None:
+    for d, expected in ((1, 1.0), (5, 1.0), (20, 0.5), (45, 1.0 / 3.0)):
+        loc, scale = lengthscale_prior(d)
+        assert scale == pytest.approx(expected)
+        assert loc - scale**2 == pytest.approx(math.sqrt(2.0) - 3.0 + 0.5 * math.log(d))
