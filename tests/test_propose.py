@@ -284,6 +284,16 @@ def test_a_prepared_fit_whose_gpu_is_full_is_made_by_the_engine(make: Make, monk
     assert solver.status()["model"]["fallbacks"] == {}
 
 
+def test_a_gpu_is_for_long_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_has_nvidia", lambda: True)
+    monkeypatch.setattr(device, "resolve", lambda wanted: torch.device("cuda:0" if wanted == "auto" else wanted))
+    few, many = device.CUDA_ROWS - 1, device.CUDA_ROWS
+    assert [device.place("auto", rows) for rows in (few, many)] == ["cpu", "cuda:0"]
+    assert [device.place("cpu", many), device.place("cuda:1", few)] == ["cpu", "cuda:1"]
+    monkeypatch.setattr(device, "_has_nvidia", lambda: False)
+    assert device.place("auto", many) == "cpu"
+
+
 def test_a_fit_prepared_on_another_device_is_not_taken(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     solver, devices = make(FREE), []
     solver.seed(warm_rows(20))
