@@ -25,7 +25,7 @@ NOISE_RANGE = (1e-4, 10.0)  # of the standardised noise variance
 NOISE_PRIOR = (1.0, 2.0)  # LogNormal(1, 2) as a raw density is log noise ~ N(-3, 2^2) as a density in log noise
 COLD_NOISE = math.exp(-3.0)
 LENGTHSCALE_SCALE, LEAST_LENGTHSCALE = 1.0, 0.025
-FEW_KNOBS = 5
+KNOBS_AT_FULL_SCALE = 5
 CLIFF_STDS = 8.0
 EXACT_NOISE = 1e-6  # standardised variance of an outcome declared exact: a jitter, not a belief
 
@@ -150,13 +150,11 @@ def lengthscale_prior(d: int) -> tuple[float, float]:
     """LogNormal (loc, scale), as a raw density, of each of d numeric knobs' lengthscales.
 
     Its mode e^(sqrt 2 - 3) sqrt(d) is that of BoTorch 0.18 (Hvarfner et al. 2024), whose scale is sqrt(3): so wide that
-    a knob looks flat, or the noise like signal, as long as there are few rows. Beyond FEW_KNOBS it shrinks as 1 /
-    sqrt(d): the more knobs, the more of them would look flat by chance.
+    a knob looks flat, or the noise like signal, as long as there are few rows. Of more than KNOBS_AT_FULL_SCALE it
+    shrinks as 1 / sqrt(d): the more knobs, the more of them would look flat by chance.
     """
-    mode, scale = (
-        math.sqrt(2.0) - 3.0 + 0.5 * math.log(max(d, 1)),
-        LENGTHSCALE_SCALE * min(1.0, math.sqrt(FEW_KNOBS / max(d, 1))),
-    )
+    mode = math.sqrt(2.0) - 3.0 + 0.5 * math.log(max(d, 1))
+    scale = LENGTHSCALE_SCALE * math.sqrt(min(1.0, KNOBS_AT_FULL_SCALE / max(d, 1)))
     return mode + scale**2, scale
 
 

@@ -72,6 +72,7 @@ class OnDevice:
         tensors = [torch.tensor(x, dtype=torch.float64, device=device) for x in (*rows, *lengthscales)]
         self._X, self._y, self._share, self._floor, self._loc, self._scale = tensors
 
+    @torch.enable_grad()  # whatever the caller has switched off
     def __call__(self, theta: Floats) -> tuple[float, Floats]:
         """Value and gradient (d + 1,); -inf where K + D is not positive definite."""
         (ss, dof, within_floor), noise = self._scatter, math.exp(theta[-1])
