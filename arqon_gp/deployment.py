@@ -89,7 +89,7 @@ class Deployment:
         """The state after one more event."""
         match event:
             case Issued(kind=Kind.HOLD):
-                return replace(self, holds=(*self.holds, event))
+                return replace(self, holds=(*_told(self.holds), event))
             case Issued():
                 return self._issue(event)
             case Told(observations):
@@ -106,9 +106,10 @@ class Deployment:
     def _issue(self, event: Issued) -> Deployment:
         number = len(self.issued) + 1
         superseded = event.kind is Kind.ROLLBACK and self.single
+        before = self.issued if number - 1 in self.pending else _told(self.issued)
         return replace(
             self,
-            issued=(*self.issued, event),
+            issued=(*before, event),
             pending=(number,) if superseded else (*self.pending, number),
             doubt=(*self.doubt, number),
             changed_at=event.at if event.change else self.changed_at,
@@ -152,6 +153,11 @@ class Deployment:
 
 def _less(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:
     return tuple(n for n in numbers if n != number)
+
+
+def _told(issued: tuple[Issued, ...]) -> tuple[Issued, ...]:
+    """The last one without what the journal alone needs to keep, once its result was reported: a history is long."""
+    return (*issued[:-1], replace(issued[-1], reason="", predicted=None)) if issued else issued
 
 
 def _number(issued: Issued | None) -> int:
@@ -275,7 +281,7 @@ class _Batch:
     def _take(self, i: int, row: Row, role: Role, issued: Issued | None, *, spends: bool) -> None:
         as_issued = issued is not None and self.deployment.space.same(row.params, issued.params)
         self.taken[i] = Observation(
-            params=dict(issued.params) if issued and as_issued else row.params,
+            params=issued.params if issued and as_issued else row.params,
             values=row.values,
             role=role,
             failed=row.failed,

@@ -21,6 +21,7 @@ from arqon_gp.records import Params
 
 KEYS = ("params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history")
 LATER = ("context", "control")
+NO_SEM: dict[str, float] = {}  # one for all rows: a history is long
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def _sem(row: Mapping[str, Any], config: Config) -> dict[str, float]:
     if "sem" in row:
         return {name: sem for name, sem in _per_outcome("sem", row, config).items() if sem > 0}
     if "std" not in row:
-        return {}
+        return NO_SEM
     counts = _per_outcome("n", row, config)
     stds = _per_outcome("std", row, config)
     return {name: std / math.sqrt(counts[name]) for name, std in stds.items() if counts.get(name, 1) > 1 and std > 0}
