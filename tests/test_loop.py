@@ -175,3 +175,37 @@ def test_the_farewell_without_guardrails_knows_no_last_good(make: Make) -> None:
     told = runner.farewell(solver, "again")
     assert "last good: not kept (no guardrails)" in told
     assert "not reported yet" not in told
+
+
+def test_what_was_told_weighs_little_and_is_explained_from_the_journal(make: Make) -> None:
+    solver = make({"seed": 1, "budget": 12, "probe_ratio": 0.3, "bounds": {"x": {"min": 0, "max": 1}}})
+    seen = []
+    while (candidate := solver.ask_one()) is not None:
+        seen.append(candidate)
+        solver.seed([{"params": candidate, "id": candidate.id, "value": (candidate["x"] - 0.3) ** 2}])
+    *told, last = solver._study.deployment.issued
+    assert len(told) == 11
+    assert {(one.reason, one.predicted) for one in told} == {("", None)}
+    assert last.predicted is not None
+    rows = solver._study.history.rows
+    assert all(row.params is one.params for row, one in zip(rows, (*told, last), strict=True))
+    for candidate in seen:
+        explained = solver.explain(candidate.id)
+        assert explained["reason"] == candidate.reason
+        shown = explained["predicted"] or {}
+        assert {name: p["mean"] for name, p in shown.items()} == {
+            n: p.mean for n, p in (candidate.predicted or {}).items()
+        }
+    assert solver._metrics._predictions == sum(candidate.predicted is not None for candidate in seen)
+
+
+def test_one_that_is_not_told_yet_keeps_what_it_was_handed_out_with(make: Make) -> None:
+    solver = make({"seed": 1, "budget": 12, "probe_ratio": 0.2, "bounds": {"x": {"min": 0, "max": 1}}})
+    for _ in range(4):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        solver.seed([{"params": candidate, "id": candidate.id, "value": (candidate["x"] - 0.3) ** 2}])
+    first, second = solver.ask(2)
+    assert solver._study.deployment.issued[-2].predicted == first.predicted is not None
+    solver.seed([{"params": second, "id": second.id, "value": 0.1}])
+    assert solver._study.deployment.issued[-2].reason == first.reason
