@@ -87,8 +87,10 @@ def test_the_same_problem_in_optuna_and_here(capsys: pytest.CaptureFixture[str])
 
     theirs, ours = blocks("docs/from-optuna.md")
     assert len([line for line in ours.splitlines() if line.strip()]) <= 10
+    space: dict[str, Any] = {"measure": measure}
     for code in (theirs.replace("n_trials=40", "n_trials=12"), ours):
-        exec(code, {"measure": measure})
+        exec(code, space)
+    space["solver"].close()
     shown = [eval(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     assert shown[0].keys() == shown[1].keys() == {"timeout_ms", "workers", "policy"}
     assert shown[1]["policy"] == "lfu"
