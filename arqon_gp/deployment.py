@@ -156,7 +156,7 @@ def _less(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:
 
 
 def _told(issued: tuple[Issued, ...]) -> tuple[Issued, ...]:
-    """The last one without what the journal alone needs to keep, once its result was reported: a history is long."""
+    """The last one, no longer waited for, without what the journal alone needs to keep: a history is long."""
     return (*issued[:-1], replace(issued[-1], reason="", predicted=None)) if issued else issued
 
 

@@ -397,7 +397,7 @@ class ArqonSolver:
 
 
 class _Lazy:
-    """The model's advice, with torch imported when it is first needed."""
+    """The model's advice, with the engine imported when it is first needed."""
 
     def __init__(self, solver: ArqonSolver) -> None:
         self._solver = solver
