@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+import numpy as np
+
 from arqon_gp.comparison import Expectation, Yardstick
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
-from arqon_gp.design import sobol, spread
+from arqon_gp.design import placed, sobol
+from arqon_gp.legal import Region
 from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.space import Box
 from arqon_gp.study import Study
@@ -33,20 +36,25 @@ class Goal(Enum):
 class Request:
     """Where to look for the next config.
 
-    `box` is what the guard permits. `number` is the candidate's, which seeds its random stream. `pending`: configs
-    handed out and not answered. `confidence`: the least P(all limits hold); None without guardrails or limits. If no
-    point of the box reaches it, `cautious` is the box of a cautious step, `fraction` of max_delta wide.
-    `deadline`: until when an answer is wanted.
+    `box` is what the guard permits, seen from `here`, which is legal. `number` is the candidate's, which seeds its
+    random stream. `pending`: configs handed out and not answered. `confidence`: the least P(all limits hold); None
+    without guardrails or limits. If no point of the box reaches it, `cautious` is the box of a cautious step,
+    `fraction` of max_delta wide. `deadline`: until when an answer is wanted.
     """
 
     goal: Goal
     box: Box
+    here: Params
     number: int
     pending: Sequence[Params] = ()
     confidence: float | None = None
     cautious: Box | None = None
     fraction: float | None = None
     deadline: Deadline = field(default=NEVER, compare=False)
+
+    def region(self, config: Config, box: Box | None = None) -> Region:
+        """The region of the box, or of another one. Under guardrails what gains an effect comes back as it was."""
+        return Region(config.space, box or self.box, self.here, returns=config.guardrails is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +73,17 @@ class Proposal:
 def initial_point(config: Config, request: Request) -> Proposal:
     """The scrambled Sobol point of the request's number, laid into the box."""
     u = sobol(len(config.space.knobs), request.number, config.rng_seed)[-1]
-    return Proposal(spread(config.space, request.box, u), "initial design: a scrambled Sobol point")
+    rng = np.random.default_rng([config.rng_seed, request.number])
+    return Proposal(placed(request.region(config), u, rng), "initial design: a scrambled Sobol point")
 
 
 def random_step(config: Config, request: Request, here: Params, why: str) -> Proposal:
     """A random point of the box other than what runs: what is left when no model can choose."""
-    space = config.space
+    space, rng = config.space, np.random.default_rng([config.rng_seed, request.number])
     careful = request.confidence is not None and request.cautious is not None and not request.cautious.empty
-    box = request.cautious if careful and request.cautious else request.box
+    region = request.region(config, request.cautious if careful else None)
     points = sobol(len(space.knobs), FALLBACK_POINTS, config.rng_seed, stream=request.number)
-    other = (p for u in points if not space.same(p := spread(space, box, u), here))
+    other = (p for u in points if not space.same(p := placed(region, u, rng), here))
     return Proposal(next(other, here), f"a random legal step: {why}", fallback=why)
 
 

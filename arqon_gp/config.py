@@ -17,10 +17,13 @@ from typing import Any, Literal
 from arqon_gp.errors import ConfigError
 from arqon_gp.objectives import Effect, Goals, Limit, Objective
 from arqon_gp.records import Params, Scalar
+from arqon_gp.rules import Rule
+from arqon_gp.rules import parse as parse_rule
 from arqon_gp.schema import BoundModel, ConfigModel, GuardrailsModel, StepModel, validate
 from arqon_gp.space import (
     GRID_TOLERANCE,
     Categorical,
+    Condition,
     Integer,
     Knob,
     Real,
@@ -28,7 +31,7 @@ from arqon_gp.space import (
     check_value,
     from_unit,
     nearest,
-    whole_domain,
+    ordinary_domain,
 )
 
 log = logging.getLogger("arqon_gp")
@@ -67,7 +70,16 @@ class Places:
     count: int
 
 
-StepLimit = Absolute | Ratio | MayChange | Places | None  # None: free
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Of a knob with special values or conditions: its step limit while it is ordinary and has an effect, and whether
+    it may enter and leave its special values, gain and lose its effect."""
+
+    step: Absolute | Ratio | MayChange | Places
+    allowed: bool
+
+
+StepLimit = Absolute | Ratio | MayChange | Places | Switch | None  # None: free
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +154,7 @@ def _text(key: str, config: Mapping[str, Any]) -> str:
 
 
 def _build(model: ConfigModel) -> Config:
-    space = Space(tuple(_knob(name, bound) for name, bound in model.bounds.items()))
+    space = _space(model)
     start, initial = _start(space, model)
     goals = _goals(model)
     unknown = [name for name in model.noise if name not in goals.modelled]
@@ -167,8 +179,58 @@ def _build(model: ConfigModel) -> Config:
     )
 
 
+def _space(model: ConfigModel) -> Space:
+    space = Space(tuple(_knob(name, bound) for name, bound in model.bounds.items()))
+    rules = tuple(_rule(name, text, space) for name, text in model.constraints.items() if isinstance(text, str))
+    return Space(space.knobs, _conditions(model, space), rules)
+
+
+def _rule(name: str, text: str, space: Space) -> Rule:
+    at = f"constraints.{name}"
+    try:
+        rule = parse_rule(name, text)
+    except ValueError as error:
+        raise ConfigError(f"{at}: {error}") from error
+    for used in rule.knobs:
+        knob = next((knob for knob in space if knob.name == used), None)
+        if knob is None:
+            raise ConfigError(f"{at}: no such knob: {used}; the knobs are {', '.join(space.names)}")
+        if isinstance(knob, Categorical) and any(isinstance(c, str) for c in knob.choices):
+            raise ConfigError(f"{at}: {used} is no number; its choices are {list(knob.choices)}")
+    return rule
+
+
+def _conditions(model: ConfigModel, space: Space) -> tuple[Condition, ...]:
+    """Every `active_if`, those of a knob after those of what it depends on."""
+    found: list[Condition] = []
+    waiting = {name: b.active_if for name, b in model.bounds.items() if b.active_if}
+    while waiting:
+        ready = [name for name, on in waiting.items() if waiting.keys().isdisjoint(on)]
+        if not ready:
+            raise ConfigError(f"bounds.{next(iter(waiting))}.active_if: {', '.join(waiting)} depend on one another")
+        for name in ready:
+            found += [_condition(name, on, given, space) for on, given in waiting.pop(name).items()]
+    return tuple(found)
+
+
+def _condition(name: str, on: str, given: object, space: Space) -> Condition:
+    at = f"bounds.{name}.active_if.{on}"
+    other = next((knob for knob in space if knob.name == on), None)
+    if other is None:
+        raise ConfigError(f"{at}: no such knob; the knobs are {', '.join(space.names)}")
+    if not isinstance(other, Categorical):
+        raise ConfigError(f"{at}: {on} is a number; a knob may depend on a categorical or a bool")
+    try:
+        choices = tuple(check_value(other, one) for one in (given if isinstance(given, list) else [given]))
+    except ValueError as error:
+        raise ConfigError(f"{at}: {error}") from error
+    return Condition(name, on, choices)
+
+
 def _knob(name: str, b: BoundModel) -> Knob:
     at = f"bounds.{name}"
+    if b.special and b.type in ("categorical", "bool"):
+        raise ConfigError(f"{at}: special has no meaning for type {b.type}")
     if b.type in ("categorical", "bool"):
         extra = [key for key in ("min", "max", "step") if getattr(b, key) is not None]
         if extra or b.scale != "linear":
@@ -203,12 +265,29 @@ def _number(name: str, b: BoundModel, at: str) -> Knob:
         raise ConfigError(
             f"{at}: max is min again on scale periodic; step {b.step:g} does not divide {b.max - b.min:g}"
         )
+    special = _special(b, at)
     if b.type == "float":
-        return Real(name, b.min, b.max, b.scale == "log", b.step, b.scale == "periodic")
-    for key, number in (("min", b.min), ("max", b.max), ("step", b.step or 1.0)):
+        return Real(name, b.min, b.max, b.scale == "log", b.step, b.scale == "periodic", special)
+    for key, number in (("min", b.min), ("max", b.max), ("step", b.step or 1.0), *(("special", s) for s in special)):
         if not number.is_integer():
             raise ConfigError(f"{at}.{key}: type int needs a whole number; found {number:g}")
-    return Integer(name, int(b.min), int(b.max), b.scale == "log", int(b.step or 1), b.scale == "periodic")
+    whole = tuple(int(s) for s in special)
+    return Integer(name, int(b.min), int(b.max), b.scale == "log", int(b.step or 1), b.scale == "periodic", whole)
+
+
+def _special(b: BoundModel, at: str) -> tuple[float, ...]:
+    """The special values: each once, outside of the range, which means the same all over."""
+    if b.special and b.scale == "periodic":
+        raise ConfigError(f"{at}: special has no meaning on scale periodic")
+    if len(set(b.special)) < len(b.special):
+        raise ConfigError(f"{at}.special: each value once; found {b.special}")
+    for value in b.special:
+        if b.min is not None and b.max is not None and b.min <= value <= b.max:
+            raise ConfigError(
+                f"{at}.special: {value:g} is within {b.min:g}..{b.max:g}; begin or end the range beside it, "
+                "where values mean more or less of the same"
+            )
+    return tuple(b.special)
 
 
 def _start(space: Space, model: ConfigModel) -> tuple[Params, bool]:
@@ -227,6 +306,11 @@ def _start(space: Space, model: ConfigModel) -> tuple[Params, bool]:
         at = f"initial.{knob.name}" if knob.name in given else f"bounds.{knob.name}.initial"
         value = given.get(knob.name, own)
         start[knob.name] = _centre(knob) if value is None else _initial_value(knob, value, at)
+    if broken := space.broken_rule(start):
+        raise ConfigError(
+            f"constraints.{broken.name}: {broken.text} does not hold where the study starts, "
+            f"{ {name: start[name] for name in broken.knobs} }; give initial values that keep it"
+        )
     initial = bool(given) or any(b.initial is not None for b in model.bounds.values())
     filled = [n for n in space.names if n not in given and model.bounds[n].initial is None]
     if filled and (initial or model.guardrails):
@@ -239,8 +323,9 @@ def _initial_value(knob: Knob, value: Scalar, at: str) -> Scalar:
         checked = check_value(knob, value)
     except ValueError as error:
         raise ConfigError(f"{at}: {str(error).removeprefix(f'{knob.name}: ')}") from error
-    if not isinstance(knob, Categorical) and not knob.low <= float(value) <= knob.high:
-        raise ConfigError(f"{at}: {value!r} is outside {knob.low:g}..{knob.high:g}")
+    if not isinstance(knob, Categorical) and not (knob.low <= float(value) <= knob.high or checked in knob.special):
+        special = f" and not one of {', '.join(f'{s:g}' for s in knob.special)}" if knob.special else ""
+        raise ConfigError(f"{at}: {value!r} is outside {knob.low:g}..{knob.high:g}{special}")
     if isinstance(knob, Integer) and not isinstance(checked, int):
         raise ConfigError(f"{at}: type int needs a whole number; found {checked!r}")
     return checked
@@ -250,7 +335,7 @@ def _centre(knob: Knob) -> Scalar:
     """Centre of the range, of the log range on a log knob, the first choice of a categorical."""
     if isinstance(knob, Categorical):
         return knob.choices[0]
-    return nearest(knob, from_unit(knob, 0.5), whole_domain(knob))
+    return nearest(knob, from_unit(knob, 0.5), ordinary_domain(knob))
 
 
 def _goals(model: ConfigModel) -> Goals:
@@ -259,6 +344,8 @@ def _goals(model: ConfigModel) -> Goals:
     logs = {o.name for o in objectives if o.log}
     limits: list[Limit] = []
     for name, limit in model.constraints.items():
+        if isinstance(limit, str):
+            continue  # a rule between knobs
         if limit.max is None and limit.min is None:
             raise ConfigError(f"constraints.{name}: needs max or min")
         if isinstance(limit.max, float) and isinstance(limit.min, float) and limit.min > limit.max:
@@ -330,33 +417,46 @@ def _steps(space: Space, g: GuardrailsModel) -> tuple[StepLimit, ...]:
     at = "guardrails.max_delta"
     match g.max_delta:
         case None:
-            return tuple(_share(knob, PRESETS[g.preset]) for knob in space)
+            return tuple(_switch(space, knob, _share(knob, PRESETS[g.preset]), None) for knob in space)
         case list(deltas):
             if len(deltas) != len(space.knobs):
                 raise ConfigError(f"{at}: expected {len(space.knobs)} limits, one a knob; found {len(deltas)}")
-            return tuple(_step(knob, delta, at) for knob, delta in zip(space, deltas, strict=True))
+            return tuple(_step(space, knob, delta, g, at) for knob, delta in zip(space, deltas, strict=True))
         case by_name:
             unknown = [name for name in by_name if name not in space.names]
             if unknown:
                 raise ConfigError(f"{at}.{unknown[0]}: no such knob; the knobs are {', '.join(space.names)}")
-            return tuple(_step(knob, by_name.get(knob.name), at) for knob in space)
+            return tuple(_step(space, knob, by_name.get(knob.name), g, at) for knob in space)
 
 
-def _step(knob: Knob, delta: float | str | StepModel | None, at: str) -> StepLimit:
+Step = Absolute | Ratio | MayChange | Places
+
+
+def _step(space: Space, knob: Knob, delta: float | str | StepModel | None, g: GuardrailsModel, at: str) -> StepLimit:
     match delta:
         case None:
             return None
         case str():
-            return _share(knob, _percent(delta))
+            return _switch(space, knob, _share(knob, _percent(delta)), None)
         case StepModel(ratio=float(factor)):
-            return _ratio(knob, factor, at)
+            return _switch(space, knob, _ratio(knob, factor, at), delta.special, at)
+        case StepModel(up=None):  # special alone
+            return _switch(space, knob, _share(knob, PRESETS[g.preset]), delta.special, at)
         case StepModel():
-            return _amount(knob, min(delta.up or 0.0, delta.down or 0.0), at)
+            amount = _amount(knob, min(delta.up or 0.0, delta.down or 0.0), at)
+            return _switch(space, knob, amount, delta.special, at)
         case _:
-            return _amount(knob, delta, at)
+            return _switch(space, knob, _amount(knob, delta, at), None)
 
 
-def _amount(knob: Knob, amount: float, at: str) -> StepLimit:
+def _switch(space: Space, knob: Knob, step: Step, special: int | None, at: str = "") -> StepLimit:
+    """The step limit, with what is said of special values and effects where the knob has any."""
+    if special is not None and not space.switches(knob):
+        raise ConfigError(f"{at}: {knob.name} has neither special values nor active_if; remove special")
+    return Switch(step, special == 1) if space.switches(knob) else step
+
+
+def _amount(knob: Knob, amount: float, at: str) -> Step:
     if isinstance(knob, Categorical) and knob.ordered:
         if not amount.is_integer():
             raise ConfigError(f"{at}: {knob.name} is ordered: a whole number of places it may move; found {amount:g}")
@@ -373,7 +473,7 @@ def _amount(knob: Knob, amount: float, at: str) -> StepLimit:
     return Absolute(amount)
 
 
-def _ratio(knob: Knob, factor: float, at: str) -> StepLimit:
+def _ratio(knob: Knob, factor: float, at: str) -> Step:
     if isinstance(knob, Categorical) or not knob.log:
         raise ConfigError(f"{at}: a ratio needs a log knob; {knob.name} is not one: give a number or a percentage")
     grid = _grid_step(knob)
@@ -385,7 +485,7 @@ def _ratio(knob: Knob, factor: float, at: str) -> StepLimit:
     return Ratio(factor)
 
 
-def _share(knob: Knob, share: float) -> StepLimit:
+def _share(knob: Knob, share: float) -> Step:
     """A share of the range (of the log range on a log knob), at least one grid step; 1 on a categorical."""
     if isinstance(knob, Categorical) and knob.ordered:
         return Places(max(1, int(share * (len(knob.choices) - 1))) if share > 0 else 0)

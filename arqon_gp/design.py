@@ -1,7 +1,7 @@
 """Points that need no model: the scrambled Sobol points of the initial design, and the stateless ArqonProbe.
 
 Both are functions of a seed and an index alone: the same values in any process. No torch.
-Public: sobol, recurrence, spread, ArqonProbe.
+Public: sobol, recurrence, spread, spread_one, placed, ArqonProbe.
 """
 
 from __future__ import annotations
@@ -14,8 +14,25 @@ import numpy as np
 
 from arqon_gp.config import Config, parse
 from arqon_gp.errors import RequestError
+from arqon_gp.legal import Region
 from arqon_gp.records import Params, Scalar
-from arqon_gp.space import Box, Floats, Interval, Knob, Space, from_unit, nearest, unit, values
+from arqon_gp.space import (
+    Box,
+    Domain,
+    Floats,
+    Interval,
+    Knob,
+    Space,
+    Split,
+    Steps,
+    from_unit,
+    grid_value,
+    nearest,
+    unit,
+)
+
+SPECIAL_SHARE, MOST_SPECIAL_SHARE = 0.2, 0.5  # of the points: for each special value of a knob, and for all of them
+TRIES = 64  # points drawn to keep the rules between knobs before one is pulled to where they hold
 
 
 def sobol(d: int, n: int, rng_seed: int, stream: int = 0) -> Floats:
@@ -42,17 +59,41 @@ def recurrence(d: int, n: int, start: Floats) -> Floats:
 def spread(space: Space, box: Box, u: Floats) -> Params:
     """The config at position u (d,) of a box: u in [0, 1) of an interval's encoding, or of a grid's values in order."""
     return {
-        knob.name: _spread_one(knob, domain, float(x)) for knob, domain, x in zip(space, box.domains, u, strict=True)
+        knob.name: spread_one(knob, domain, float(x)) for knob, domain, x in zip(space, box.domains, u, strict=True)
     }
 
 
-def _spread_one(knob: Knob, domain: Any, u: float) -> Scalar:
+def placed(region: Region, u: Floats, rng: np.random.Generator) -> Params:
+    """The legal config at position u (d,) of a region; where rules are broken there one drawn elsewhere, at last one on
+    the way there."""
+    found = spread(region.space, region.box, u)
+    if not region.space.irregular:
+        return found
+    for _ in range(TRIES):
+        found = region.settled(found)
+        if region.space.broken_rule(found) is None:
+            return found
+        found = spread(region.space, region.box, rng.random(len(u)))
+    return region.pulled(found)
+
+
+def spread_one(knob: Knob, domain: Domain, u: float) -> Scalar:
+    """The value at position u of one knob's domain."""
+    if isinstance(domain, Split):
+        count = len(domain.special)
+        share = 1.0 if domain.ordinary is None else min(SPECIAL_SHARE * count, MOST_SPECIAL_SHARE)
+        if u < share:
+            return domain.special[min(int(u / share * count), count - 1)]
+        assert domain.ordinary is not None
+        return spread_one(knob, domain.ordinary, (u - share) / (1.0 - share))
     if isinstance(domain, Interval):
         low, high = unit(knob, domain.low), unit(knob, domain.high)
         value = from_unit(knob, low + u * (high - low))  # type: ignore[arg-type]  # an interval belongs to a number
         return nearest(knob, value, domain)
-    options = values(knob, domain) or ()
-    return options[min(int(u * len(options)), len(options) - 1)]
+    if isinstance(domain, Steps):
+        count = domain.last - domain.first + 1
+        return grid_value(knob, domain.first + min(int(u * count), count - 1))  # type: ignore[arg-type]  # so do steps
+    return domain.choices[min(int(u * len(domain.choices)), len(domain.choices) - 1)]
 
 
 class ArqonProbe:
@@ -84,4 +125,8 @@ class ArqonProbe:
         space = self._config.space
         halton = qmc.Halton(len(space.knobs), scramble=True, rng=np.random.default_rng(self._rng_seed))
         halton.num_generated = start  # fast_forward() would compute every point before it
-        return [spread(space, space.whole, u) for u in halton.random(count)]
+        region = Region(space, space.whole, self._config.start, returns=False)
+        return [
+            placed(region, u, np.random.default_rng([self._rng_seed, index]))
+            for index, u in enumerate(halton.random(count), start)
+        ]

@@ -78,7 +78,8 @@ def _probes(turn: Turn) -> int:
 def _request(turn: Turn, goal: Goal, number: int) -> Request:
     deployment = turn.study.deployment
     pending = [deployment.issued[n - 1].params for n in deployment.pending]
-    return Request(goal, turn.study.config.space.whole, number, pending)
+    config = turn.study.config
+    return Request(goal, config.space.whole, config.start, number, pending)
 
 
 def _unmeasured_best(turn: Turn) -> Params | None:

@@ -15,8 +15,9 @@ from arqon_gp.comparison import compare
 from arqon_gp.config import Guardrails
 from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.history import key
+from arqon_gp.legal import Region, nearest_legal
 from arqon_gp.records import Candidate, Dequeued, Kind, Params
-from arqon_gp.space import Box, Categorical, nearest, whole_domain
+from arqon_gp.space import Box
 from arqon_gp.turn import Turn
 
 MOST_FINDINGS = 8  # an ask never needs as many: a bound where trust in the rules would be a loop
@@ -120,12 +121,7 @@ def _back_into_bounds(turn: Turn, rails: Guardrails) -> Candidate | None:
     """A legal step towards the nearest point of the bounds; where there is none, only measuring is left."""
     study = turn.study
     space, here = study.config.space, study.deployment.may_run
-    inside: Params = {
-        knob.name: here[knob.name]
-        if isinstance(knob, Categorical) or knob.low <= float(here[knob.name]) <= knob.high
-        else nearest(knob, float(here[knob.name]), whole_domain(knob))
-        for knob in space
-    }
+    inside = nearest_legal(space, here, study.config.start)
     step = limits.step_towards(space, rails.steps, here, inside)
     if step is None or limits.broken(space, rails.steps, _anchors(turn), step):
         if turn.left <= 0:
@@ -245,6 +241,7 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     request = Request(
         goal=goal,
         box=box,
+        here=study.deployment.may_run,
         number=number,
         confidence=None if recover else _confidence(turn),
         cautious=limits.box(study.config.space, small, [study.guard.last_good], within=box),
@@ -261,7 +258,8 @@ def _enqueued(turn: Turn, rails: Guardrails, box: Box) -> Candidate:
     """The legal step that leads nearest to what the operator enqueued; where none leads nearer, that is given up."""
     deployment, space, wish = turn.study.deployment, turn.study.config.space, turn.study.course.queue[0]
     here = deployment.may_run
-    step = here if box.empty else space.nearest(wish, box, here)
+    near = here if box.empty else space.nearest(wish, box, here)
+    step = Region(space, box, here, returns=True).pulled(near)
     if space.same(step, here) and step != wish:
         turn.emit(Dequeued("no legal step leads nearer to what was enqueued", turn.now))
         return _search(turn, rails, recover=False)

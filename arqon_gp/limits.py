@@ -12,12 +12,13 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from arqon_gp.config import Absolute, MayChange, Places, Ratio, StepLimit
+from arqon_gp.config import Absolute, MayChange, Places, Ratio, StepLimit, Switch
 from arqon_gp.records import Params, Scalar
 from arqon_gp.space import (
     GRID_TOLERANCE,
     Box,
     Categorical,
+    Condition,
     Domain,
     Integer,
     Interval,
@@ -25,11 +26,13 @@ from arqon_gp.space import (
     Options,
     Real,
     Space,
+    Split,
     Steps,
     distance,
     grid_size,
     grid_value,
-    whole_domain,
+    is_special,
+    ordinary_domain,
     wrapped,
 )
 
@@ -44,12 +47,63 @@ def box(space: Space, steps: StepLimits, anchors: Iterable[Params], within: Box 
     for anchor in anchors:
         for i, (knob, step) in enumerate(zip(space, steps, strict=True)):
             domains[i] = _within(knob, step, anchor[knob.name], domains[i])
+        for name, kept in _kept(space, steps, anchor).items():
+            i = space.names.index(name)
+            domain = domains[i]
+            assert isinstance(domain, Options)
+            domains[i] = Options(tuple(c for c in domain.choices if c in kept))
     return Box(tuple(domains))
 
 
+def _kept(space: Space, steps: StepLimits, anchor: Params) -> dict[str, set[Scalar]]:
+    """What the knobs that others depend on may be, so that none gains or loses its effect which may not.
+
+    Of the conditions of a knob that has none, the first that is not met stays so.
+    """
+    kept: dict[str, set[Scalar]] = {}
+    gone = space.inactive(anchor) if space.conditions else set()
+    knobs = {knob.name: knob for knob in space}
+    for name in _bound(space, steps):
+        chain = _chain(space, name)
+        if name in gone:
+            first = next(c for c in chain if anchor[c.on] not in c.choices)
+            other = knobs[first.on]
+            assert isinstance(other, Categorical)
+            wanted = {first.on: set(other.choices) - set(first.choices)}
+        else:
+            wanted = {condition.on: set(condition.choices) for condition in chain}
+        for on, choices in wanted.items():
+            kept[on] = kept.get(on, choices) & choices
+    return kept
+
+
+def _bound(space: Space, steps: StepLimits) -> list[str]:
+    """Names of the knobs that may neither gain nor lose their effect."""
+    conditional = {condition.knob for condition in space.conditions}
+    return [
+        knob.name
+        for knob, step in zip(space, steps, strict=True)
+        if knob.name in conditional and isinstance(step, Switch) and not step.allowed
+    ]
+
+
+def _chain(space: Space, name: str) -> list[Condition]:
+    """All conditions that must be met for a knob to have an effect."""
+    own = [condition for condition in space.conditions if condition.knob == name]
+    return own + [further for condition in own for further in _chain(space, condition.on)]
+
+
 def scaled(space: Space, steps: StepLimits, fraction: float) -> tuple[StepLimit, ...]:
-    """A fraction of each step limit, but never less than one grid step; a free knob gets that fraction of its range."""
-    return tuple(_scaled(knob, step, fraction) for knob, step in zip(space, steps, strict=True))
+    """A fraction of each step limit, but never less than one grid step; a free knob gets that fraction of its range.
+
+    Nothing enters or leaves a special value, gains or loses its effect.
+    """
+    return tuple(_scaled_whole(space, knob, step, fraction) for knob, step in zip(space, steps, strict=True))
+
+
+def _scaled_whole(space: Space, knob: Knob, step: StepLimit, fraction: float) -> StepLimit:
+    less = _scaled(knob, step.step if isinstance(step, Switch) else step, fraction)
+    return less if less is None or isinstance(less, Switch) or not space.switches(knob) else Switch(less, allowed=False)
 
 
 def _scaled(knob: Knob, step: StepLimit, fraction: float) -> StepLimit:
@@ -76,6 +130,9 @@ def broken(space: Space, steps: StepLimits, anchors: Iterable[Params], params: P
         for knob, step in zip(space, steps, strict=True):
             if not _permits(knob, step, anchor[knob.name], params[knob.name]):
                 names[knob.name] = True
+        if space.conditions:
+            changed = space.inactive(anchor) ^ space.inactive(params)
+            names |= {name: True for name in _bound(space, steps) if name in changed}
     return list(names)
 
 
@@ -98,13 +155,26 @@ def steps_between(space: Space, steps: StepLimits, here: Params, there: Params) 
 def step_towards(space: Space, steps: StepLimits, here: Params, there: Params) -> Params | None:
     """The config one legal step from `here` that is nearest to `there` in every knob; None when nothing can move.
 
-    On a grid knob the step ends on the grid, except that it may end at `there` itself or stay at `here`.
+    On a grid knob the step ends on the grid, except that it may end at `there` itself or stay at `here`. Where that
+    would break a rule, or give or take an effect that may not change, the knobs move one after the other, as far as
+    they can.
     """
     moved = {
         knob.name: _knob_towards(knob, step, here[knob.name], there[knob.name])
         for knob, step in zip(space, steps, strict=True)
     }
+    if space.irregular and not _may_be(space, steps, here, moved):
+        wanted, moved = moved, dict(here)
+        for name in [*space.names, *reversed(space.names)]:  # again: what made room for it may have moved since
+            if _may_be(space, steps, here, further := moved | {name: wanted[name]}):
+                moved = further
     return None if space.same(moved, here) else moved
+
+
+def _may_be(space: Space, steps: StepLimits, here: Params, params: Params) -> bool:
+    """Whether a step keeps the rules, if they hold where it begins, and the effects that may not change."""
+    kept = space.broken_rule(params) is None or space.broken_rule(here) is not None
+    return kept and not broken(space, steps, [here], params)
 
 
 def retry_after_s(min_interval_s: float, changed_at: float | None, now: float) -> float:
@@ -134,6 +204,14 @@ def _within(knob: Knob, step: StepLimit, anchor: Scalar, domain: Domain) -> Doma
     match knob, step, domain:
         case _, None, _:
             return domain
+        case _, Switch(inner, allowed), Split(ordinary, special):
+            if is_special(knob, anchor):
+                return domain if allowed else Split(None, tuple(s for s in special if s == anchor))
+            near = None if ordinary is None else _within(knob, inner, anchor, ordinary)
+            assert near is None or isinstance(near, Interval | Steps)
+            return Split(near, special if allowed else ())
+        case _, Switch(inner), _:
+            return _within(knob, inner, anchor, domain)
         case Categorical(), MayChange(allowed), Options(choices):
             return domain if allowed else Options(tuple(c for c in choices if c == anchor))
         case Categorical(), Places(), Options(choices):
@@ -167,6 +245,10 @@ def _permits(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> bool:
     match step:
         case None:
             return True
+        case Switch(inner, allowed):
+            if is_special(knob, here) or is_special(knob, there):
+                return allowed or here == there
+            return _permits(knob, inner, here, there)
         case MayChange(allowed):
             return allowed or here == there
         case Places(count):
@@ -184,6 +266,9 @@ def _permits(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> bool:
 def _knob_towards(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> Scalar:
     if _permits(knob, step, here, there):
         return there
+    if isinstance(step, Switch):
+        special = is_special(knob, here) or is_special(knob, there)
+        return here if special else _knob_towards(knob, step.step, here, there)
     if isinstance(knob, Categorical):
         way = _place(knob, there) - _place(knob, here)
         return (
@@ -196,8 +281,7 @@ def _knob_towards(knob: Knob, step: StepLimit, here: Scalar, there: Scalar) -> S
         goal -= math.copysign(knob.high - knob.low, goal - start)
     low, high = _reach(knob, step, start)
     target = min(max(goal, low), high)
-    domain = whole_domain(knob)
-    if isinstance(domain, Interval):
+    if isinstance(ordinary_domain(knob), Interval):
         return wrapped(knob, target)
     grid = float(knob.step or 1.0)
     k = (target - knob.low) / grid

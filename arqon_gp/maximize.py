@@ -1,12 +1,12 @@
 """The point of a box where an acquisition is largest: one batch of starts, screened, climbed and polished.
 
 Starts are points spread over the box and points near the best measured ones; all are on the grids of the box. The
-compiled part is arqon_kernels/_cpu/maximize.py. Public: maximize.
+compiled part is arqon_kernels/_cpu/maximize.py. Public: maximize, climbed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import recurrence
 from arqon_gp.rows import Integers
-from arqon_gp.space import Box, Categorical, Floats, Interval, Space, coordinates
+from arqon_gp.space import Box, Categorical, Floats, Interval, Space, Split, coordinates
 from arqon_kernels import acquisition as kernel
 from arqon_kernels.acquisition import CHOICE, CONTINUOUS, FIXED, GRID, Domain, Problem
 
@@ -53,6 +53,14 @@ def maximize(
     return X[best], float(found[best])
 
 
+def climbed(p: Problem, space: Space, box: Box, x: Floats, fixed: Sequence[int]) -> Floats:
+    """A row (d,) moved uphill in the box, with these columns, and all second ones, as they are."""
+    domain, X, still = _domain(space, box), x[None, :].copy(), [*fixed, *range(len(space.knobs), len(x))]
+    domain.low[still], domain.high[still], domain.role[still] = x[still], x[still], FIXED
+    kernel.polish(p, domain, X, p.A.shape[2], POLISH_STEPS)
+    return np.asarray(X[0])
+
+
 def _moved(X: Floats, value: Floats, move: Callable[[Floats], Floats], deadline: Deadline) -> tuple[Floats, Floats]:
     """The starts, moved in place, and their values; with a deadline those there was time for, or the best one as it
     was."""
@@ -81,7 +89,10 @@ def _domain(space: Space, box: Box) -> Domain:
         elif isinstance(knob, Categorical) and not knob.ordered:
             role.append(CHOICE)
         else:
-            role.append(CONTINUOUS if isinstance(domain, Interval) or len(ordered) > MOST_GRID_POINTS else GRID)
+            ordinary = domain.ordinary if isinstance(domain, Split) else domain
+            role.append(CONTINUOUS if isinstance(ordinary, Interval) or len(ordered) > MOST_GRID_POINTS else GRID)
+    for _ in space.split:
+        low, high, role, first, size = [*low, 0.0], [*high, 0.0], [*role, FIXED], [*first, 0], [*size, 0]
     return Domain(np.array(low), np.array(high), np.array(role), np.array(first), np.array(size), np.array(flat))
 
 

@@ -9,10 +9,8 @@ ModelAdvisor.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -24,28 +22,26 @@ from arqon_gp.background import Background
 from arqon_gp.comparison import Expectation, Yardstick
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
-from arqon_gp.design import recurrence, sobol, spread
+from arqon_gp.design import placed, recurrence, sobol
 from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, History, TrainingSets, key
 from arqon_gp.importance import total_effects
-from arqon_gp.maximize import maximize
+from arqon_gp.legal import Region
 from arqon_gp.objectives import hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, limit_bounds, raw, reference_point
 from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.rows import FEASIBLE, Hyperparameters, Integers, Settings
-from arqon_gp.space import Box, Floats, Space
+from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
+from arqon_gp.space import Floats
 from arqon_gp.study import Study
 from arqon_gp.surrogate import restore, seek
 from arqon_gp.threads import one_thread
-from arqon_kernels.acquisition import Problem
 
 log = logging.getLogger("arqon_gp")
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
-FEW_KNOBS = 8  # a step of more knobs leaves those as they are that are worth little
-KEPT_SHARE = 0.9  # of the expected improvement
 FIT_SHARE = 0.5  # of the time of an ask, at most
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
@@ -276,14 +272,9 @@ class ModelAdvisor:
             with one_thread():
                 aim = Aim(config.goals, yard.utility, limit_bounds(study))
                 target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
-                x, _ = maximize(
-                    target,
-                    space,
-                    space.whole,
-                    _good(found, found.mean_utility(yard)),
-                    np.random.default_rng([config.rng_seed, 0]),
-                )
-                inside.append(space.decode(x, space.whole))
+                good, rng = _good(found, found.mean_utility(yard)), np.random.default_rng([config.rng_seed, 0])
+                region = Region(space, space.whole, study.carried, returns=False)
+                inside.append(Engine(target, good, rng, NEVER).best_in(region))
         except NUMERICAL as error:
             self._count("recommendation", error)
         return found.best(yard, inside) if inside else study.deployment.deployed
@@ -343,48 +334,29 @@ class ModelAdvisor:
         `utility` (r,): the posterior mean of each measured config's.
         """
         study, space, confidence = found.study, found.study.config.space, request.confidence
+        region = request.region(study.config)
         if request.goal is Goal.PROBE:
             u = sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed)[request.number - 1 :]
-            points = [spread(space, request.box, row) for row in u]
+            rng = np.random.default_rng([study.config.rng_seed, request.number])
+            points = [placed(region, row, rng) for row in u]
             chosen = points[0] if confidence is None else next(iter(_safe(found, points, confidence)), None)
             if chosen is not None:
                 return chosen, None
         search = self._search(found, yard, request, utility)
         if request.goal is not Goal.PROBE:
-            best = search.best_in(request.box)
-            for chosen in (self._simpler(study, search, request, best), best):
+            best = search.best_in(region)
+            few = _many(study) and request.goal is Goal.IMPROVE
+            for chosen in (simpler(search, region, best), best) if few else (best,):
                 if confidence is None or found.p_limits([chosen])[0] >= confidence:
                     return chosen, None
             assert confidence is not None
             u = recurrence(len(space.knobs), SAFE_POINTS, search.rng.random(len(space.knobs)))
-            safe = _safe(found, [spread(space, request.box, row) for row in u], confidence)[:SAFE_SHORTLIST]
+            safe = _safe(found, [placed(region, row, search.rng) for row in u], confidence)[:SAFE_SHORTLIST]
             if safe:
                 return safe[int(np.argmax(search.values_at(space.encode_all(safe))))], None
         if request.cautious is None or request.cautious.empty:
             return study.deployment.may_run, request.fraction
-        return search.best_in(request.cautious), request.fraction
-
-    def _simpler(self, study: Study, search: Search, request: Request, params: Params) -> Params:
-        """The same with as many knobs left as they are as KEPT_SHARE of the expected improvement allows; of many knobs,
-        where something runs.
-        """
-        space, here = study.config.space, study.deployment.may_run
-        if not _many(study) or request.goal is not Goal.IMPROVE:
-            return params
-
-        def left(names: Sequence[str]) -> Params:
-            return params | {name: here[name] for name in names}
-
-        moved = _moved(space, params, here)
-        free = [name for name in moved if space.contains(left([name]), request.box)]
-        most = min(len(free), len(moved) - 1)  # to leave all would be no step
-        if most < 1:
-            return params
-        value = search.values_at(space.encode_all([params, *(left([name]) for name in free)]))
-        order = [free[i] for i in np.argsort(-value[1:], kind="stable")]
-        some = [left(order[: i + 1]) for i in range(most)]
-        enough = search.values_at(space.encode_all(some)) >= value[0] + math.log(KEPT_SHARE)
-        return some[int(np.flatnonzero(enough)[-1])] if enough.any() else params
+        return search.best_in(request.region(study.config, request.cautious)), request.fraction
 
     def _search(self, found: Outlook, yard: Yardstick, request: Request, utility: Floats) -> Search:
         """The acquisition of this request, ready to be maximised."""
@@ -405,10 +377,10 @@ class ModelAdvisor:
                 target = acquisition.certainty(found.surrogate, aim, found.data.X)
             else:
                 target = acquisition.problem(found.surrogate, found.data, aim, pending, rng, self._rung)
-            return _Engine(target, study.config.space, good, rng, request.deadline)
+            return Engine(target, good, rng, request.deadline)
         from arqon_gp import torch_path
 
-        return torch_path.search(found, aim, pending, rng, self.device, recover=bool(recover))
+        return torch_path.search(found, aim, pending, good, rng, self.device, recover=bool(recover))
 
     def _proposal(
         self, found: Outlook, yard: Yardstick, request: Request, params: Params, fraction: float | None, utility: Floats
@@ -426,42 +398,11 @@ class ModelAdvisor:
                 name = "hypervolume improvement" if study.config.goals.pareto else "improvement"
                 reason = f"the highest noisy expected {name} within reach; expected gain in utility {gain:.3g}"
         if _many(study) and request.goal is Goal.IMPROVE and fraction is None:
-            moved = _moved(study.config.space, params, study.deployment.may_run)
-            reason += f"; {len(moved)} of {len(params)} knobs change: {', '.join(moved)}"
+            changed = moved(study.config.space, params, study.deployment.may_run)
+            reason += f"; {len(changed)} of {len(params)} knobs change: {', '.join(changed)}"
         if fraction is not None:
             reason = f"no move keeps the limits surely enough: a cautious step of {fraction:.0%} of max_delta"
         return Proposal(params, reason, predicted, gain, p, fraction)
-
-
-class Search(Protocol):
-    """An acquisition, ready to be maximised."""
-
-    @property
-    def rng(self) -> np.random.Generator:
-        """Its random stream."""
-
-    def best_in(self, box: Box) -> Params:
-        """The config of the box where it is largest."""
-
-    def values_at(self, X: Floats) -> Floats:
-        """Its values (r,) at X (r, d)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    """The engine's own."""
-
-    target: Problem
-    space: Space
-    good: Floats
-    rng: np.random.Generator
-    deadline: Deadline
-
-    def best_in(self, box: Box) -> Params:
-        return self.space.decode(maximize(self.target, self.space, box, self.good, self.rng, self.deadline)[0], box)
-
-    def values_at(self, X: Floats) -> Floats:
-        return acquisition.values_at(self.target, X)
 
 
 def _torch(device: str) -> str | None:
@@ -474,14 +415,9 @@ def _many(study: Study) -> bool:
     return study.config.guardrails is not None and len(study.config.space.knobs) > FEW_KNOBS
 
 
-def _moved(space: Space, params: Params, here: Params) -> list[str]:
-    """The knobs that differ."""
-    return [name for name in params if not space.same(params, params | {name: here[name]})]
-
-
-def _good(found: Outlook, utility: Floats) -> Floats:
-    """The measured points with the best posterior mean of the utility, as rows of the unit cube."""
-    return found.data.X[found.data.distinct[np.argsort(-utility, kind="stable")[:GOOD_ROWS]]]
+def _good(found: Outlook, utility: Floats) -> list[Params]:
+    """The measured configs with the best posterior mean of the utility."""
+    return [found.measured[i] for i in np.argsort(-utility, kind="stable")[:GOOD_ROWS]]
 
 
 def _safe(found: Outlook, points: list[Params], confidence: float) -> list[Params]:

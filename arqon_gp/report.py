@@ -21,7 +21,7 @@ from arqon_gp.errors import RequestError
 from arqon_gp.history import key
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Dequeued, Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
-from arqon_gp.space import Categorical, Interval, values, wrapped
+from arqon_gp.space import Categorical, Interval, Options, Split, values, wrapped
 from arqon_gp.study import Study
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _guard(study: Study, now: float) -> dict[str, Any]:
 
 
 def step_box(study: Study) -> dict[str, Any]:
-    """What each knob may become in the next step: {"min", "max"} or a list of choices."""
+    """What each knob may become in the next step: {"min", "max", "special"?} or a list of choices."""
     config, guard = study.config, study.guard
     if config.guardrails is None:
         box = config.space.whole
@@ -105,6 +105,9 @@ def step_box(study: Study) -> dict[str, Any]:
         box = limits.box(config.space, config.guardrails.steps, anchors)
     shown: dict[str, Any] = {}
     for knob, domain in zip(config.space, box.domains, strict=True):
+        special: list[Any] = []
+        if isinstance(domain, Split):
+            special, domain = list(domain.special), domain.ordinary or Options(domain.special)
         if isinstance(domain, Interval):
             ends = domain.low, domain.high
             if not isinstance(knob, Categorical) and ends[1] - ends[0] < knob.high - knob.low:
@@ -112,8 +115,10 @@ def step_box(study: Study) -> dict[str, Any]:
             shown[knob.name] = {"min": ends[0], "max": ends[1]}
         else:
             options = values(knob, domain) or []
-            numbers = hasattr(knob, "low") and bool(options)
+            numbers = not isinstance(domain, Options) and bool(options)
             shown[knob.name] = {"min": options[0], "max": options[-1]} if numbers else list(options)
+        if special and isinstance(shown[knob.name], dict):
+            shown[knob.name]["special"] = special
     return shown
 
 

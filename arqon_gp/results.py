@@ -39,14 +39,17 @@ class Row:
     history: bool = False
 
 
-def parse(results: str | Sequence[Mapping[str, Any]], config: Config, prefix: str) -> list[Row]:
-    """The rows of a batch; ResultError (its text begins with `prefix`) names the row, what was found and what to do."""
+def parse(results: str | Sequence[Mapping[str, Any]], config: Config, last: Params, prefix: str) -> list[Row]:
+    """The rows of a batch; ResultError (its text begins with `prefix`) names the row, what was found and what to do.
+
+    `last`: the values of knobs that have no effect in a row, whatever it says of them.
+    """
     try:
         if isinstance(results, str | bytes):
             results = _decoded(results)
         if not isinstance(results, Sequence):
             raise ValueError(f"expected a list of results, found {type(results).__name__}")
-        return [_row(i, row, config) for i, row in enumerate(results)]
+        return [_row(i, row, config, last) for i, row in enumerate(results)]
     except ValueError as error:
         raise ResultError(f"{prefix}: {error}") from error
 
@@ -58,7 +61,7 @@ def _decoded(text: str | bytes) -> Any:
         raise ValueError(f"not JSON: {error}") from error
 
 
-def _row(i: int, row: object, config: Config) -> Row:
+def _row(i: int, row: object, config: Config, last: Params) -> Row:
     try:
         if not isinstance(row, Mapping):
             raise ValueError(f"expected an object, found {type(row).__name__}")
@@ -70,7 +73,7 @@ def _row(i: int, row: object, config: Config) -> Row:
         row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
         if not isinstance(row.get("params"), Mapping):
             raise ValueError(f"params: expected an object of knob values, found {row.get('params')!r:.60}")
-        params = config.space.check(row["params"])
+        params = config.space.check(row["params"], last)
         values, failed = _values(row, config)
         return Row(
             params=params,

@@ -58,7 +58,7 @@ class Settings:
     @cached_property
     def kinds(self) -> Integers:
         """The kind (d,) of each column of X, as the covariance names them."""
-        return np.array([_kind(knob) for knob in self.space])
+        return np.array([*map(_kind, self.space), *[CATEGORY] * len(self.space.split)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,6 @@ def lengthscale_prior(d: int) -> tuple[float, float]:
 
 def lengthscales(h: Hyperparameters, settings: Settings) -> Floats:
     """The lengthscale (d,) of each column of X."""
-    found = np.empty(len(settings.space.knobs))
+    found = np.empty(len(settings.kinds))
     found[settings.numeric], found[settings.categorical] = h["lengthscale"], h["category"]
     return found

@@ -79,7 +79,7 @@ Bound = Annotated[
 class BoundModel(_Section):
     """One knob. `type` absent means float."""
 
-    later = frozenset({"special", "active_if", "switch_cost_s"})
+    later = frozenset({"switch_cost_s"})
     type: Annotated[Literal["float", "int", "categorical", "bool"], BeforeValidator(_lower)] = "float"
     min: float | None = None
     max: float | None = None
@@ -87,6 +87,8 @@ class BoundModel(_Section):
     step: Positive | None = None
     choices: list[Choice] | None = None
     ordered: bool = False
+    special: list[float] = []
+    active_if: Annotated[dict[str, Choice | list[Choice]], Field(min_length=1)] | None = None
     initial: Choice | None = None
 
 
@@ -109,18 +111,20 @@ class ConstraintModel(_Section):
 
 
 class StepModel(_Section):
-    """A ratio (log knobs), or up and down: the way back must be legal too, so the reach is the smaller of both."""
+    """A ratio (log knobs), or up and down: the way back must be legal too, so the reach is the smaller of both; and
+    whether the knob may enter and leave its special values, and gain and lose its effect."""
 
-    later = frozenset({"special"})
     ratio: float | None = None
     up: float | None = None
     down: float | None = None
+    special: Literal[0, 1] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> StepModel:
         given = (self.ratio is not None, self.up is not None, self.down is not None)
-        if given not in ((True, False, False), (False, True, True)):
-            raise PydanticCustomError("form", "expected ratio alone, or up and down", {})
+        alone = self.special is not None and not any(given)
+        if given not in ((True, False, False), (False, True, True)) and not alone:
+            raise PydanticCustomError("form", "expected ratio, or up and down, or special alone", {})
         if self.ratio is not None and self.ratio <= 1:
             raise PydanticCustomError("form", "expected a ratio above 1", {})
         if min(self.up or 0.0, self.down or 0.0) < 0:
@@ -130,7 +134,7 @@ class StepModel(_Section):
 
 Delta = Annotated[
     NotNegative | Percent | StepModel | None,
-    _or_say('a number >= 0, a percentage like "10%", {"ratio": 1.5} or {"up": 10, "down": 5}'),
+    _or_say('a number >= 0, a percentage like "10%", {"ratio": 1.5} or {"up": 10, "down": 5}, each with "special": 1'),
 ]
 Deltas = Annotated[list[Delta] | dict[str, Delta], _or_say("a list in the order of bounds, or an object by knob name")]
 
@@ -153,12 +157,7 @@ def _direction_alone(value: object) -> object:
     return {"direction": value} if isinstance(value, str) else value
 
 
-def _expressions_come_later(value: object) -> object:
-    if isinstance(value, str):
-        raise PydanticCustomError("later", "an expression between knobs", {})
-    if isinstance(value, int | float):
-        raise PydanticCustomError("form", 'expected {"max": ...} or {"min": ...}', {})
-    return value
+Rule = Annotated[str, Field(max_length=500)]  # short enough that no tree of it is deep
 
 
 class _Strategy(BaseModel):
@@ -184,7 +183,13 @@ class ConfigModel(_Section):
         ]
         | None
     ) = None
-    constraints: dict[str, Annotated[ConstraintModel, BeforeValidator(_expressions_come_later)]] = {}
+    constraints: dict[
+        str,
+        Annotated[
+            ConstraintModel | Rule,
+            _or_say('{"max": ...} or {"min": ...}, or a comparison of knobs such as "min_idle <= pool_size"'),
+        ],
+    ] = {}
     guardrails: GuardrailsModel | None = None
     noise: dict[str, Literal["infer", "exact"]] = {}
     probe_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2

@@ -175,7 +175,7 @@ class ArqonSolver:
     def _tell(self, results: Results, prefix: str) -> None:
         with self._open():
             study = self._study
-            rows = parse_results(results, study.config, prefix)
+            rows = parse_results(results, study.config, study.carried, prefix)
             safe = study.guard.safe_mode is not None
             observations = resolve(rows, study.deployment, study.history, safe_mode=safe, prefix=prefix)
             now = self._now()
@@ -269,7 +269,7 @@ class ArqonSolver:
         with self._open():
             space, course = self._study.config.space, self._study.course
             try:
-                wanted = space.check(params)
+                wanted = space.check(params, self._study.carried)
             except ValueError as error:
                 raise RequestError(f"enqueue: {error}") from error
             off = [
@@ -279,6 +279,8 @@ class ArqonSolver:
             ]
             if off:
                 raise RequestError(f"enqueue: {off[0]} = {wanted[off[0]]!r} is out of bounds or off the grid")
+            if broken := space.broken_rule(wanted):
+                raise RequestError(f"enqueue: {broken.text} does not hold for {wanted}")
             if course.finished or (course.target is not None and not course.endless):
                 raise RequestError("enqueue: the study settles at the recommended config; nothing more is tried")
             self._commit([Enqueued(space.nearest(wanted, space.whole, wanted), self._now())])

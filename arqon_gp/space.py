@@ -1,10 +1,12 @@
 """The knobs, and the way between their native values and the unit cube.
 
-A knob is a Real, an Integer or a Categorical; a `Box` is the part of the space one may go to: one domain a knob.
-Encoding: numbers to [0, 1] linearly or by their logarithm, the k-th of n choices to k / (n - 1). Values out of bounds
-encode outside [0, 1]; a log knob at or below zero encodes like its lower bound, because it has no logarithm. On a
-periodic knob `high` is `low` again: its values are those from `low` up to below `high`, and a domain of it is an arc,
-whose ends may lie beyond the bounds.
+A knob is a Real, an Integer or a Categorical; a `Box` is the part of the space one may go to: one domain a knob, of
+which a space with rules or conditions is a part only. Encoding: numbers to [0, 1] linearly or by their logarithm, the
+k-th of n choices to k / (n - 1). Values out of bounds encode outside [0, 1]; a log knob at or below zero encodes like
+its lower bound, because it has no logarithm. A knob with special values has a second column, which says whether it is
+at one of them, and which; there, and while a knob is inactive, its first column stands at NOWHERE. On a periodic knob
+`high` is `low` again: its values are those from `low` up to below `high`, and a domain of it is an arc, whose ends may
+lie beyond the bounds.
 """
 
 from __future__ import annotations
@@ -18,14 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_gp.records import Params, Scalar
+from arqon_gp.rules import Rule
 
 Floats = npt.NDArray[np.float64]
 GRID_TOLERANCE = 1e-9  # of one grid step, or of the range
+NOWHERE = 0.5  # the unit coordinate of a number that has no effect: as far from one end as from the other
 
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A float between `low` and `high`, on the grid `low + k step` if a step is given."""
+    """A float between `low` and `high`, on the grid `low + k step` if a step is given; or one of the `special` values,
+    outside of that range, which mean something else: 0 = off."""
 
     name: str
     low: float
@@ -33,11 +38,12 @@ class Real:
     log: bool = False
     step: float | None = None
     periodic: bool = False
+    special: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """A whole number between `low` and `high` in steps of `step`."""
+    """A whole number between `low` and `high` in steps of `step`; or one of the `special` values."""
 
     name: str
     low: int
@@ -45,6 +51,7 @@ class Integer:
     log: bool = False
     step: int = 1
     periodic: bool = False
+    special: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,24 @@ class Options:
     choices: tuple[Scalar, ...]
 
 
-Domain = Interval | Steps | Options
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Of a knob with special values: a domain of its ordinary ones, or None, and some of the special ones."""
+
+    ordinary: Interval | Steps | None
+    special: tuple[Scalar, ...]
+
+
+Domain = Interval | Steps | Options | Split
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A knob has an effect only while another one, a categorical, is at one of these choices."""
+
+    knob: str
+    on: str
+    choices: tuple[Scalar, ...]
 
 
 def grid_value(knob: Number, index: int) -> float | int:
@@ -116,6 +140,8 @@ def unit(knob: Knob, value: Scalar) -> float:
             return knob.choices.index(value) / max(len(knob.choices) - 1, 1)
         case Real() | Integer():
             number = float(value)
+            if number in knob.special:
+                return NOWHERE
             if not knob.log:
                 return (number - knob.low) / (knob.high - knob.low)
             number = number if number > 0 else float(knob.low)
@@ -127,9 +153,11 @@ def unit_all(knob: Knob, values: Sequence[Scalar]) -> Floats:
     if isinstance(knob, Categorical):
         return np.array([unit(knob, value) for value in values])
     numbers = np.array(values, dtype=float)
-    if not knob.log:
-        return np.asarray((numbers - knob.low) / (knob.high - knob.low))
-    return np.asarray(np.log(np.where(numbers > 0, numbers, knob.low) / knob.low) / math.log(knob.high / knob.low))
+    if knob.log:
+        found = np.log(np.where(numbers > 0, numbers, knob.low) / knob.low) / math.log(knob.high / knob.low)
+    else:
+        found = (numbers - knob.low) / (knob.high - knob.low)
+    return np.asarray(np.where(np.isin(numbers, knob.special), NOWHERE, found) if knob.special else found)
 
 
 def from_unit(knob: Number, u: float) -> float:
@@ -141,18 +169,31 @@ def from_unit(knob: Number, u: float) -> float:
 
 def whole_domain(knob: Knob) -> Domain:
     """Everything the bounds allow."""
-    match knob:
-        case Categorical():
-            return Options(knob.choices)
-        case Real(step=None):
-            return Interval(knob.low, knob.high)
-        case Real() | Integer():
-            return Steps(0, grid_size(knob) - 1)
+    if isinstance(knob, Categorical):
+        return Options(knob.choices)
+    return Split(ordinary_domain(knob), knob.special) if knob.special else ordinary_domain(knob)
+
+
+def ordinary_domain(knob: Number) -> Interval | Steps:
+    """Everything from `low` to `high`."""
+    if isinstance(knob, Real) and knob.step is None:
+        return Interval(knob.low, knob.high)
+    return Steps(0, grid_size(knob) - 1)
+
+
+def is_special(knob: Knob, value: Scalar) -> bool:
+    """Whether a native value is one of the knob's special ones."""
+    return not isinstance(knob, Categorical) and value in knob.special
 
 
 def nearest(knob: Knob, value: float, domain: Domain) -> Scalar:
-    """The value of a numeric domain nearest to `value`; a tie goes down."""
+    """The value of a numeric domain nearest to `value`; a tie goes down. A special value is near itself alone, and left
+    for an ordinary one where it is not in the domain."""
     match domain, knob:
+        case Split(ordinary, special), (Real() | Integer()):
+            if ordinary is None or value in special:
+                return min(special, key=lambda s: abs(float(s) - value))
+            return nearest(knob, value, ordinary)
         case Interval(low, high), (Real() | Integer()):
             value = _turned(knob, value, low, high, knob.high - knob.low)
             inside = wrapped(knob, min(max(value, low), high))
@@ -170,9 +211,13 @@ def _turned(knob: Number, value: float, low: float, high: float, round: float) -
 
 def holds(knob: Knob, value: Scalar, domain: Domain) -> bool:
     """Whether the domain holds the value (a grid domain only its grid points)."""
+    if is_special(knob, value):
+        return isinstance(domain, Split) and value in domain.special
     if not isinstance(knob, Categorical) and wrapped(knob, float(value)) != float(value):
         return False  # another turn of a periodic knob, or NaN
     match domain, knob:
+        case Split(ordinary, _), _:
+            return ordinary is not None and holds(knob, value, ordinary)
         case Options(choices), _:
             return value in choices
         case Interval(low, high), (Real() | Integer()):
@@ -184,8 +229,11 @@ def holds(knob: Knob, value: Scalar, domain: Domain) -> bool:
 
 
 def values(knob: Knob, domain: Domain) -> Sequence[Scalar] | None:
-    """All values of a domain that has finitely many, in order; None for an interval."""
+    """All values of a domain that has finitely many, in order, special ones first; None for an interval."""
     match domain, knob:
+        case Split(ordinary, special), _:
+            rest = () if ordinary is None else values(knob, ordinary)
+            return None if rest is None else [*special, *rest]
         case Options(choices), _:
             return choices
         case Steps(first, last), (Real() | Integer()):
@@ -196,9 +244,12 @@ def values(knob: Knob, domain: Domain) -> Sequence[Scalar] | None:
 def coordinates(knob: Knob, domain: Domain) -> list[float]:
     """The unit coordinates of a domain's values in order, of an interval its ends; an arc lies in one piece.
 
-    The whole circle has half a turn more at each end, so that a search need not stop where it was cut open.
+    The whole circle has half a turn more at each end, so that a search need not stop where it was cut open. Of special
+    values there are none.
     """
     match domain, knob:
+        case Split(ordinary, _), _:
+            return [NOWHERE] if ordinary is None else coordinates(knob, ordinary)
         case Interval(low, high), (Real() | Integer()) if knob.periodic and high - low >= knob.high - knob.low:
             return [-0.5, 1.5]
         case Interval(low, high), _:
@@ -206,6 +257,16 @@ def coordinates(knob: Knob, domain: Domain) -> list[float]:
         case Steps(first, last), (Real() | Integer()) if knob.periodic:
             return [k / grid_size(knob) for k in range(first, last + 1)]
     return sorted(unit(knob, value) for value in values(knob, domain) or ())
+
+
+def ends(knob: Knob, domain: Domain) -> tuple[float, float]:
+    """The first and the last of a domain's coordinates."""
+    if isinstance(domain, Split):
+        return (NOWHERE, NOWHERE) if domain.ordinary is None else ends(knob, domain.ordinary)
+    if isinstance(domain, Steps) and not isinstance(knob, Categorical) and not knob.periodic:
+        return unit(knob, grid_value(knob, domain.first)), unit(knob, grid_value(knob, domain.last))
+    found = coordinates(knob, domain)
+    return found[0], found[-1]
 
 
 def distance(knob: Number, a: float, b: float) -> float:
@@ -216,7 +277,7 @@ def distance(knob: Number, a: float, b: float) -> float:
 
 def same(knob: Knob, a: Scalar, b: Scalar) -> bool:
     """Equal up to float noise, 1e-9 of the range: 12 is 12.0, and 0.1 + 0.2 is 0.3."""
-    if isinstance(knob, Categorical):
+    if isinstance(knob, Categorical) or is_special(knob, a) or is_special(knob, b):
         return a == b
     return distance(knob, float(a), float(b)) <= GRID_TOLERANCE * (knob.high - knob.low)
 
@@ -246,6 +307,8 @@ def _size_is_one(domain: Domain) -> bool:
             return first == last
         case Options(choices):
             return len(choices) == 1
+        case Split(ordinary, special):
+            return len(special) == 1 if ordinary is None else not special and _size_is_one(ordinary)
 
 
 def _is_empty(domain: Domain) -> bool:
@@ -256,13 +319,18 @@ def _is_empty(domain: Domain) -> bool:
             return first > last
         case Options(choices):
             return not choices
+        case Split(ordinary, special):
+            return not special and (ordinary is None or _is_empty(ordinary))
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The knobs in the order of the config's bounds."""
+    """The knobs in the order of the config's bounds; when which of them has an effect (`conditions`, those of a knob
+    after those of what it depends on), and what must hold between them."""
 
     knobs: tuple[Knob, ...]
+    conditions: tuple[Condition, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     def __iter__(self) -> Iterator[Knob]:
         return iter(self.knobs)
@@ -277,59 +345,120 @@ class Space:
         """Everything the bounds allow."""
         return Box(tuple(whole_domain(knob) for knob in self.knobs))
 
+    @property
+    def split(self) -> list[int]:
+        """Numbers of the knobs with special values, in the order of their second columns."""
+        return [i for i, knob in enumerate(self.knobs) if not isinstance(knob, Categorical) and knob.special]
+
+    @property
+    def irregular(self) -> bool:
+        """Whether the space is more, or less, than a box."""
+        return bool(self.conditions or self.rules or self.split)
+
+    def switches(self, knob: Knob) -> bool:
+        """Whether a knob has special values or conditions."""
+        special = not isinstance(knob, Categorical) and bool(knob.special)
+        return special or any(condition.knob == knob.name for condition in self.conditions)
+
+    def inactive(self, params: Mapping[str, Scalar]) -> set[str]:
+        """Names of the knobs without effect in a config; those that depend on them have none either."""
+        gone: set[str] = set()
+        for condition in self.conditions:
+            if condition.on in gone or params.get(condition.on) not in condition.choices:
+                gone.add(condition.knob)
+        return gone
+
+    def broken_rule(self, params: Params) -> Rule | None:
+        """The first rule that a config breaks; rules that speak of an inactive knob are silent."""
+        gone = self.inactive(params) if self.rules else set()
+        return next((r for r in self.rules if gone.isdisjoint(r.knobs) and not r.holds(params)), None)
+
     def encode(self, params: Params) -> Floats:
-        """One config as a row of d unit coordinates."""
+        """One config as a row of unit coordinates: one a knob, then the second columns of those with special values."""
+        if self.irregular:
+            return np.asarray(self.encode_all([params])[0])
         return np.array([unit(knob, params[knob.name]) for knob in self.knobs])
 
     def encode_all(self, configs: Sequence[Params]) -> Floats:
         """Several configs as rows (n, d) of unit coordinates."""
         columns = [unit_all(knob, [params[knob.name] for params in configs]) for knob in self.knobs]
-        return np.ascontiguousarray(np.array(columns).T.reshape(len(configs), len(self.knobs)))
+        for i in self.split:
+            columns.append(_second(self.knobs[i], [params[self.knobs[i].name] for params in configs]))
+        X = np.ascontiguousarray(np.array(columns).T.reshape(len(configs), len(columns)))
+        if self.conditions:
+            for x, params in zip(X, configs, strict=True):
+                for name in self.inactive(params):
+                    i = self.names.index(name)
+                    x[i] = 0.0 if isinstance(self.knobs[i], Categorical) else NOWHERE
+                    if i in self.split:
+                        x[len(self.knobs) + self.split.index(i)] = 0.0
+        return X
 
     def decode(self, x: Sequence[float] | Floats, box: Box) -> Params:
-        """The config of the box nearest to a row of d unit coordinates."""
+        """The config of the box nearest to a row of unit coordinates, special values and conditions left out."""
         return {
-            knob.name: _decode_one(knob, float(u), domain)
-            for knob, u, domain in zip(self.knobs, x, box.domains, strict=True)
+            knob.name: decoded(knob, float(u), domain)
+            for knob, u, domain in zip(self.knobs, x, box.domains, strict=False)
         }
 
     def nearest(self, params: Params, box: Box, otherwise: Params) -> Params:
-        """The point of a box nearest to a config in every knob; `otherwise` says which choice where that one is not in
-        it."""
+        """The point of a box nearest to a config in every knob; `otherwise` says which choice, or special value, where
+        that one is not in it."""
         found: Params = {}
         for knob, domain in zip(self.knobs, box.domains, strict=True):
+            value = params[knob.name]
+            if is_special(knob, value) and not holds(knob, value, domain):
+                value = otherwise[knob.name]
             if not isinstance(knob, Categorical):
-                found[knob.name] = nearest(knob, float(params[knob.name]), domain)
+                found[knob.name] = nearest(knob, float(value), domain)
             elif knob.ordered:
-                found[knob.name] = _decode_one(knob, unit(knob, params[knob.name]), domain)
+                found[knob.name] = decoded(knob, unit(knob, value), domain)
             else:
-                wanted = params[knob.name], otherwise[knob.name], *(values(knob, domain) or ())
+                wanted = value, otherwise[knob.name], *(values(knob, domain) or ())
                 found[knob.name] = next(choice for choice in wanted if holds(knob, choice, domain))
         return found
 
     def contains(self, params: Params, box: Box) -> bool:
-        """Whether every value lies in its domain."""
-        return all(holds(knob, params[knob.name], domain) for knob, domain in zip(self.knobs, box.domains, strict=True))
-
-    def in_bounds(self, params: Params) -> bool:
-        """Within min and max, on the grid or off it."""
-        return all(
-            isinstance(knob, Categorical) or knob.low <= float(params[knob.name]) <= knob.high for knob in self.knobs
+        """Whether every value lies in its domain and every rule is kept."""
+        return self.broken_rule(params) is None and all(
+            holds(knob, params[knob.name], domain) for knob, domain in zip(self.knobs, box.domains, strict=True)
         )
 
-    def same(self, a: Params, b: Params) -> bool:
-        """Whether two configs are one, up to float noise and grid rounding."""
-        return all(same(knob, a[knob.name], b[knob.name]) for knob in self.knobs)
+    def in_bounds(self, params: Params) -> bool:
+        """Within min and max, or special, on the grid or off it, and every rule kept."""
+        return not self.out_of_bounds(params) and self.broken_rule(params) is None
 
-    def check(self, params: Mapping[str, object]) -> Params:
-        """The params as native values in knob order; ValueError names an unknown or missing knob or a bad value."""
+    def out_of_bounds(self, params: Params) -> list[str]:
+        """Names of the knobs beyond their min or max."""
+        return [
+            knob.name
+            for knob in self.knobs
+            if not isinstance(knob, Categorical)
+            and params[knob.name] not in knob.special
+            and not knob.low <= float(params[knob.name]) <= knob.high
+        ]
+
+    def same(self, a: Params, b: Params) -> bool:
+        """Whether two configs are one, up to float noise, grid rounding and what has no effect."""
+        gone = self.inactive(a) & self.inactive(b)
+        return all(knob.name in gone or same(knob, a[knob.name], b[knob.name]) for knob in self.knobs)
+
+    def carried(self, params: Params, last: Params) -> Params:
+        """The config with the last values of the knobs that have no effect: they wait for their return."""
+        return params | {name: last[name] for name in self.inactive(params)}
+
+    def check(self, params: Mapping[str, object], last: Params | None = None) -> Params:
+        """The params as native values in knob order; ValueError names an unknown or missing knob or a bad value. Knobs
+        without effect need not be there: they are as they were `last`."""
         for name in params:
             if name not in self.names:
                 raise ValueError(f"unknown knob {name!r}; the knobs are {', '.join(self.names)}")
-        missing = [name for name in self.names if name not in params]
+        known = {knob.name: check_value(knob, params[knob.name]) for knob in self.knobs if knob.name in params}
+        gone = self.inactive(known) if last else set()
+        missing = [name for name in self.names if name not in known and name not in gone]
         if missing:
             raise ValueError(f"knob {missing[0]!r} is missing; give a value for each of {', '.join(self.names)}")
-        return {knob.name: check_value(knob, params[knob.name]) for knob in self.knobs}
+        return {name: last[name] if last and name in gone else known[name] for name in self.names}
 
 
 def check_value(knob: Knob, value: object) -> Scalar:
@@ -348,11 +477,19 @@ def check_value(knob: Knob, value: object) -> Scalar:
             return int(number) if isinstance(knob, Integer) and number.is_integer() else number
 
 
-def _decode_one(knob: Knob, u: float, domain: Domain) -> Scalar:
+def decoded(knob: Knob, u: float, domain: Domain) -> Scalar:
+    """The value of a domain nearest to a unit coordinate; a special one only where there is no other."""
+    if isinstance(domain, Split) and domain.ordinary is not None:
+        domain = domain.ordinary
     match knob:
         case Categorical():
             options = domain.choices if isinstance(domain, Options) else knob.choices
             return min(options, key=lambda choice: abs(unit(knob, choice) - u))
         case Real() | Integer():
-            value = nearest(knob, from_unit(knob, min(max(u, -1.0), 2.0)), domain)
-            return value
+            return nearest(knob, from_unit(knob, min(max(u, -1.0), 2.0)), domain)
+
+
+def _second(knob: Knob, chosen: Sequence[Scalar]) -> Floats:
+    """0 for an ordinary value, k / n for the k-th of n special ones."""
+    special = () if isinstance(knob, Categorical) else knob.special
+    return np.array([(special.index(v) + 1) / len(special) if v in special else 0.0 for v in chosen])

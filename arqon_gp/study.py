@@ -10,7 +10,7 @@ from arqon_gp.course import Course
 from arqon_gp.deployment import Deployment
 from arqon_gp.guard import Guard
 from arqon_gp.history import History
-from arqon_gp.records import Event, Issued, Refitted, Told
+from arqon_gp.records import Event, Issued, Params, Refitted, Told
 
 FEW = 16  # rows up to which a fit costs nothing worth preparing
 OFTEN = 64  # rows up to which every ask is preceded by a fit
@@ -105,6 +105,11 @@ class Study:
         """Whether a fit of this history tells enough more than the last one."""
         n, fresh = len(history), len(history) - len(self.based or ())
         return fresh > 0 and (n <= OFTEN or fresh >= min(max(REFIT_EVERY, n // REFIT_SHARE), REFIT_AT_MOST))
+
+    @property
+    def carried(self) -> Params:
+        """The values of the knobs that have no effect: the last ones under guardrails, else those of the start."""
+        return self.deployment.may_run if self.config.guardrails else self.config.start
 
     @property
     def baseline(self) -> dict[str, float]:

@@ -22,8 +22,11 @@ from botorch.sampling import SobolQMCNormalSampler
 from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
 
+from arqon_gp import irregular
 from arqon_gp.acquisition import Aim, Bounds
+from arqon_gp.deadline import NEVER
 from arqon_gp.device import deterministic, on_device
+from arqon_gp.legal import Region
 from arqon_gp.objectives import AUGMENTATION, Goals, Utility
 from arqon_gp.outlook import Outlook
 from arqon_gp.records import Params
@@ -44,15 +47,18 @@ class Search:
     """An acquisition, ready to be maximised on a device; out of memory there, it is made and maximised on the CPU."""
 
     made: Callable[[torch.device], AcquisitionFunction]  # once for each device
-    space: Space
+    good: Sequence[Params]
     device: torch.device
     rng: np.random.Generator
 
-    def best_in(self, box: Box) -> Params:
-        """The config of the box where it is largest."""
+    def best_in(self, region: Region) -> Params:
+        """The config of the region where it is largest."""
+        space, box = region.space, region.box
+        if space.irregular:
+            return irregular.best_in(self.values_at, None, region, self.good, self.rng, NEVER)
         with deterministic(int(self.rng.integers(2**31))):
-            x, _ = on_device(self.device, lambda device: maximize(self.made(device), self.space, box, device))
-        return self.space.decode(x, box)
+            x, _ = on_device(self.device, lambda device: maximize(self.made(device), space, box, device))
+        return space.decode(x, box)
 
     def values_at(self, X: Floats) -> Floats:
         """Its values (r,) at X (r, d)."""
@@ -65,7 +71,16 @@ class Search:
             return np.asarray(on_device(self.device, run)[0].numpy())
 
 
-def search(found: Outlook, aim: Aim, pending: Floats, rng: np.random.Generator, where: str, *, recover: bool) -> Search:
+def search(
+    found: Outlook,
+    aim: Aim,
+    pending: Floats,
+    good: Sequence[Params],
+    rng: np.random.Generator,
+    where: str,
+    *,
+    recover: bool,
+) -> Search:
     """The acquisition of an aim on a torch device; with `recover` the probability that all limits hold."""
     surrogate, rng_seed = found.surrogate, int(rng.integers(2**31))
 
@@ -83,7 +98,7 @@ def search(found: Outlook, aim: Aim, pending: Floats, rng: np.random.Generator, 
             surrogate, shape, limits, found.data.X, pending, signs=signs, reference=aim.reference, rng_seed=rng_seed
         )
 
-    return Search(made, found.study.config.space, torch.device(where), rng)
+    return Search(made, good, torch.device(where), rng)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,9 +67,9 @@ def ours(solver: ArqonSolver, number: int) -> tuple[Problem, np.ndarray]:
     found = advisor.outlook(study)
     assert found is not None
     yard = solver._yardstick()
-    request, utility = Request(Goal.IMPROVE, space.whole, number), found.mean_utility(yard)
+    request, utility = Request(Goal.IMPROVE, space.whole, study.config.start, number), found.mean_utility(yard)
     search: Any = advisor._search(found, yard, request, utility)
-    return search.target, maximize(search.target, space, space.whole, search.good, search.rng)[0]
+    return search.target, maximize(search.target, space, space.whole, space.encode_all(search.good), search.rng)[0]
 
 
 def judged(target: Problem, x: np.ndarray) -> float:

@@ -190,23 +190,17 @@ def test_a_knob_without_an_initial_value_starts_at_its_centre(knob: dict[str, An
     [
         ("context", {"hour": {"period": 24}}),
         ("exploration_budget", 0.1),
-        ("bounds/pool_size/special", [0]),
-        ("bounds/pool_size/active_if", {"policy": "lru"}),
         ("bounds/pool_size/switch_cost_s", 10),
-        ("constraints/knobs", "pool_size * ratio <= 10"),
         ("guardrails/direction_flip_limit", 3),
         ("guardrails/max_cumulative_delta_per_minute", [1]),
         ("guardrails/change_windows", ["02:00-04:00"]),
         ("guardrails/mode", "approve"),
-        ("guardrails/max_delta", {"pool_size": {"special": 1}}),
     ],
 )
 def test_a_key_that_comes_later_is_refused_by_name(path: str, value: Any) -> None:
-    named = {"knobs": "knobs", "max_delta": "special"}
     with pytest.raises(NotSupportedYet, match="not supported yet") as caught:
         parse(changed(path, value))
-    key = path.rpartition("/")[2]
-    assert named.get(key, key) in str(caught.value)
+    assert path.rpartition("/")[2] in str(caught.value)
     assert isinstance(caught.value, ValueError)
 
 
@@ -265,14 +259,22 @@ def test_an_unknown_key_is_named_with_what_is_allowed(path: str) -> None:
             {"timeout_ms": {"ratio": 1}},
             "timeout_ms: expected a ratio above 1; found {'ratio': 1}",
         ),
-        ("guardrails/max_delta", {"ratio": {"up": 1}}, "ratio: expected ratio alone, or up and down; found {'up': 1}"),
+        (
+            "guardrails/max_delta",
+            {"ratio": {"up": 1}},
+            "ratio: expected ratio, or up and down, or special alone; found {'up': 1}",
+        ),
         ("guardrails/max_delta", {"ratio": {"up": 1, "down": -1}}, "expected up and down >= 0"),
         ("guardrails/max_delta", {"ratio": {"raito": 2}}, "unknown key 'raito'; allowed: ratio, up, down"),
         ("bounds/pool_size", [5, 105], "bounds.pool_size: expected an object; found [5, 105]"),
         ("bounds/timeout_ms/initial", 5, "bounds.timeout_ms.initial: 5 is outside 100..10000"),
         ("initial", {"timeout_ms": True}, "initial.timeout_ms: True is not a finite number"),
         ("guardrails", True, "guardrails: expected an object; found True"),
-        ("constraints/p99_ms", 200, 'constraints.p99_ms: expected {"max": ...} or {"min": ...}; found 200'),
+        (
+            "constraints/p99_ms",
+            200,
+            'constraints.p99_ms: expected {"max": ...} or {"min": ...}, or a comparison of knobs',
+        ),
         ("constraints/rss_mb", {"min": 2, "max": 1}, "constraints.rss_mb: min 2 is above max 1; nothing holds both"),
         ("noise", {"rtt": "exact"}, "noise.rtt: no such outcome"),
         ("probe_ratio", 1.5, "found 1.5"),

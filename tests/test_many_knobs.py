@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arqon_gp.advice import Goal, Request
-from arqon_gp.propose import KEPT_SHARE, ModelAdvisor
+from arqon_gp import propose, search
+from arqon_gp.config import parse
+from arqon_gp.legal import Region
 from arqon_gp.records import Kind
+from arqon_gp.search import KEPT_SHARE
 from arqon_gp.space import Box, Interval
 from tests.conftest import Make
 
@@ -39,11 +41,10 @@ class Worth:
         return -left.astype(float) @ np.array([self.losses.get(f"k{i}", 0.0) for i in range(X.shape[1])])
 
 
-def simpler(make: Make, worth: Worth, params: dict[str, float], **more: Any) -> dict[str, Any]:
-    study = make(CONFIG | more.pop("config", {}))._study
-    box = more.pop("box", study.config.space.whole)
-    request = Request(more.pop("goal", Goal.IMPROVE), box, 5)
-    return ModelAdvisor(study.config)._simpler(study, worth, request, params)  # type: ignore[arg-type, return-value]
+def simpler(worth: Worth, params: dict[str, float], box: Box | None = None) -> dict[str, Any]:
+    space = parse(CONFIG).space
+    region = Region(space, box or space.whole, dict(HERE), returns=True)
+    return dict(search.simpler(worth, region, dict(params)))  # type: ignore[arg-type]
 
 
 def moved(**by: float) -> dict[str, float]:
@@ -52,36 +53,34 @@ def moved(**by: float) -> dict[str, float]:
 
 def test_knobs_that_are_worth_little_stay_as_they_are(make: Make) -> None:
     step = moved(k0=0.1, k1=0.05, k2=-0.1, k9=0.02)
-    assert simpler(make, Worth(k0=1.0, k2=0.5), step) == moved(k0=0.1, k2=-0.1)
-    found = simpler(make, Worth(k0=1.0, k1=0.04, k2=0.05, k9=0.06), step)
+    assert simpler(Worth(k0=1.0, k2=0.5), step) == moved(k0=0.1, k2=-0.1)
+    found = simpler(Worth(k0=1.0, k1=0.04, k2=0.05, k9=0.06), step)
     assert found == moved(k0=0.1, k9=0.02), "the least of it first, as long as it is little together"
 
 
 @pytest.mark.parametrize(("loss", "changed"), [(0.9, 1), (1.1, 2)])
 def test_what_may_be_lost_is_a_tenth_of_the_expected_improvement(make: Make, loss: float, changed: int) -> None:
     worth = Worth(k0=9.0, k1=-loss * np.log(KEPT_SHARE))
-    found = simpler(make, worth, moved(k0=0.1, k1=0.1))
+    found = simpler(worth, moved(k0=0.1, k1=0.1))
     assert sum(value != 0.5 for value in found.values()) == changed
 
 
 def test_one_knob_changes_at_least(make: Make) -> None:
-    found = simpler(make, Worth(), moved(k3=0.1, k4=0.1))
+    found = simpler(Worth(), moved(k3=0.1, k4=0.1))
     assert sum(value != 0.5 for value in found.values()) == 1
-    assert simpler(make, Worth(), moved(k3=0.1)) == moved(k3=0.1)
+    assert simpler(Worth(), moved(k3=0.1)) == moved(k3=0.1)
 
 
 def test_no_knob_leaves_the_box_to_stay_as_it_is(make: Make) -> None:
     box = Box((Interval(0.55, 0.6), *[Interval(0.4, 0.6)] * (D - 1)))
-    assert simpler(make, Worth(k1=9.0), moved(k0=0.1, k1=0.1, k2=0.1), box=box) == moved(k0=0.1, k1=0.1)
+    assert simpler(Worth(k1=9.0), moved(k0=0.1, k1=0.1, k2=0.1), box=box) == moved(k0=0.1, k1=0.1)
 
 
-def test_it_is_for_improvements_of_many_knobs_of_what_runs(make: Make) -> None:
-    step = moved(k3=0.1, k4=0.1)
-    assert simpler(make, Worth(), step, goal=Goal.RECOVER) == step
-    assert simpler(make, Worth(), step, config={"guardrails": None}) == step
+def test_it_is_for_many_knobs_of_what_runs(make: Make) -> None:
+    assert propose._many(make(CONFIG)._study)
+    assert not propose._many(make(CONFIG | {"guardrails": None})._study)
     few = {"bounds": {f"k{i}": CONFIG["bounds"]["k0"] for i in range(8)}, "guardrails": {"max_delta": [0.1] * 8}}
-    step = {name: step[name] for name in few["bounds"]}
-    assert simpler(make, Worth(), step, config=few) == step
+    assert not propose._many(make(CONFIG | few)._study)
 
 
 def test_the_reason_names_the_knobs_that_change(make: Make) -> None:

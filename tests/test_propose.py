@@ -16,12 +16,13 @@ import torch
 from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from arqon_gp import ArqonSolver, RequestError, device, propose, torch_path
+from arqon_gp import ArqonSolver, RequestError, device, propose, search, torch_path
 from arqon_gp.advice import Goal, Request
 from arqon_gp.background import Background
 from arqon_gp.deadline import Deadline
 from arqon_gp.device import deterministic, on_device, resolve
 from arqon_gp.errors import FitError
+from arqon_gp.maximize import maximize
 from arqon_gp.records import Kind
 from arqon_gp.surrogate import restore, seek
 from arqon_kernels import LogPosterior, factor
@@ -48,7 +49,7 @@ def fail(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("error", [FitError, RuntimeError, ValueError, ZeroDivisionError])
-@pytest.mark.parametrize("what", ["seek", "maximize", "acquisition.problem"])
+@pytest.mark.parametrize("what", ["propose.seek", "search.maximize", "propose.acquisition.problem"])
 @pytest.mark.parametrize("guarded", [True, False])
 def test_ask_one_never_raises_for_numerics_but_holds_or_takes_a_legal_step(
     make: Make, monkeypatch: pytest.MonkeyPatch, what: str, error: type[Exception], guarded: bool
@@ -59,7 +60,7 @@ def test_ask_one_never_raises_for_numerics_but_holds_or_takes_a_legal_step(
     solver = started(make(CONFIG)) if guarded else make(FREE | {"probe_ratio": 0.0})
     if not guarded:
         solver.seed(warm_rows(8))
-    monkeypatch.setattr(f"arqon_gp.propose.{what}", broken)
+    monkeypatch.setattr(f"arqon_gp.{what}", broken)
     candidate = solver.ask_one()
     assert candidate is not None
     if guarded:
@@ -174,7 +175,7 @@ def test_what_runs_is_not_held_where_it_breaks_a_limit(make: Make, monkeypatch: 
     solver = make(CONFIG | {"objectives": {"value": "min"}, "constraints": {"heat": {"max": 1.0}}})
     for _ in range(3):
         solver.seed([{"params": solver.ask_one(), "values": {"value": 1.0, "heat": 5.0}}])
-    monkeypatch.setattr("arqon_gp.propose.maximize", fail)
+    monkeypatch.setattr("arqon_gp.search.maximize", fail)
     candidate = solver.ask_one()
     assert candidate is not None
     assert "a random legal step: the model failed" in candidate.reason
@@ -412,13 +413,13 @@ def threads_of_blas() -> dict[str, int]:
 
 def test_the_threads_of_linear_algebra_are_as_before_after_an_ask(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     solver, inside = started(make(CONFIG)), []
-    real = propose.maximize
+    real = maximize
 
     def watched(*given: Any) -> Any:
         inside.append(set(threads_of_blas().values()))
         return real(*given)
 
-    monkeypatch.setattr(propose, "maximize", watched)
+    monkeypatch.setattr(search, "maximize", watched)
     with threadpool_limits(limits=2, user_api="blas"):
         before = threads_of_blas()
         assert set(before.values()) == {2}
@@ -430,7 +431,7 @@ def test_the_threads_of_linear_algebra_are_as_before_after_an_ask(make: Make, mo
 
 def test_they_are_as_before_also_where_the_model_failed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     solver = started(make(CONFIG))
-    monkeypatch.setattr("arqon_gp.propose.maximize", fail)
+    monkeypatch.setattr("arqon_gp.search.maximize", fail)
     with threadpool_limits(limits=2, user_api="blas"):
         before = threads_of_blas()
         solver.ask_one()
@@ -532,10 +533,10 @@ def test_a_search_whose_time_is_over_returns_the_best_screened_point_of_the_box(
     advisor, space = solver._advisor, solver._study.config.space
     found = advisor.outlook(solver._study)
     assert found is not None
-    request = Request(Goal.IMPROVE, space.whole, 5)
+    request = Request(Goal.IMPROVE, space.whole, solver._study.config.start, 5)
     search: Any = advisor._search(found, solver._yardstick(), request, found.mean_utility(solver._yardstick()))
-    streams = [np.random.default_rng(0) for _ in range(2)]
-    x, screened = propose.maximize(search.target, space, space.whole, search.good, streams[0], Over(1.0))
-    _, best = propose.maximize(search.target, space, space.whole, search.good, streams[1])
+    good, streams = space.encode_all(search.good), [np.random.default_rng(0) for _ in range(2)]
+    x, screened = maximize(search.target, space, space.whole, good, streams[0], Over(1.0))
+    _, best = maximize(search.target, space, space.whole, good, streams[1])
     assert space.contains(space.decode(x, space.whole), space.whole)
     assert screened <= best + 0.1, "16 samples judge what is screened"

@@ -13,6 +13,7 @@ from arqon_gp import limits, torch_path
 from arqon_gp.acquisition import Aim
 from arqon_gp.config import parse
 from arqon_gp.device import deterministic
+from arqon_gp.legal import Region
 from arqon_gp.objectives import Goals
 from arqon_gp.outlook import Outlook
 from arqon_gp.space import Box, values
@@ -120,13 +121,13 @@ def test_a_search_is_the_acquisition_with_its_maximiser_and_its_stream() -> None
     surrogate, data, goals, space = study(LIMITED, heavy, n=14)
     outlook = Outlook(Study.new(parse(LIMITED)), surrogate, data)
     aim = Aim(goals, goals.utility({}, {}), [("rss", 1, 1.0)])
-    chosen = []
+    chosen, whole = [], Region(space, space.whole, outlook.study.config.start, returns=False)
     for _ in range(2):
-        search = torch_path.search(outlook, aim, NONE, np.random.default_rng(4), "cpu", recover=False)
-        chosen.append(search.best_in(space.whole))
+        search = torch_path.search(outlook, aim, NONE, [], np.random.default_rng(4), "cpu", recover=False)
+        chosen.append(search.best_in(whole))
     assert chosen[0] == chosen[1], "the same stream, the same bits"
     X = np.array([space.encode(chosen[0]), [0.9, 0.1]])
     best, worst = search.values_at(X)
     assert best > worst
-    safe = torch_path.search(outlook, aim, NONE, np.random.default_rng(4), "cpu", recover=True)
-    assert safe.best_in(space.whole)["x"] < 0.1
+    safe = torch_path.search(outlook, aim, NONE, [], np.random.default_rng(4), "cpu", recover=True)
+    assert safe.best_in(whole)["x"] < 0.1

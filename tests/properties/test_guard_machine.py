@@ -49,6 +49,20 @@ MAX_DELTA = {
     "hour": 2,
 }
 
+IRREGULAR: dict[str, Any] = BOUNDS | {
+    "ttl_s": {"min": 10, "max": 600, "special": [0], "initial": 60},
+    "keep": {"type": "int", "min": 5, "max": 100, "special": [-1], "initial": 20},
+    "warm": {"min": 0, "max": 1, "active_if": {"policy": ["lru", "lfu"]}, "initial": 0.5},
+    "pinned": {"min": 0, "max": 1, "active_if": {"level": ["off", "low", "mid"]}, "initial": 0.5},
+}
+IRREGULAR_DELTA = MAX_DELTA | {
+    "ttl_s": {"up": 30, "down": 30, "special": 1},
+    "keep": 10,
+    "warm": {"up": 0.1, "down": 0.1, "special": 1},
+    "pinned": 0.1,
+}
+ROOM = "pool_size + idle_s / 10 <= 130"
+
 
 def broken_steps(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
     """Knobs that moved too far: written from the operator's words, not with the solver's code."""
@@ -70,11 +84,36 @@ def broken_steps(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
         apart = abs(there[name] - here[name]) % period
         if min(apart, period - apart) > most:
             broken.append(name)
+    if "ttl_s" not in here:
+        return broken
+    if 0 not in (here["ttl_s"], there["ttl_s"]) and abs(there["ttl_s"] - here["ttl_s"]) > 30 + slack:
+        broken.append("ttl_s")
+    if here["keep"] != there["keep"] and (
+        -1 in (here["keep"], there["keep"]) or abs(there["keep"] - here["keep"]) > 10
+    ):
+        broken.append("keep")
+    broken += [name for name in ("warm", "pinned") if abs(there[name] - here[name]) > 0.1 + slack]
+    if ("pinned" in inactive(here)) != ("pinned" in inactive(there)):
+        broken.append("pinned")
     return broken
 
 
+def inactive(params: dict[str, Any]) -> list[str]:
+    """Knobs without effect."""
+    gone = {"warm": params["policy"] == "fifo", "pinned": params["level"] in ("high", "max")}
+    return [name for name, is_gone in gone.items() if is_gone and name in params]
+
+
 def in_bounds(params: dict[str, Any]) -> bool:
-    return all("min" not in b or b["min"] <= params[name] <= b["max"] for name, b in BOUNDS.items())
+    if "ttl_s" in params and not params["pool_size"] + params["idle_s"] / 10 <= 130:
+        return False
+    return all(
+        "min" not in b
+        or name not in params
+        or b["min"] <= params[name] <= b["max"]
+        or params[name] in b.get("special", [])
+        for name, b in IRREGULAR.items()
+    )
 
 
 class Adversary:
@@ -116,6 +155,10 @@ class Adversary:
             "phase": r.choice([0.0, 1.0, r.random(), r.uniform(-1, 2), math.nan]),
             "hour": r.choice([0, 23, 24, -1, r.randint(0, 23), r.uniform(0, 24)]),
         }
+        if study.config.space.irregular:
+            params["ttl_s"] = r.choice([0, 5, 600, r.uniform(10, 600), study.deployment.deployed["ttl_s"]])
+            params["keep"] = r.choice([-1, 0, r.randint(5, 100), study.deployment.deployed["keep"]])
+            params["warm"], params["pinned"] = r.random(), r.choice([0.5, r.random()])
         kind = r.randrange(6)
         if kind == 0:
             params = dict(study.deployment.deployed) | {
@@ -146,27 +189,32 @@ class GuardMachine(RuleBasedStateMachine):
         limited=st.booleans(),
         rolls_back=st.booleans(),
         ttl=st.sampled_from([None, 45.0]),
+        irregular=st.booleans(),
     )
-    def open(self, seed: int, budget: int | None, limited: bool, rolls_back: bool, ttl: float | None) -> None:
+    def open(
+        self, seed: int, budget: int | None, limited: bool, rolls_back: bool, ttl: float | None, irregular: bool
+    ) -> None:
+        self.bounds = IRREGULAR if irregular else BOUNDS
         self.config: dict[str, Any] = {
             "seed": seed,
             "budget": budget,
-            "bounds": BOUNDS,
+            "bounds": self.bounds,
             "objectives": {"qps": {"direction": "max", "weight": 1.0}},
             "guardrails": {
-                "max_delta": MAX_DELTA,
+                "max_delta": IRREGULAR_DELTA if irregular else MAX_DELTA,
                 "max_updates_per_second": 1.0 / INTERVAL_S,
                 "rollback_on_regression": rolls_back,
             },
         }
-        if limited:
-            self.config["constraints"] = {"p99_ms": {"max": "1.5*baseline"}}
+        self.config["constraints"] = {"p99_ms": {"max": "1.5*baseline"}} if limited else {}
+        if irregular:
+            self.config["constraints"]["room"] = ROOM
         if ttl:
             self.config["pending_ttl_s"] = ttl
         self.clock, self.journal, self.random = FakeClock(), MemoryJournal(), random.Random(seed)
         self.adversary = Adversary(seed)
         self.solver = self.start()
-        self.actual = {name: b.get("initial", CHOICES[0]) for name, b in BOUNDS.items()}
+        self.actual = {name: b.get("initial", CHOICES[0]) for name, b in self.bounds.items()}
         self.by_hand = False  # the true system was changed and no result has said so yet
         self.load = 1.0
         self.candidate: Candidate | None = None
@@ -205,7 +253,7 @@ class GuardMachine(RuleBasedStateMachine):
             self.finished = self.ended = True
             return None
         assert not self.finished, "None means finished, for good"
-        assert list(candidate) == list(BOUNDS), "every knob, in order"
+        assert list(candidate) == list(self.bounds), "every knob, in order"
         assert all(isinstance(v, str) or math.isfinite(v) for v in candidate.values())
         new = not self.unanswered or self.unanswered[-1].id != candidate.id
         if not self.by_hand:
@@ -244,6 +292,9 @@ class GuardMachine(RuleBasedStateMachine):
         assert not broken_steps(before, dict(candidate)), (broken_steps(before, dict(candidate)), before, candidate)
         if in_bounds(before) and candidate.kind not in ("hold", "replicate"):
             assert in_bounds(candidate), candidate
+        if candidate.kind in ("probe", "explore") and "enqueued" not in candidate.reason and "ttl_s" in before:
+            for name in {*inactive(before), *inactive(dict(candidate))}:
+                assert candidate[name] == before[name], f"{name} waits, and comes back as it was"
 
     def check_rate(self, candidate: Candidate, new: bool) -> None:
         deployed = self.solver.status()["deployed"]
@@ -360,6 +411,9 @@ class GuardMachine(RuleBasedStateMachine):
             "phase": r.random(),
             "hour": r.randint(0, 23),
         }
+        if self.bounds is IRREGULAR:
+            wish |= {"ttl_s": r.choice([0, r.uniform(5, 600)]), "keep": r.choice([-1, r.randint(5, 100)])}
+            wish["warm"] = r.random()
         before = self.solver.status()
         try:
             self.solver.enqueue(wish)
