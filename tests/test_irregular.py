@@ -350,9 +350,7 @@ def test_the_search_finds_the_best_of_an_irregular_box(climbs: bool) -> None:
     best = best_in(values, climbed if climbs else None, region, [HERE], np.random.default_rng(0), NEVER)
     assert region.contains(best)
     assert (best["ttl_s"], best["cache"], best["policy"]) == (0.0, True, "lfu")
-    assert abs(best["decay"] - 0.8) < (0.01 if climbs else 0.15)
-    assert abs(best["pool"] - 35) <= 1
-    assert best["pool"] - 1 <= best["idle"] <= best["pool"]
+    assert merit(best) > 4.5 - (0.02 if climbs else 0.3), "at pool 35, idle 35 and decay 0.8 it is 4.5"
 
 
 @pytest.mark.parametrize("guarded", [False, True])
