@@ -17,7 +17,7 @@ from scipy import special
 
 from arqon_gp.config import Config
 from arqon_gp.evidence import Evidence, Integers, Noise, interval, p_below, p_beyond, window_noise
-from arqon_gp.history import NORMAL_MAD, History, Key, key, known_variance, model_values
+from arqon_gp.history import NORMAL_MAD, History, Key, key, known_variance, model_values, paired
 from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Limit, Objective, Utility
 from arqon_gp.records import Params
 from arqon_gp.space import Floats
@@ -134,12 +134,18 @@ def yardstick(history: History, config: Config, baseline: Mapping[str, float]) -
     raw = np.array([[row.values.get(o.name) for o in goals.objectives] for row in history.rows], dtype=float)
     raw = raw.reshape(len(history), len(goals.objectives))
     model, known = model_values(history.rows, goals), known_variance(history.rows, goals)
+    beside = paired(model, history.rows, goals)  # utilities are compared beside a control, limits hold for what ran
+    merit = raw
+    if beside is not model:
+        count, limited = len(goals.objectives), {limit.outcome for limit in goals.limits}
+        merit = np.where([o.log for o in goals.objectives], np.exp(beside[:, :count]), beside[:, :count])
+        model = np.where([name in limited for name in goals.modelled], model, beside)
     keys, failed = tuple(key(r.params) for r in history.rows), tuple(r.failed for r in history.rows)
     outcomes = Windows(goals.modelled, model, known, keys, failed, history.regimes)
     noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}
     sizes = _sizes(config, baseline, noise, raw)
     utility = goals.utility(*_default_frame(config, baseline, sizes, raw))
-    with_utility = np.column_stack([utility(raw), model])
+    with_utility = np.column_stack([utility(merit), model])
     known_utility = _utility_variance(utility, raw, known, config)
     windows = Windows(
         (UTILITY, *goals.modelled), with_utility, np.column_stack([known_utility, known]), keys, failed, history.regimes

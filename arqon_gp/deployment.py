@@ -274,7 +274,7 @@ class _Batch:
         old = next(here, None) or self.history.find(id, of_candidate=issued is not None)
         if old is None:
             return False
-        if (old.values, old.failed, old.sem) != (row.values, row.failed, row.sem):
+        if (old.values, old.failed, old.sem, old.control) != (row.values, row.failed, row.sem, row.control):
             self._take(i, row, Role.CORRECTION, issued, spends=False)
         return True
 
@@ -292,4 +292,5 @@ class _Batch:
             kind=issued.kind if issued else None,
             sem=row.sem,
             time=row.time,
+            control=row.control,
         )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_gp.objectives import Goals
-from arqon_gp.records import Event, Label, Labelled, Observation, Params, Role, Scalar, Told
+from arqon_gp.records import Control, Event, Label, Labelled, Observation, Params, Role, Scalar, Told
 from arqon_gp.space import Floats, Space
 
 Key = tuple[Scalar, ...]
@@ -96,7 +96,7 @@ class History:
 def _corrected(old: Observation, by: Observation) -> Observation:
     if old.id != by.id or (old.kind is None) != (by.kind is None):
         return old
-    return replace(old, values=by.values, failed=by.failed, sem=by.sem)
+    return replace(old, values=by.values, failed=by.failed, sem=by.sem, control=by.control)
 
 
 @dataclass(frozen=True)
@@ -163,13 +163,30 @@ class Levels:
     variance: Floats
 
 
-def model_values(rows: Sequence[Observation], goals: Goals) -> Floats:
+def model_values(rows: Sequence[Observation | Control], goals: Goals) -> Floats:
     """The modelled outcomes (n, m) of rows in model space, NaN where missing."""
     names = goals.modelled
     values = np.array([[row.values.get(name) for name in names] for row in rows], dtype=float)
     values = values.reshape(len(rows), len(goals.modelled))
     for j in [j for j, name in enumerate(goals.modelled) if name in goals.logs]:
         values[:, j] = np.log(values[:, j], where=values[:, j] > 0, out=np.full(len(rows), np.nan))
+    return values
+
+
+def paired(values: Floats, rows: Sequence[Observation], goals: Goals) -> Floats:
+    """Values (n, m) in model space, less what the control beside a row was above its own mean at that time: what moved
+    both instances, traffic or a neighbour, is no merit of a config. Rows without a control stay as they are.
+    """
+    groups: dict[Key, list[int]] = {}
+    for i, row in enumerate(rows):
+        if row.control is not None:
+            groups.setdefault(key(row.control.params), []).append(i)
+    if not groups:
+        return values
+    values = values.copy()
+    for group in groups.values():
+        beside = model_values([control for i in group if (control := rows[i].control)], goals)
+        values[group] -= np.nan_to_num(beside - _mean_count(beside)[0])
     return values
 
 
@@ -194,8 +211,9 @@ def levels(history: History, goals: Goals) -> Levels:
     shift, variance = np.zeros((history.regime + 1, m)), np.zeros((history.regime + 1, m))
     if history.regime == 0:
         return Levels(shift, variance)
-    means = [_config_means(history, goals, r) for r in range(history.regime + 1)]
-    spread = _pooled_variance(history, goals)
+    values = paired(model_values(history.rows, goals), history.rows, goals)
+    means = [_config_means(history, values, r) for r in range(history.regime + 1)]
+    spread = _pooled_variance(history, values)
     for r in range(history.regime - 1, -1, -1):
         for j in range(m):
             step, total = _step_between(means[r], means[r + 1], j)
@@ -207,12 +225,12 @@ def levels(history: History, goals: Goals) -> Levels:
 Means = dict[Key, tuple[Floats, Floats]]
 
 
-def _config_means(history: History, goals: Goals, regime: int) -> Means:
+def _config_means(history: History, values: Floats, regime: int) -> Means:
     """Mean and number of windows (m,) of each config in one regime."""
     groups: dict[Key, list[Floats]] = {}
-    for i, values in enumerate(model_values(history.rows, goals)):
+    for i, y in enumerate(values):
         if history.regime_of(i) == regime:
-            groups.setdefault(key(history.rows[i].params), []).append(values)
+            groups.setdefault(key(history.rows[i].params), []).append(y)
     return {name: _mean_count(np.array(group)) for name, group in groups.items()}
 
 
@@ -224,12 +242,12 @@ def _mean_count(values: Floats) -> tuple[Floats, Floats]:
     return np.where(count > 0, total / np.maximum(count, 1.0), np.nan), count
 
 
-def _pooled_variance(history: History, goals: Goals) -> Floats:
+def _pooled_variance(history: History, values: Floats) -> Floats:
     """Variance (m,) of windows around the mean of their config in their regime; at least one degree of freedom."""
-    ss, dof = np.zeros(len(goals.modelled)), np.zeros(len(goals.modelled))
+    ss, dof = np.zeros(values.shape[1]), np.zeros(values.shape[1])
     groups: dict[tuple[int, Key], list[Floats]] = {}
-    for i, values in enumerate(model_values(history.rows, goals)):
-        groups.setdefault((history.regime_of(i), key(history.rows[i].params)), []).append(values)
+    for i, y in enumerate(values):
+        groups.setdefault((history.regime_of(i), key(history.rows[i].params)), []).append(y)
     for group in groups.values():
         mean, count = _mean_count(np.array(group))
         ss += np.nansum((np.array(group) - mean) ** 2, axis=0)
@@ -249,20 +267,22 @@ def _step_between(old: Means, new: Means, j: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The observations N as arrays: their configs, X (N, d) in the unit cube, values and known variance (N, m)."""
+    """The observations N as arrays: their configs, X (N, d) in the unit cube, values and known variance (N, m), and
+    whether any has a control."""
 
     rows: tuple[Observation, ...]
     keys: tuple[Key, ...]
     X: Floats
     values: Floats
     known: Floats
+    controlled: bool
 
     @classmethod
     def of(cls, rows: tuple[Observation, ...], space: Space, goals: Goals, before: Table | None = None) -> Table:
         """The table of these rows; what `before` has of them is not worked out again."""
         n = len(rows)
         if before is not None and len(before.rows) > n and before.rows[:n] == rows:
-            return cls(rows, before.keys[:n], before.X[:n], before.values[:n], before.known[:n])
+            return cls(rows, before.keys[:n], before.X[:n], before.values[:n], before.known[:n], before.controlled)
         if before is None or rows[: len(before.rows)] != before.rows:
             return cls(
                 rows,
@@ -270,6 +290,7 @@ class Table:
                 space.encode_all([row.params for row in rows]),
                 model_values(rows, goals),
                 known_variance(rows, goals),
+                any(row.control is not None for row in rows),
             )
         if n == len(before.rows):
             return before
@@ -280,6 +301,7 @@ class Table:
             np.vstack([before.X, more.X]),
             np.vstack([before.values, more.values]),
             np.vstack([before.known, more.known]),
+            before.controlled or more.controlled,
         )
 
 
@@ -290,7 +312,7 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
     keys, opened = table.keys, set(history.regimes)
     first = [i for i in range(len(keys)) if i == 0 or keys[i] != keys[i - 1] or i in opened]
     n, size = len(first), np.diff([*first, len(rows)])
-    values, told = table.values, table.known
+    values, told = paired(table.values, rows, goals) if table.controlled else table.values, table.known
     known = np.isfinite(values)
 
     def per_stay(x: Floats) -> Floats:

@@ -94,6 +94,14 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """What another instance, with a config of its own, measured in the same window."""
+
+    params: Params
+    values: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One row of results. `values` holds None for an outcome not measured; `sem` standard errors, raw units."""
 
@@ -108,6 +116,7 @@ class Observation:
     kind: Kind | None = None
     sem: dict[str, float] = field(default_factory=dict)
     time: float | None = None
+    control: Control | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,7 @@ def best_value(study: Study, yard: Yardstick) -> float | None:
 
 
 def history(study: Study) -> pandas.DataFrame:
-    """One row a result, in order of arrival: what it was, the knobs, the outcomes."""
+    """One row a result, in order of arrival: what it was, the knobs, the outcomes, those of the controls if any."""
     import pandas
 
     rows = []
@@ -294,7 +294,8 @@ def history(study: Study) -> pandas.DataFrame:
             "cost": row.cost,
             "regime": study.history.regime_of(i),
         }
-        rows.append(shown | row.params | {name: row.values.get(name) for name in outcomes})
+        beside = {f"control_{name}": row.control.values.get(name) for name in outcomes} if row.control else {}
+        rows.append(shown | row.params | {name: row.values.get(name) for name in outcomes} | beside)
     columns = [
         "id",
         "eval_id",
@@ -307,4 +308,6 @@ def history(study: Study) -> pandas.DataFrame:
         *study.config.space.names,
         *outcomes,
     ]
+    if any(row.control for row in study.history.rows):
+        columns += [f"control_{name}" for name in outcomes]
     return pandas.DataFrame(rows, columns=columns)

@@ -1,7 +1,7 @@
 """The results a caller gives to seed() or tell(): JSON text or a list of rows in, checked rows out.
 
 A row: {"params", "value" and/or "values", "cost"?, "id"?, "eval_id"?, "sem"? | "n"?, "std"?, "status"?, "time"?,
-"history"?}. Bare NaN and Infinity parse. Public: Row, parse.
+"history"?, "control"?}. Bare NaN and Infinity parse. Public: Row, parse.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 
 from arqon_gp.config import Config
 from arqon_gp.errors import ResultError
-from arqon_gp.records import Params
+from arqon_gp.records import Control, Params
 
-KEYS = ("params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history")
-LATER = ("context", "control")
+KEYS = ("params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history", "control")
+LATER = ("context",)
 NO_SEM: dict[str, float] = {}  # one for all rows: a history is long
 
 
@@ -37,6 +37,7 @@ class Row:
     sem: dict[str, float] = field(default_factory=dict)
     time: float | None = None
     history: bool = False
+    control: Control | None = None
 
 
 def parse(results: str | Sequence[Mapping[str, Any]], config: Config, last: Params, prefix: str) -> list[Row]:
@@ -85,6 +86,7 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
             sem=_sem(row, config),
             time=_number("time", row["time"]) if "time" in row else None,
             history=_flag(row.get("history", False)),
+            control=_control(row["control"], config, last) if "control" in row else None,
         )
     except ValueError as error:
         raise ValueError(f"row {i}: {error}") from error
@@ -100,6 +102,7 @@ def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | N
     if not isinstance(given, Mapping):
         raise ValueError(f"values: expected an object of outcomes, found {given!r:.60}")
     given = dict(given)
+    failed = status == "failed"
     if "value" in row:
         if [o.name for o in config.goals.objectives] != ["value"]:
             names = ", ".join(o.name for o in config.goals.objectives)
@@ -110,12 +113,25 @@ def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | N
             )
         given["value"] = row["value"]
     values: dict[str, float | None] = {}
-    failed = status == "failed"
     for name, value in given.items():
         number = math.nan if value is None else _real(name, value)
         failed = failed or math.isinf(number)
         values[str(name)] = None if math.isnan(number) else number
     return values, failed
+
+
+def _control(given: object, config: Config, last: Params) -> Control:
+    """What the other instance ran and measured; what is infinite there was not measured."""
+    if not isinstance(given, Mapping) or set(given) - {"params", "value", "values"}:
+        raise ValueError(f"control: expected {{params, values}}, found {given!r:.80}")
+    if not isinstance(given.get("params"), Mapping):
+        raise ValueError(f"control.params: expected an object of knob values, found {given.get('params')!r:.60}")
+    try:
+        params = config.space.check(given["params"], last)
+        values, _ = _values(given, config)
+    except ValueError as error:
+        raise ValueError(f"control: {error}") from error
+    return Control(params, {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()})
 
 
 def _equal(a: object, b: object) -> bool:

@@ -35,6 +35,7 @@ SAMPLES: dict[type, Event] = {
             (
                 Observation(PARAMS, {"y": ODD, "z": None}, Role.WINDOW, cost=300.0, id="7", kind=Kind.EXPLORE),
                 Observation(PARAMS, {}, Role.LATE, failed=True, eval_id="run 3", sem={"y": 0.5}, time=12.0),
+                Observation(PARAMS, {"y": ODD}, Role.WINDOW, control=records.Control(PARAMS, {"y": ODD, "z": None})),
             ),
             2.0,
         ),
