@@ -99,15 +99,25 @@ def _corrected(old: Observation, by: Observation) -> Observation:
     return replace(old, values=by.values, failed=by.failed, sem=by.sem, control=by.control)
 
 
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """The stays of several windows: X (k, d), sum of squares of the windows around their mean and its degrees of
+    freedom, (k, m)."""
+
+    X: Floats
+    ss: Floats
+    dof: Floats
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The stays as rows, in model space and at the level of the current regime.
 
     X (n, d) in the unit cube; Y (n, m) mean of the windows, NaN where none has the outcome; count (n, m) windows;
-    floor (n, m) known variance of Y (given standard errors, uncertain levels); within_ss, within_dof, within_floor (m,)
-    what the windows of the stays tell of the window variance: sum of squares, degrees of freedom, known part of it;
-    failed, tried (n,) windows that failed, and all; first (n,) the number of the first window's result; middle, spread
-    (m,) median and robust std of all stays' Y.
+    floor (n, m) known variance of Y (given standard errors, uncertain levels); stays, within_floor (m,) what the
+    windows of all stays tell of the window variance, and the known part of it; failed, tried (n,) windows that failed,
+    and all; first (n,) the number of the first window's result; middle, spread (m,) median and robust std of all stays'
+    Y.
     """
 
     params: tuple[Params, ...]
@@ -116,8 +126,7 @@ class Dataset:
     Y: Floats
     count: Floats
     floor: Floats
-    within_ss: Floats
-    within_dof: Floats
+    stays: Stays
     within_floor: Floats
     failed: Floats
     tried: Floats
@@ -312,6 +321,7 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
     keys, opened = table.keys, set(history.regimes)
     first = [i for i in range(len(keys)) if i == 0 or keys[i] != keys[i - 1] or i in opened]
     n, size = len(first), np.diff([*first, len(rows)])
+    several = size > 1
     values, told = paired(table.values, rows, goals) if table.controlled else table.values, table.known
     known = np.isfinite(values)
 
@@ -331,8 +341,11 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
         Y=Y,
         count=count,
         floor=told / np.maximum(count, 1.0) ** 2 + level.variance[regime],
-        within_ss=np.where(known, (values - np.repeat(mean, size, axis=0)) ** 2, 0.0).sum(axis=0),
-        within_dof=np.maximum(count - 1.0, 0.0).sum(axis=0),
+        stays=Stays(
+            table.X[first][several],
+            per_stay(np.where(known, (values - np.repeat(mean, size, axis=0)) ** 2, 0.0))[several],
+            np.maximum(count - 1.0, 0.0)[several],
+        ),
         within_floor=told.sum(axis=0) / np.maximum(count.sum(axis=0), 1.0),
         failed=per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
         tried=size.astype(float),

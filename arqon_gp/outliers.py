@@ -34,8 +34,9 @@ def pursue(
     fit: Fit,
     theta: Floats,
     value: float,
-) -> tuple[Floats, Floats]:
-    """The hyperparameters and the variance (n,) of each row beyond the common noise, 0 for all but outliers.
+) -> tuple[Floats, Floats, float]:
+    """The hyperparameters, the variance (n,) of each row beyond the common noise, 0 for all but outliers, and the log
+    density, less what they cost.
 
     `density_of(excess)`: the density with these variances added; `single` (n,): whether a row is one window; `known`
     (n,): the variances found by the last fit, a second place to begin; `better`: +1 where more is better, -1 where less
@@ -56,7 +57,7 @@ def pursue(
                 best, found, idle = value, (at, added), 0
             excess = _again(a, A, added)
             added = _extended(*density_of(excess).inverse(at), excess, single, most)
-    return found
+    return *found, best
 
 
 def _extended(a: Floats, A: Floats, excess: Floats, single: npt.NDArray[np.bool_], most: int) -> Floats | None:

@@ -46,7 +46,7 @@ class Outlook:
         for name in self.surrogate.settings.outcomes:
             gp = self.surrogate[name]
             mean, variance = (float(v[0]) for v in gp.predict(self.x(params)))
-            std = math.sqrt(variance + (gp.noise if noise else 0.0))
+            std = math.sqrt(variance + (float(gp.noise_at(self.x(params))[0]) if noise else 0.0))
             low, high = mean - 1.96 * std, mean + 1.96 * std
             if name in logs:
                 predicted[name] = Prediction(math.exp(mean + std**2 / 2), math.exp(low), math.exp(high))

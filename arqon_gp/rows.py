@@ -60,25 +60,55 @@ class Settings:
         """The kind (d,) of each column of X, as the covariance names them."""
         return np.array([*map(_kind, self.space), *[CATEGORY] * len(self.space.split)])
 
+    def slopes(self, X: Floats) -> Floats:
+        """What the noise may depend on (n, p) at X (n, d): how far each straight number is from the middle."""
+        return np.clip(X[:, self.kinds == NUMBER] - 0.5, -1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """What the windows inside the stays tell of the noise, and where: Z (k, p) as of the rows, ss and dof (k,)."""
+
+    Z: Floats
+    ss: Floats
+    dof: Floats
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The rows of one outcome: X (n, d), y (n,) standardised, what scales and adds to their noise, the scatter.
 
-    `index` (n,): where they stand in the dataset.
+    `share` (n,): 1 / windows, times how much noisier they are than in the middle of the space, which depends on Z
+    (n, p); `single` (n,): whether they are one window; `index` (n,): where they stand in the dataset.
     """
 
     X: Floats
     y: Floats
-    share: Floats  # 1 / count
+    Z: Floats
+    share: Floats
+    single: npt.NDArray[np.bool_]
     floor: Floats
-    ss: float
-    dof: float
+    scatter: Scatter
     within_floor: float
     shift: float
     scale: float
     keys: tuple[Key, ...]
     index: Integers
+
+    @property
+    def ss(self) -> float:
+        """Sum of squares of the windows inside the stays."""
+        return float(self.scatter.ss.sum())
+
+    @property
+    def dof(self) -> float:
+        """Its degrees of freedom."""
+        return float(self.scatter.dof.sum())
+
+    def uneven(self, b: Floats) -> Rows:
+        """The rows if log noise has this slope (p,)."""
+        scatter = replace(self.scatter, ss=self.scatter.ss / np.exp(self.scatter.Z @ b))
+        return replace(self, share=self.share * np.exp(self.Z @ b), scatter=scatter)
 
     def only(self, kept: npt.NDArray[np.bool_]) -> Rows:
         """Some of the rows, on the same scale."""
@@ -86,7 +116,9 @@ class Rows:
             self,
             X=self.X[kept],
             y=self.y[kept],
+            Z=self.Z[kept],
             share=self.share[kept],
+            single=self.single[kept],
             floor=self.floor[kept],
             keys=tuple(compress(self.keys, kept)),
             index=self.index[kept],
@@ -94,41 +126,48 @@ class Rows:
 
 
 def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | None = None) -> Rows:
-    """The rows that have this outcome; FitError when none has. `h` tells which are outliers, and their variance."""
+    """The rows that have this outcome; FitError when none has. `h` tells which are outliers, and their variance, and
+    the slope of the noise."""
+    stays = data.stays
     if name == FEASIBLE:
         y, count = 1.0 - data.failed / data.tried, data.tried
-        floor, ss, dof, within = np.zeros(len(y)), 0.0, 0.0, 0.0
+        floor, ss, dof, within = np.zeros(len(y)), np.zeros(0), np.zeros(0), 0.0
+        stays = replace(stays, X=stays.X[:0])
     else:
         j = settings.outcomes.index(name)
         y, count, floor = data.Y[:, j], data.count[:, j], data.floor[:, j]
-        ss, dof, within = float(data.within_ss[j]), float(data.within_dof[j]), float(data.within_floor[j])
+        ss, dof, within = stays.ss[:, j], stays.dof[:, j], float(data.within_floor[j])
     index = np.flatnonzero(np.isfinite(y))
     if not len(index):
         raise FitError(f"no window has the outcome {name!r} yet")
-    y, share = y[index], 1.0 / count[index]
+    y, share, total = y[index], 1.0 / count[index], float(dof.sum())
     if better := settings.better.get(name):
         y = _clipped(y, better, float(data.middle[j]), float(data.spread[j]))
     shift = float(y.mean())
     # what the variance of single windows at these rows would be
-    variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (ss / dof if dof else 0.0) * float((1.0 - share).mean())
+    variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (float(ss.sum()) / total if total else 0.0) * float(
+        (1.0 - share).mean()
+    )
     scale = math.sqrt(variance) if variance > (1e-9 * abs(shift)) ** 2 else max(abs(shift), 1.0)
     floor = floor[index]
     if h and h.get("outliers"):
         excess = dict(zip(h["outliers"], h["excess"], strict=True))
         floor = floor + np.array([excess.get(first, 0.0) for first in data.first[index].tolist()])
-    return Rows(
+    rows = Rows(
         X=data.X[index],
         y=(y - shift) / scale,
+        Z=settings.slopes(data.X[index]),
         share=share,
+        single=share == 1.0,
         floor=floor / scale**2,
-        ss=ss / scale**2,
-        dof=dof,
+        scatter=Scatter(settings.slopes(stays.X), ss / scale**2, dof),
         within_floor=within / scale**2,
         shift=shift,
         scale=scale,
         keys=data.keys if len(index) == len(data.keys) else tuple(data.keys[i] for i in index),
         index=index,
     )
+    return rows.uneven(np.array(h["slope"])) if h and h.get("slope") else rows
 
 
 def _clipped(y: Floats, better: int, middle: float, spread: float) -> Floats:

@@ -22,38 +22,26 @@ import numpy as np
 
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, key
-from arqon_gp.outliers import pursue
+from arqon_gp.mode import Note, mode_of
 from arqon_gp.records import Params
 from arqon_gp.rows import (
-    COLD_NOISE,
-    EXACT_NOISE,
     FEASIBLE,
-    LEAST_LENGTHSCALE,
-    NOISE_PRIOR,
-    NOISE_RANGE,
     Hyperparameters,
     Integers,
     Rows,
     Settings,
-    lengthscale_prior,
     lengthscales,
     rows_of,
 )
 from arqon_gp.space import Floats
-from arqon_kernels import LogPosterior, covariance, factor
+from arqon_kernels import covariance, factor
 from arqon_kernels.posterior import moments, weights
 
 if TYPE_CHECKING:
     from botorch.models import ModelListGP, SingleTaskGP
 
-MOST_LENGTHSCALE = 1e4
-CATEGORY_PRIOR = (0.0, 1.0)
-LEAST_CATEGORY = 0.01
-FIT_STEPS = 200
 LEAST_VARIANCE = 1e-10  # standardised: what rounding may leave of a variance that is none
 JITTERS = (0.0, 1e-8, 1e-6, 1e-4)  # standardised variances, tried in turn where K is not positive definite
-
-Note = Callable[[str], None]  # told of each rung of the numerical ladder that was needed: "jitter", "other_start"
 
 
 @dataclass(frozen=True)
@@ -124,8 +112,13 @@ class OutcomeGP:
 
     @property
     def noise(self) -> float:
-        """Variance of a single window, model space."""
+        """Variance of a single window in the middle of the space, model space."""
         return self.hyperparameters["noise"][0] * self.rows.scale**2
+
+    def noise_at(self, X: Floats) -> Floats:
+        """Variance (q,) of a single window at X (q, d), model space."""
+        slope = self.hyperparameters.get("slope")
+        return self.noise * (np.exp(self.settings.slopes(X) @ np.array(slope)) if slope else np.ones(len(X)))
 
     @cached_property
     def lengthscales(self) -> Floats:
@@ -246,13 +239,27 @@ def seek(
         rows, learned = rows_of(data, settings, name), name not in settings.exact
         better = None if name == FEASIBLE else settings.better.get(name, 0)
         known = rows_of(data, settings, name, warm.get(name)).floor - rows.floor
-        h, excess = _fit_outcome(
-            rows, settings, warm.get(name), stop, note, known, learned=learned, better=better, device=device
+        mode = mode_of(
+            rows,
+            settings,
+            warm.get(name),
+            known,
+            learned=learned,
+            better=better,
+            stop=stop,
+            note=note,
+            device=device,
         )
-        outliers = np.flatnonzero(excess)
-        h["outliers"] = data.first[rows.index[outliers]].astype(float).tolist()
-        h["excess"] = (excess[outliers] * rows.scale**2).tolist()
-        found[name] = h
+        outliers, scales = np.flatnonzero(mode.excess), np.exp(mode.theta)
+        found[name] = {
+            "lengthscale": scales[settings.numeric].tolist(),
+            "category": scales[settings.categorical].tolist(),
+            "noise": [math.exp(mode.theta[-1])],
+            "mean": [mode.mean],
+            "slope": mode.slope.tolist(),
+            "outliers": data.first[rows.index[outliers]].astype(float).tolist(),
+            "excess": (mode.excess[outliers] * rows.scale**2).tolist(),
+        }
     return found
 
 
@@ -282,88 +289,3 @@ def restore(
         earlier = before[name] if before and name in before else None
         gps.append(OutcomeGP.of(name, rows, h, settings, first, earlier, note, device))
     return Surrogate(tuple(gps), settings)
-
-
-def log_posterior(rows: Rows, settings: Settings, *, learned: bool, device: str | None = None) -> LogPosterior:
-    """The density that the hyperparameters of an outcome maximise, on a torch device or by the engine (None)."""
-    d, numeric = len(settings.kinds), settings.numeric
-    loc, scale = np.full(d, CATEGORY_PRIOR[0]), np.full(d, CATEGORY_PRIOR[1])
-    loc[numeric], scale[numeric] = lengthscale_prior(len(numeric))
-    return LogPosterior(
-        rows.X,
-        rows.y,
-        rows.share,
-        rows.floor,
-        settings.kinds,
-        lengthscale_loc=loc,
-        lengthscale_scale=scale,
-        noise_prior=NOISE_PRIOR if learned else None,
-        ss=rows.ss,
-        dof=rows.dof,
-        within_floor=rows.within_floor,
-        device=device,
-    )
-
-
-def _fit_outcome(
-    rows: Rows,
-    settings: Settings,
-    warm: Hyperparameters | None,
-    stop: Callable[[], bool],
-    note: Note,
-    known: Floats,
-    *,
-    learned: bool,
-    better: int | None,
-    device: str | None,
-) -> tuple[Hyperparameters, Floats]:
-    """The better of a cold and a warm fit by log posterior density; from louder noise and, at last, the shortest
-    lengthscales, where neither start is any good. With the variance (n,) of outliers beyond the common noise, where
-    `better` says which way they may be good (0: neither; None: there are none); `known` is that of the last fit.
-    """
-    density, numeric, categorical = (
-        log_posterior(rows, settings, learned=learned, device=device),
-        settings.numeric,
-        settings.categorical,
-    )
-    low = np.full(len(settings.kinds) + 1, math.log(LEAST_CATEGORY))
-    low[numeric] = math.log(LEAST_LENGTHSCALE)
-    high = np.full(len(low), math.log(MOST_LENGTHSCALE))
-    low[-1], high[-1] = np.log(NOISE_RANGE) if learned else np.log([EXACT_NOISE, EXACT_NOISE])
-    cold = np.append(density.lengthscale_loc - density.lengthscale_scale**2, math.log(COLD_NOISE))  # the prior's modes
-    starts = [cold]
-    if warm:
-        starts.append(np.log(np.append(lengthscales(warm, settings), warm["noise"][0])))
-
-    found = [density.climb(start, low, high, FIT_STEPS, stop) for start in starts]
-    others = [np.append(cold[:-1], high[-1]), np.append(low[:-1], high[-1])]
-    while others and not any(math.isfinite(value) for _, value in found):
-        note("other_start")
-        found.append(density.climb(others.pop(0), low, high, FIT_STEPS, stop))
-    theta, value = max(found, key=lambda pair: pair[1])
-    if not math.isfinite(value):
-        raise FitError("the density of the hyperparameters is finite at no start: the data are not finite")
-    excess = np.zeros(len(rows.y))
-    if learned and better is not None and not stop():
-
-        def density_of(excess: Floats) -> LogPosterior:
-            if not excess.any():
-                return density
-            return log_posterior(replace(rows, floor=rows.floor + excess), settings, learned=True, device=device)
-
-        theta, excess = pursue(
-            density_of,
-            rows.share == 1.0,
-            known,
-            better,
-            lambda of, at: of.climb(at, low, high, FIT_STEPS, stop),
-            theta,
-            value,
-        )
-        density = density_of(excess)
-    return {
-        "lengthscale": np.exp(theta[numeric]).tolist(),
-        "category": np.exp(theta[categorical]).tolist(),
-        "noise": [math.exp(theta[-1])],
-        "mean": [density.constant(theta)],
-    }, excess

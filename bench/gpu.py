@@ -29,9 +29,10 @@ from arqon_gp.design import sobol, spread
 from arqon_gp.device import deterministic
 from arqon_gp.history import Dataset, History, training_set
 from arqon_gp.maximize import maximize
+from arqon_gp.mode import log_posterior
 from arqon_gp.records import Observation, Role, Told
 from arqon_gp.rows import Hyperparameters, Settings, lengthscales, rows_of
-from arqon_gp.surrogate import Surrogate, log_posterior, restore, seek
+from arqon_gp.surrogate import Surrogate, restore, seek
 from arqon_gp.threads import one_thread
 from bench import active, record
 from bench.problems import case

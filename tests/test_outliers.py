@@ -10,10 +10,11 @@ import pytest
 
 from arqon_gp.config import parse
 from arqon_gp.history import Dataset, History, training_set
+from arqon_gp.mode import log_posterior
 from arqon_gp.outliers import _again, _extended
 from arqon_gp.records import Observation, Role, Told
 from arqon_gp.rows import Settings, rows_of
-from arqon_gp.surrogate import Surrogate, fit, log_posterior, restore, seek
+from arqon_gp.surrogate import Surrogate, fit, restore, seek
 from arqon_kernels import LogPosterior
 from tests.conftest import Make
 from tests.test_surrogate import density_of, gp_sample

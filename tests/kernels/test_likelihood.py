@@ -12,8 +12,8 @@ import torch
 from scipy.stats import lognorm, multivariate_normal
 
 from arqon_gp.config import parse
-from arqon_gp.rows import NOISE_PRIOR, NOISE_RANGE, Rows, Settings
-from arqon_gp.surrogate import log_posterior
+from arqon_gp.mode import log_posterior
+from arqon_gp.rows import NOISE_PRIOR, NOISE_RANGE, Rows, Scatter, Settings
 from arqon_gp.twin import single_task_gp
 from arqon_kernels import LogPosterior, covariance
 from arqon_kernels._torch.likelihood import log_posterior as reference
@@ -161,9 +161,10 @@ def test_it_is_n_times_the_objective_of_gpytorch_up_to_a_constant(learned: bool)
     space, random, n = parse(SPACE).space, np.random.default_rng(4), 12
     X = random.random((n, 4))
     X[:, 1], X[:, 3] = random.integers(0, 3, n), random.integers(0, 2, n)
+    scatter = Scatter(np.zeros((1, 2)), np.array([2.5]), np.array([6.0]))
     rows = Rows(
-        X, random.normal(size=n), 1.0 / random.integers(1, 4, n), 0.03 * random.random(n), 2.5, 6.0, 0.01,
-        0.0, 1.0, (), np.arange(n),
+        X, random.normal(size=n), X[:, [0, 2]], 1.0 / random.integers(1, 4, n), np.ones(n, dtype=bool),
+        0.03 * random.random(n), scatter, 0.01, 0.0, 1.0, (), np.arange(n),
     )  # fmt: skip
     settings = Settings(space, ("value",), frozenset() if learned else frozenset({"value"}))
     ours = log_posterior(rows, settings, learned=learned)
