@@ -23,7 +23,7 @@ from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset
 from arqon_gp.mode import Note
 from arqon_gp.objectives import Goals, Utility
-from arqon_gp.rows import FEASIBLE, Integers
+from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS, Integers
 from arqon_gp.space import Floats
 from arqon_gp.surrogate import OutcomeGP, Surrogate
 from arqon_kernels import acquisition as kernel
@@ -182,7 +182,7 @@ def _plain(surrogate: Surrogate, aim: Aim, Z: Floats, goal: int) -> Problem:
 
 def _all_bounds(surrogate: Surrogate, aim: Aim) -> list[tuple[str, int, float]]:
     """The limits, and success once a window has failed."""
-    return [*aim.bounds, *([(FEASIBLE, -1, 0.5)] if FEASIBLE in surrogate else [])]
+    return [*aim.bounds, *([(FEASIBLE, -1, LEAST_SUCCESS)] if FEASIBLE in surrogate else [])]
 
 
 def _raw(surrogate: Surrogate, aim: Aim, f: Floats) -> Floats:

@@ -18,7 +18,7 @@ from arqon_gp.comparison import UTILITY, Yardstick, given_reference
 from arqon_gp.history import Dataset
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Params, Prediction
-from arqon_gp.rows import FEASIBLE
+from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS
 from arqon_gp.space import Floats
 from arqon_gp.study import Study
 from arqon_gp.surrogate import Surrogate
@@ -57,7 +57,7 @@ class Outlook:
     def p_limits(self, configs: Sequence[Params] | None = None) -> Floats:
         """P(all limits hold, and the window succeeds) at each config (r,); None: at the measured ones."""
         moments, p = self._moments(configs), np.ones(len(self.measured if configs is None else configs))
-        known = [*limit_bounds(self.study), *([(FEASIBLE, -1, 0.5)] if FEASIBLE in self.surrogate else [])]
+        known = [*limit_bounds(self.study), *([(FEASIBLE, -1, LEAST_SUCCESS)] if FEASIBLE in self.surrogate else [])]
         for name, side, bound in known:
             mean, variance = moments(name)
             p = p * special.ndtr(side * (bound - mean) / np.sqrt(variance))

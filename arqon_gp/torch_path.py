@@ -30,7 +30,7 @@ from arqon_gp.legal import Region
 from arqon_gp.objectives import AUGMENTATION, Goals, Utility
 from arqon_gp.outlook import Outlook
 from arqon_gp.records import Params
-from arqon_gp.rows import FEASIBLE
+from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS
 from arqon_gp.space import Box, Categorical, Floats, Interval, Space, coordinates
 from arqon_gp.surrogate import Surrogate
 from arqon_gp.twin import DTYPE
@@ -154,7 +154,7 @@ def constraints(surrogate: Surrogate, bounds: Bounds) -> list[Constraint]:
     """One constraint a limit (outcome, side, bound in model space), and success once a window has failed."""
     names = [gp.name for gp in surrogate.outcomes]
     found: list[Constraint] = []
-    for name, side, bound in [*bounds, *([(FEASIBLE, -1, 0.5)] if FEASIBLE in names else [])]:
+    for name, side, bound in [*bounds, *([(FEASIBLE, -1, LEAST_SUCCESS)] if FEASIBLE in names else [])]:
         j, gp = names.index(name), surrogate[name]
         at = (bound - gp.rows.shift) / gp.rows.scale
         found.append(lambda Z, j=j, side=side, at=at: side * (Z[..., j] - at))  # type: ignore[misc]
