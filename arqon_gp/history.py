@@ -1,9 +1,9 @@
 """Everything that was measured: a fold over the results, and what the surrogate learns from it.
 
-Consecutive windows of one config in one regime are a stay; a stay is one row of the training set, so waiting costs the
-surrogate nothing. A regime is an additive level per outcome (in model space), fitted from what was measured in both.
-Notation: n stays, d knobs, m modelled outcomes. Public: History, Dataset, Table, TrainingSets,
-training_set, Levels, levels.
+Consecutive windows of one config in one regime are a stay, as long as they agree; a stay is one row of the training
+set, so waiting costs the surrogate nothing. A regime is an additive level per outcome (in model space), fitted from
+what was measured in both. Notation: n stays, d knobs, m modelled outcomes. Public: History, Dataset, Stays, Table,
+TrainingSets, training_set, Levels, levels, paired.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from arqon_gp.space import Floats, Space
 Key = tuple[Scalar, ...]
 
 NORMAL_MAD = 1.4826  # std of a normal distribution over its median absolute deviation
+APART_STDS = 6.0
+LEAST_WINDOWS, LATEST_WINDOWS = 12, 64  # by which windows of one config are said to contradict each other
 MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, what is known now
 
 
@@ -276,14 +278,15 @@ def _step_between(old: Means, new: Means, j: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The observations N as arrays: their configs, X (N, d) in the unit cube, values and known variance (N, m), and
-    whether any has a control."""
+    """The observations N as arrays: their configs, X (N, d) in the unit cube, values and known variance (N, m), which
+    contradict the stay before them (N,), and whether any has a control."""
 
     rows: tuple[Observation, ...]
     keys: tuple[Key, ...]
     X: Floats
     values: Floats
     known: Floats
+    apart: tuple[bool, ...]
     controlled: bool
 
     @classmethod
@@ -291,27 +294,45 @@ class Table:
         """The table of these rows; what `before` has of them is not worked out again."""
         n = len(rows)
         if before is not None and len(before.rows) > n and before.rows[:n] == rows:
-            return cls(rows, before.keys[:n], before.X[:n], before.values[:n], before.known[:n], before.controlled)
+            kept = before.keys[:n], before.X[:n], before.values[:n], before.known[:n], before.apart[:n]
+            return cls(rows, *kept, before.controlled)
         if before is None or rows[: len(before.rows)] != before.rows:
-            return cls(
-                rows,
-                tuple(key(row.params) for row in rows),
-                space.encode_all([row.params for row in rows]),
-                model_values(rows, goals),
-                known_variance(rows, goals),
-                any(row.control is not None for row in rows),
-            )
+            before = cls((), (), space.encode_all([]), model_values((), goals), known_variance((), goals), (), False)
         if n == len(before.rows):
             return before
-        more = cls.of(rows[len(before.rows) :], space, goals)
+        more = rows[len(before.rows) :]
+        keys = before.keys + tuple(key(row.params) for row in more)
+        values = np.vstack([before.values, model_values(more, goals)])
         return cls(
             rows,
-            before.keys + more.keys,
-            np.vstack([before.X, more.X]),
-            np.vstack([before.values, more.values]),
-            np.vstack([before.known, more.known]),
-            before.controlled or more.controlled,
+            keys,
+            np.vstack([before.X, space.encode_all([row.params for row in more])]),
+            values,
+            np.vstack([before.known, known_variance(more, goals)]),
+            _apart(keys, values, before.apart),
+            before.controlled or any(row.control is not None for row in more),
         )
+
+
+def _apart(keys: tuple[Key, ...], values: Floats, known: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Which windows contradict those of their stay before them: APART_STDS robust stds of the last windows away from
+    their median. A stay that is one row hides that; apart, they are judged like the windows of two configs.
+    """
+    apart = list(known)
+    for i in range(len(known), len(keys)):
+        apart.append(False)
+        if i < LEAST_WINDOWS or keys[i] != keys[i - 1]:
+            continue
+        begin = i - 1
+        while begin > i - LATEST_WINDOWS and keys[begin - 1] == keys[i] and not apart[begin]:
+            begin -= 1
+        for stay, latest, y in zip(
+            values[begin:i].T, values[max(0, i - LATEST_WINDOWS) : i].T, values[i].tolist(), strict=True
+        ):
+            level, _ = _robust(stay[np.isfinite(stay)])
+            _, spread = _robust(latest[np.isfinite(latest)])
+            apart[i] |= bool(np.isfinite(stay).any()) and spread > 0.0 and abs(y - level) > APART_STDS * spread
+    return tuple(apart)
 
 
 def training_set(history: History, space: Space, goals: Goals, table: Table | None = None) -> Dataset:
@@ -319,7 +340,7 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
     table = table or Table.of(history.rows, space, goals)
     level, rows, m = levels(history, goals), history.rows, len(goals.modelled)
     keys, opened = table.keys, set(history.regimes)
-    first = [i for i in range(len(keys)) if i == 0 or keys[i] != keys[i - 1] or i in opened]
+    first = [i for i in range(len(keys)) if i == 0 or keys[i] != keys[i - 1] or i in opened or table.apart[i]]
     n, size = len(first), np.diff([*first, len(rows)])
     several = size > 1
     values, told = paired(table.values, rows, goals) if table.controlled else table.values, table.known

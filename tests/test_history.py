@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from arqon_gp.config import parse
-from arqon_gp.history import History, known_variance, levels, training_set
+from arqon_gp.history import History, TrainingSets, known_variance, levels, training_set
 from arqon_gp.records import Kind, Label, Labelled, Observation, Role, Told
 
 A, B, C = {"x": 0.0}, {"x": 0.5}, {"x": 1.0}
@@ -130,3 +131,36 @@ def test_failures_and_missing_values_are_windows_without_a_value() -> None:
     assert data.floor[0, 0] == pytest.approx((4 + 1) / 2**2), "of the mean of two"
     assert data.within_floor[0] == pytest.approx((4 + 1) / 2), "of one window"
     assert np.isfinite(data.X).all()
+
+
+def stays_of(*values: float | None, before: int = 12) -> list[tuple[float, float]]:
+    """Mean and count of the stays of windows at C, after windows at A worth 0 to 11, whose robust std is 4.4."""
+    rows = [row(A, float(i)) for i in range(before)] + [row(C, value) for value in values]
+    data = training_set(told(History(), *rows), CONFIG.space, CONFIG.goals)
+    assert data.count.sum() == before + sum(value is not None for value in values), "no window is lost"
+    kept = [
+        (float(y), float(n)) for k, y, n in zip(data.keys, data.Y[:, 0], data.count[:, 0], strict=True) if k == (1.0,)
+    ]
+    return kept[-len(values) :]
+
+
+def test_a_window_that_contradicts_its_stay_is_a_row_of_its_own() -> None:
+    assert stays_of(5.0, 6.0, 7.0) == [(6.0, 3.0)]
+    assert stays_of(5.0, 6.0, 90.0, 7.0, 5.0) == [(5.5, 2.0), (90.0, 1.0), (6.0, 2.0)]
+    assert stays_of(5.0, 90.0, 91.0) == [(5.0, 1.0), (90.5, 2.0)], "windows that agree are what the config does"
+    assert stays_of(5.0, 30.0) == [(17.5, 2.0)], "what is known scatters as much"
+    assert stays_of(5.0, 90.0, before=10) == [(47.5, 2.0)], "too little is known to say so"
+    assert stays_of(5.0, None, 90.0, 91.0) == [(5.0, 1.0), (90.5, 2.0)]
+
+
+def test_whether_a_window_contradicts_depends_on_those_before_it_alone() -> None:
+    rows = [row(A, float(i)) for i in range(12)] + [row(C, y) for y in (5.0, 90.0, 6.0, 7.0, -80.0, 6.0)]
+    sets, history, shapes = TrainingSets(CONFIG.space, CONFIG.goals), History(), []
+    for one in rows:
+        history = told(history, one)
+        shapes.append(sets.of(history))
+    whole = training_set(history, CONFIG.space, CONFIG.goals)
+    np.testing.assert_array_equal(shapes[-1].Y, whole.Y)
+    for earlier, later in itertools.pairwise(shapes):
+        settled = len(earlier.Y) - 1  # the last stay may grow
+        np.testing.assert_array_equal(earlier.Y[:settled], later.Y[:settled])
