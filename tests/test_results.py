@@ -331,7 +331,6 @@ BAD_ROWS = [
     ({"params": HERE, "value": 1.0, "status": "meh"}, "row 1: status"),
     ({"params": HERE, "value": 1.0, "cost": -1}, "row 1: cost: expected a finite number >= 0"),
     ({"params": HERE, "value": 1.0, "worth": 1}, "row 1: unknown key 'worth'; allowed: params"),
-    ({"params": HERE, "value": 1.0, "control": {}}, "row 1: control is not supported yet"),
     ({"params": HERE, "value": 1.0, "context": {}}, "row 1: context is not supported yet"),
     ({"params": HERE, "value": 1.0, "sem": 1, "n": 3, "std": 1}, "row 1: give sem, or n and std, not both"),
     ({"params": HERE, "value": 1.0, "n": 3}, "row 1: n and std go together"),
