@@ -21,10 +21,10 @@ from scipy.special import ndtri
 
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset
+from arqon_gp.knobs import Floats
 from arqon_gp.mode import Note
 from arqon_gp.objectives import Goals, Utility
 from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS, Integers
-from arqon_gp.space import Floats
 from arqon_gp.surrogate import OutcomeGP, Surrogate
 from arqon_kernels import acquisition as kernel
 from arqon_kernels import factor

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from arqon_gp.history import Dataset
+from arqon_gp.knobs import Floats
 from arqon_gp.rows import Hyperparameters, Integers, Settings
-from arqon_gp.space import Floats
 from arqon_gp.surrogate import restore
 
 MOST_ROWS = 300  # beyond, the cubic cost of a fit is felt

@@ -1,85 +1,42 @@
 """The config: JSON text, dict or Config in, a checked immutable Config out. Only this file and schema.py, which knows
 their types, know the JSON keys.
 
-Public: Config, Guardrails, the step limits, parse, config_schema, differences.
+Public: Config, Guardrails, parse, config_schema, differences.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from arqon_gp.errors import ConfigError
-from arqon_gp.objectives import Effect, Goals, Limit, Objective
-from arqon_gp.records import Params, Scalar
-from arqon_gp.rules import Rule
-from arqon_gp.rules import parse as parse_rule
-from arqon_gp.schema import BoundModel, ConfigModel, GuardrailsModel, StepModel, validate
-from arqon_gp.space import (
+from arqon_gp.knobs import (
     GRID_TOLERANCE,
     Categorical,
-    Condition,
     Integer,
     Knob,
     Real,
-    Space,
     check_value,
     from_unit,
     nearest,
     ordinary_domain,
 )
+from arqon_gp.objectives import Effect, Goals, Limit, Objective
+from arqon_gp.records import Params, Scalar
+from arqon_gp.rules import Rule
+from arqon_gp.rules import parse as parse_rule
+from arqon_gp.schema import BoundModel, ConfigModel, GuardrailsModel, validate
+from arqon_gp.space import Condition, Space
+from arqon_gp.steps import StepLimit, percent, step_limits
 
 log = logging.getLogger("arqon_gp")
 
-PRESETS = {"conservative": 0.05, "balanced": 0.10, "aggressive": 0.20}  # max_delta as a share of each range
 ORDERED = ("bounds", "objectives", "constraints")  # the order of their names has a meaning
 LATENCY_NAME = re.compile(r"latency|_ms$|_us$|_s$")
-
-
-@dataclass(frozen=True, slots=True)
-class Absolute:
-    """At most `delta` in raw units, either way; 0 freezes the knob."""
-
-    delta: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """At most by this factor, either way, on a log knob; but always at least `floor` raw units."""
-
-    factor: float
-    floor: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class MayChange:
-    """Any choice of a categorical knob, or none but the present one."""
-
-    allowed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """At most `count` places in the order of a knob's choices, either way; 0 freezes the knob."""
-
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """Of a knob with special values or conditions: its step limit while it is ordinary and has an effect, and whether
-    it may enter and leave its special values, gain and lose its effect."""
-
-    step: Absolute | Ratio | MayChange | Places
-    allowed: bool
-
-
-StepLimit = Absolute | Ratio | MayChange | Places | Switch | None  # None: free
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,18 +349,14 @@ def _effect(given: float | str | None) -> Effect | None:
         case None:
             return None
         case str():
-            return Effect(share=_percent(given))
+            return Effect(share=percent(given))
         case _:
             return Effect(amount=given)
 
 
-def _percent(text: str) -> float:
-    return float(text.strip().rstrip("%")) / 100.0
-
-
 def _guardrails(space: Space, g: GuardrailsModel) -> Guardrails:
     return Guardrails(
-        steps=_steps(space, g),
+        steps=step_limits(space, g),
         min_interval_s=1.0 / g.max_updates_per_second if g.max_updates_per_second else 0.0,
         rollback_on_regression=g.rollback_on_regression,
         min_effect=_effect(g.min_effect),
@@ -411,92 +364,3 @@ def _guardrails(space: Space, g: GuardrailsModel) -> Guardrails:
         max_rollbacks_per_hour=g.max_rollbacks_per_hour,
         on_rate_limit=g.on_rate_limit,
     )
-
-
-def _steps(space: Space, g: GuardrailsModel) -> tuple[StepLimit, ...]:
-    at = "guardrails.max_delta"
-    match g.max_delta:
-        case None:
-            return tuple(_switch(space, knob, _share(knob, PRESETS[g.preset]), None) for knob in space)
-        case list(deltas):
-            if len(deltas) != len(space.knobs):
-                raise ConfigError(f"{at}: expected {len(space.knobs)} limits, one a knob; found {len(deltas)}")
-            return tuple(_step(space, knob, delta, g, at) for knob, delta in zip(space, deltas, strict=True))
-        case by_name:
-            unknown = [name for name in by_name if name not in space.names]
-            if unknown:
-                raise ConfigError(f"{at}.{unknown[0]}: no such knob; the knobs are {', '.join(space.names)}")
-            return tuple(_step(space, knob, by_name.get(knob.name), g, at) for knob in space)
-
-
-Step = Absolute | Ratio | MayChange | Places
-
-
-def _step(space: Space, knob: Knob, delta: float | str | StepModel | None, g: GuardrailsModel, at: str) -> StepLimit:
-    match delta:
-        case None:
-            return None
-        case str():
-            return _switch(space, knob, _share(knob, _percent(delta)), None)
-        case StepModel(ratio=float(factor)):
-            return _switch(space, knob, _ratio(knob, factor, at), delta.special, at)
-        case StepModel(up=None):  # special alone
-            return _switch(space, knob, _share(knob, PRESETS[g.preset]), delta.special, at)
-        case StepModel():
-            amount = _amount(knob, min(delta.up or 0.0, delta.down or 0.0), at)
-            return _switch(space, knob, amount, delta.special, at)
-        case _:
-            return _switch(space, knob, _amount(knob, delta, at), None)
-
-
-def _switch(space: Space, knob: Knob, step: Step, special: int | None, at: str = "") -> StepLimit:
-    """The step limit, with what is said of special values and effects where the knob has any."""
-    if special is not None and not space.switches(knob):
-        raise ConfigError(f"{at}: {knob.name} has neither special values nor active_if; remove special")
-    return Switch(step, special == 1) if space.switches(knob) else step
-
-
-def _amount(knob: Knob, amount: float, at: str) -> Step:
-    if isinstance(knob, Categorical) and knob.ordered:
-        if not amount.is_integer():
-            raise ConfigError(f"{at}: {knob.name} is ordered: a whole number of places it may move; found {amount:g}")
-        return Places(int(amount))
-    if isinstance(knob, Categorical):
-        if amount not in (0, 1):
-            raise ConfigError(f"{at}: {knob.name} is categorical: 0 freezes it, 1 lets it change; found {amount:g}")
-        return MayChange(amount == 1)
-    grid = _grid_step(knob)
-    if 0 < amount < grid:
-        raise ConfigError(
-            f"{at}: {amount:g} is below one grid step of {knob.name} ({grid:g}); give that, or 0 to freeze it"
-        )
-    return Absolute(amount)
-
-
-def _ratio(knob: Knob, factor: float, at: str) -> Step:
-    if isinstance(knob, Categorical) or not knob.log:
-        raise ConfigError(f"{at}: a ratio needs a log knob; {knob.name} is not one: give a number or a percentage")
-    grid = _grid_step(knob)
-    if knob.low * factor < knob.low + grid:
-        raise ConfigError(
-            f"{at}: ratio {factor:g} cannot move {knob.name} one grid step ({grid:g}) up from {knob.low:g}; "
-            f"give at least {(knob.low + grid) / knob.low:g}"
-        )
-    return Ratio(factor)
-
-
-def _share(knob: Knob, share: float) -> Step:
-    """A share of the range (of the log range on a log knob), at least one grid step; 1 on a categorical."""
-    if isinstance(knob, Categorical) and knob.ordered:
-        return Places(max(1, int(share * (len(knob.choices) - 1))) if share > 0 else 0)
-    if isinstance(knob, Categorical):
-        return MayChange(share > 0)
-    if share == 0:
-        return Absolute(0.0)
-    if knob.log:
-        return Ratio(math.exp(share * math.log(knob.high / knob.low)), _grid_step(knob))
-    return Absolute(max(share * (knob.high - knob.low), _grid_step(knob)))
-
-
-def _grid_step(knob: Real | Integer) -> float:
-    return float(knob.step or 0.0)

@@ -26,11 +26,11 @@ from scipy import special
 from arqon_gp import plots, runner
 from arqon_gp.config import Config, parse
 from arqon_gp.errors import SystemFailed
+from arqon_gp.knobs import Categorical, Floats, Knob
 from arqon_gp.plots import COLOURS
 from arqon_gp.records import Params, Scalar
 from arqon_gp.runner import Step
 from arqon_gp.solver import ArqonSolver
-from arqon_gp.space import Categorical, Floats, Knob
 from arqon_gp.systems.sqlite import SqliteSystem
 from arqon_kernels.warm import is_warm, warm
 

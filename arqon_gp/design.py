@@ -14,22 +14,10 @@ import numpy as np
 
 from arqon_gp.config import Config, parse
 from arqon_gp.errors import RequestError
+from arqon_gp.knobs import Domain, Floats, Interval, Knob, Split, Steps, from_unit, grid_value, nearest, unit
 from arqon_gp.legal import Region
 from arqon_gp.records import Params, Scalar
-from arqon_gp.space import (
-    Box,
-    Domain,
-    Floats,
-    Interval,
-    Knob,
-    Space,
-    Split,
-    Steps,
-    from_unit,
-    grid_value,
-    nearest,
-    unit,
-)
+from arqon_gp.space import Box, Space
 
 SPECIAL_SHARE, MOST_SPECIAL_SHARE = 0.2, 0.5  # of the points: for each special value of a knob, and for all of them
 TRIES = 64  # points drawn to keep the rules between knobs before one is pulled to where they hold

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from arqon_gp.space import Floats
+from arqon_gp.knobs import Floats
 
 Integers = npt.NDArray[np.int64]
 

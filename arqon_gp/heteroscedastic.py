@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arqon_gp.knobs import Floats
 from arqon_gp.rows import NOISE_PRIOR, Rows
-from arqon_gp.space import Floats
 from arqon_kernels import LogPosterior
 
 SLOPE_STD = 3.0  # of b: from one end of a knob to the other the window std changes by a factor e^1.5

@@ -16,9 +16,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from arqon_gp.knobs import Floats
 from arqon_gp.objectives import Goals
 from arqon_gp.records import Control, Event, Label, Labelled, Observation, Params, Role, Scalar, Told
-from arqon_gp.space import Floats, Space
+from arqon_gp.space import Space
 
 Key = tuple[Scalar, ...]
 

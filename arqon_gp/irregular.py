@@ -14,9 +14,9 @@ import numpy as np
 
 from arqon_gp.deadline import Deadline
 from arqon_gp.design import placed, recurrence, spread_one
+from arqon_gp.knobs import Categorical, Domain, Floats, Knob, Split, decoded, ends, is_special, unit
 from arqon_gp.legal import Region
 from arqon_gp.records import Params, Scalar
-from arqon_gp.space import Categorical, Domain, Floats, Knob, Split, decoded, ends, is_special, unit
 
 RAW, CHILDREN, PARENTS, CLIMBED = 256, 96, 6, 3
 WIDTHS = (0.3, 0.1, 0.03, 0.01)  # of the box: stds of the moves of each round

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arqon_gp.knobs import Categorical, Knob, from_unit, is_special, nearest, unit, whole_domain
 from arqon_gp.records import Params, Scalar
-from arqon_gp.space import Box, Categorical, Knob, Space, from_unit, is_special, nearest, unit, whole_domain
+from arqon_gp.space import Box, Space
 
 HALVINGS = 8  # of the way between a legal point and one that is not
 POINTS = 1024  # drawn to find a legal one near a config

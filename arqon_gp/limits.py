@@ -12,20 +12,15 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from arqon_gp.config import Absolute, MayChange, Places, Ratio, StepLimit, Switch
-from arqon_gp.records import Params, Scalar
-from arqon_gp.space import (
+from arqon_gp.knobs import (
     GRID_TOLERANCE,
-    Box,
     Categorical,
-    Condition,
     Domain,
     Integer,
     Interval,
     Knob,
     Options,
     Real,
-    Space,
     Split,
     Steps,
     distance,
@@ -35,6 +30,9 @@ from arqon_gp.space import (
     ordinary_domain,
     wrapped,
 )
+from arqon_gp.records import Params, Scalar
+from arqon_gp.space import Box, Condition, Space
+from arqon_gp.steps import Absolute, MayChange, Places, Ratio, StepLimit, Switch
 
 N = TypeVar("N", int, float)
 StepLimits = Sequence[StepLimit]

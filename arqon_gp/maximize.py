@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import recurrence
+from arqon_gp.knobs import Categorical, Floats, Interval, Split, coordinates
 from arqon_gp.rows import Integers
-from arqon_gp.space import Box, Categorical, Floats, Interval, Space, Split, coordinates
+from arqon_gp.space import Box, Space
 from arqon_kernels import acquisition as kernel
 from arqon_kernels.acquisition import CHOICE, CONTINUOUS, FIXED, GRID, Domain, Problem
 

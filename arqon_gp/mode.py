@@ -14,6 +14,7 @@ import numpy as np
 
 from arqon_gp.errors import FitError
 from arqon_gp.heteroscedastic import LEAST_EVIDENCE, slope_of
+from arqon_gp.knobs import Floats
 from arqon_gp.outliers import pursue
 from arqon_gp.rows import (
     COLD_NOISE,
@@ -27,7 +28,6 @@ from arqon_gp.rows import (
     lengthscale_prior,
     lengthscales,
 )
-from arqon_gp.space import Floats
 from arqon_kernels import LogPosterior
 
 MOST_LENGTHSCALE = 1e4

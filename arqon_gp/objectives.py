@@ -14,7 +14,7 @@ from functools import cached_property, reduce
 import numpy as np
 import numpy.typing as npt
 
-from arqon_gp.space import Floats
+from arqon_gp.knobs import Floats
 
 AUGMENTATION = 0.05  # rho of the augmented Chebyshev scalarisation (Knowles 2006, ParEGO, eq. 2)
 BASELINE_NOISE_STDS = 2.0  # a baseline smaller than this many window stds says nothing about scale

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from arqon_gp.space import Floats
+from arqon_gp.knobs import Floats
 from arqon_kernels import LogPosterior
 
 COST = 6.0  # nats a row: that few rows are outliers, and that its variance was chosen after the fact

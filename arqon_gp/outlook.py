@@ -16,10 +16,10 @@ from scipy import special
 
 from arqon_gp.comparison import UTILITY, Yardstick, given_reference
 from arqon_gp.history import Dataset
+from arqon_gp.knobs import Floats
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Params, Prediction
 from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS
-from arqon_gp.space import Floats
 from arqon_gp.study import Study
 from arqon_gp.surrogate import Surrogate
 

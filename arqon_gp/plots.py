@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from arqon_gp.config import Config
-from arqon_gp.space import Categorical
+from arqon_gp.knobs import Categorical
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

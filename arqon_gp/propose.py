@@ -27,13 +27,13 @@ from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, History, TrainingSets, key
 from arqon_gp.importance import total_effects
+from arqon_gp.knobs import Floats
 from arqon_gp.legal import Region
 from arqon_gp.objectives import hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, limit_bounds, raw, reference_point
 from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.rows import FEASIBLE, Hyperparameters, Integers, Settings
 from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
-from arqon_gp.space import Floats
 from arqon_gp.study import Study
 from arqon_gp.surrogate import restore, seek
 from arqon_gp.threads import one_thread

@@ -19,9 +19,9 @@ from arqon_gp.comparison import Yardstick, given_reference
 from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
 from arqon_gp.history import key
+from arqon_gp.knobs import Categorical, Interval, Options, Split, values, wrapped
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Dequeued, Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
-from arqon_gp.space import Categorical, Interval, Options, Split, values, wrapped
 from arqon_gp.study import Study
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, Key
-from arqon_gp.space import Categorical, Floats, Knob, Space
+from arqon_gp.knobs import Categorical, Floats, Knob
+from arqon_gp.space import Space
 from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
 
 FEASIBLE = "feasible"  # the outcome that says whether a window succeeds: 1 or 0, share of the windows of a row

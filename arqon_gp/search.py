@@ -14,10 +14,11 @@ import numpy as np
 
 from arqon_gp import acquisition, irregular
 from arqon_gp.deadline import Deadline
+from arqon_gp.knobs import Floats
 from arqon_gp.legal import Region
 from arqon_gp.maximize import climbed, maximize
 from arqon_gp.records import Params
-from arqon_gp.space import Floats, Space
+from arqon_gp.space import Space
 from arqon_kernels.acquisition import Problem
 
 FEW_KNOBS = 8  # a step of more knobs leaves those as they are that are worth little

@@ -26,6 +26,7 @@ from arqon_gp.decision import Decision, decide, decide_batch
 from arqon_gp.deployment import resolve
 from arqon_gp.errors import ClosedError, ConfigMismatch, FitError, RateLimited, RequestError
 from arqon_gp.journal import Journal, open_journal
+from arqon_gp.knobs import holds
 from arqon_gp.metrics import Metrics
 from arqon_gp.records import (
     Cancelled,
@@ -43,7 +44,6 @@ from arqon_gp.records import (
     Told,
 )
 from arqon_gp.results import parse as parse_results
-from arqon_gp.space import holds
 from arqon_gp.study import Study, replay
 
 if TYPE_CHECKING:

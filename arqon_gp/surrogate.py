@@ -22,6 +22,7 @@ import numpy as np
 
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, key
+from arqon_gp.knobs import Floats
 from arqon_gp.mode import Note, mode_of
 from arqon_gp.records import Params
 from arqon_gp.rows import (
@@ -33,7 +34,6 @@ from arqon_gp.rows import (
     lengthscales,
     rows_of,
 )
-from arqon_gp.space import Floats
 from arqon_kernels import covariance, factor
 from arqon_kernels.posterior import moments, weights
 

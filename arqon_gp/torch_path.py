@@ -26,12 +26,13 @@ from arqon_gp import irregular
 from arqon_gp.acquisition import Aim, Bounds
 from arqon_gp.deadline import NEVER
 from arqon_gp.device import deterministic, on_device
+from arqon_gp.knobs import Categorical, Floats, Interval, coordinates
 from arqon_gp.legal import Region
 from arqon_gp.objectives import AUGMENTATION, Goals, Utility
 from arqon_gp.outlook import Outlook
 from arqon_gp.records import Params
 from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS
-from arqon_gp.space import Box, Categorical, Floats, Interval, Space, coordinates
+from arqon_gp.space import Box, Space
 from arqon_gp.surrogate import Surrogate
 from arqon_gp.twin import DTYPE
 

@@ -18,10 +18,11 @@ from arqon_gp.config import parse
 from arqon_gp.design import sobol
 from arqon_gp.device import deterministic
 from arqon_gp.history import History, training_set
+from arqon_gp.knobs import values
 from arqon_gp.maximize import maximize
 from arqon_gp.objectives import Goals, hypervolume
 from arqon_gp.rows import FEASIBLE, Settings
-from arqon_gp.space import Box, values
+from arqon_gp.space import Box
 from arqon_gp.surrogate import fit
 from arqon_kernels import covariance
 from arqon_kernels._torch.acquisition import value as reference

@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 
 from arqon_gp import ConfigError, NotSupportedYet, config_schema
-from arqon_gp.config import Absolute, Config, MayChange, Places, Ratio, differences, parse
+from arqon_gp.config import Config, differences, parse
 from arqon_gp.objectives import Effect
+from arqon_gp.steps import Absolute, MayChange, Places, Ratio
 
 WHOLE: dict[str, Any] = {
     "seed": 42,

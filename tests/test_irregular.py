@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arqon_gp import ArqonProbe, ArqonSolver, ConfigError, RequestError, ResultError, limits
-from arqon_gp.config import Absolute, Switch, parse
+from arqon_gp.config import parse
 from arqon_gp.deadline import NEVER
 from arqon_gp.design import placed, spread
 from arqon_gp.irregular import best_in
+from arqon_gp.knobs import Interval, Options, Split
 from arqon_gp.legal import Region, nearest_legal
 from arqon_gp.report import step_box
-from arqon_gp.space import Box, Interval, Options, Space, Split
+from arqon_gp.space import Box, Space
+from arqon_gp.steps import Absolute, Switch
 from tests.conftest import Make
 
 CONFIG: dict[str, Any] = {

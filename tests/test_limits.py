@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arqon_gp import limits
-from arqon_gp.config import Absolute, MayChange, Places, Ratio, parse
+from arqon_gp.config import parse
 from arqon_gp.design import spread
-from arqon_gp.space import Options, Steps, values
+from arqon_gp.knobs import Options, Steps, values
+from arqon_gp.steps import Absolute, MayChange, Places, Ratio
 
 BOUNDS: dict[str, Any] = {
     "linear": {"min": -3.0, "max": 17.0},

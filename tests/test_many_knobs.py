@@ -10,10 +10,11 @@ import pytest
 
 from arqon_gp import propose, search
 from arqon_gp.config import parse
+from arqon_gp.knobs import Interval
 from arqon_gp.legal import Region
 from arqon_gp.records import Kind
 from arqon_gp.search import KEPT_SHARE
-from arqon_gp.space import Box, Interval
+from arqon_gp.space import Box
 from tests.conftest import Make
 
 D = 10

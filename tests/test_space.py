@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from arqon_gp import ArqonProbe, ConfigError, RequestError, maximize
 from arqon_gp.config import parse
 from arqon_gp.design import sobol, spread
-from arqon_gp.space import (
-    Box,
+from arqon_gp.knobs import (
     Categorical,
     Integer,
     Interval,
@@ -35,6 +34,7 @@ from arqon_gp.space import (
     values,
     whole_domain,
 )
+from arqon_gp.space import Box
 
 BOUNDS: dict[str, Any] = {
     "x": {"min": -2.0, "max": 6.0},

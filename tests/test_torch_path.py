@@ -13,10 +13,11 @@ from arqon_gp import limits, torch_path
 from arqon_gp.acquisition import Aim
 from arqon_gp.config import parse
 from arqon_gp.device import deterministic
+from arqon_gp.knobs import values
 from arqon_gp.legal import Region
 from arqon_gp.objectives import Goals
 from arqon_gp.outlook import Outlook
-from arqon_gp.space import Box, values
+from arqon_gp.space import Box
 from arqon_gp.study import Study
 from tests.test_acquisition import GRID, LIMITED, NONE, PLAIN, TWO, bowl, heavy, mixed, study, two
 
