@@ -145,6 +145,16 @@ def test_a_special_value_is_a_category_of_its_own_and_an_inactive_knob_is_nowher
     assert one == pytest.approx(SPACE.encode(HERE | {"cache": False, "policy": "lru", "decay": 0.1}))
 
 
+def test_a_special_value_without_effect_is_none() -> None:
+    bounds = {name: CONFIG["bounds"][name] for name in ("cache", "ttl_s")}
+    bounds["ttl_s"] = bounds["ttl_s"] | {"active_if": {"cache": True}}
+    space = space_of(**bounds)
+    off = space.encode({"cache": False, "ttl_s": 0})
+    assert off == pytest.approx([0.0, 0.5, 0.0])
+    assert off == pytest.approx(space.encode({"cache": False, "ttl_s": 300.0}))
+    assert space.encode({"cache": True, "ttl_s": 0}) == pytest.approx([1.0, 0.5, 0.5])
+
+
 def test_what_has_no_effect_makes_no_difference() -> None:
     off = HERE | {"cache": False}
     assert SPACE.inactive(HERE) == {"decay"}
@@ -262,6 +272,24 @@ def test_a_step_towards_a_config_keeps_the_rules_and_moves_first_what_makes_room
         assert limits.legal(SPACE, steps, seen[-1], further)
         seen.append(further)
     assert len(seen) - 1 == limits.steps_between(SPACE, steps, here, there) == 4
+
+
+@pytest.mark.parametrize("order", [("pool", "idle", "spare"), ("idle", "pool", "spare"), ("spare", "idle", "pool")])
+def test_where_not_all_can_move_one_knob_makes_room_for_another_whatever_their_order(order: tuple[str, ...]) -> None:
+    here, there = {"pool": 28, "idle": 28, "spare": 10}, {"pool": 40, "idle": 40, "spare": 30}
+    config = parse(
+        {
+            "seed": 1,
+            "bounds": {name: {"type": "int", "min": 1, "max": 64, "initial": here[name]} for name in order},
+            "constraints": {"idle": "idle <= pool", "spare": "spare <= pool - 10"},
+            "guardrails": {"max_delta": {"pool": 6, "idle": 2, "spare": 20}},
+        }
+    )
+    assert config.guardrails is not None
+    steps, start, end = config.guardrails.steps, *({name: at[name] for name in order} for at in (here, there))
+    found = limits.step_towards(config.space, steps, dict(start), dict(end))
+    assert found == {"pool": 34, "idle": 30, "spare": 10}
+    assert limits.steps_between(config.space, steps, dict(start), dict(end)) == 6
 
 
 def test_a_step_that_would_give_an_effect_which_may_not_change_leaves_the_choice_as_it_is() -> None:
