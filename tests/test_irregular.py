@@ -383,6 +383,26 @@ def test_the_search_finds_the_best_of_an_irregular_box(climbs: bool) -> None:
     assert merit(best) > 4.5 - (0.02 if climbs else 0.3), "at pool 35, idle 35 and decay 0.8 it is 4.5"
 
 
+def test_what_is_climbed_leaves_alone_what_others_depend_on_and_what_waits() -> None:
+    """From a config whose cache is off: what comes back does so as it was, whatever a climb would make of it."""
+    here, seen = HERE | {"cache": False}, []
+
+    def climbed(x: np.ndarray, fixed: list[int]) -> np.ndarray:
+        seen.append((tuple(SPACE.names[i] for i in fixed), x[3] > 0.5, x[6]))
+        return np.asarray(x + 0.05 * (~np.isin(np.arange(7), fixed)))
+
+    def values(X: np.ndarray) -> np.ndarray:
+        return np.asarray(X[:, 5] + X[:, 3] + X[:, 4])  # cache on, policy lfu, decay as high as it can be
+
+    region = Region(SPACE, SPACE.whole, here, returns=True)
+    best = best_in(values, climbed, region, [here], np.random.default_rng(0), NEVER)
+    assert (best["cache"], best["policy"], best["decay"]) == (True, "lru", 0.5)
+    assert region.contains(best)
+    for fixed, _, second in seen:
+        assert {"cache", "policy", "decay"} <= set(fixed)
+        assert ("ttl_s" in fixed) == (second > 0.0), "a special value is no number"
+
+
 @pytest.mark.parametrize("guarded", [False, True])
 def test_a_study_ends_at_the_best_config_whatever_the_space(make: Make, guarded: bool) -> None:
     config = CONFIG | {"budget": 60 if guarded else 35}
