@@ -15,7 +15,7 @@ from arqon_gp.comparison import compare
 from arqon_gp.config import Guardrails
 from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.history import key
-from arqon_gp.legal import Region, nearest_legal
+from arqon_gp.legal import nearest_legal, one_by_one
 from arqon_gp.records import Candidate, Dequeued, Kind, Params
 from arqon_gp.space import Box
 from arqon_gp.turn import Turn
@@ -258,8 +258,9 @@ def _enqueued(turn: Turn, rails: Guardrails, box: Box) -> Candidate:
     """The legal step that leads nearest to what the operator enqueued; where none leads nearer, that is given up."""
     deployment, space, wish = turn.study.deployment, turn.study.config.space, turn.study.course.queue[0]
     here = deployment.may_run
-    near = here if box.empty else space.nearest(wish, box, here)
-    step = Region(space, box, here, returns=True).pulled(near)
+    step = here if box.empty else space.nearest(wish, box, here)
+    if space.broken_rule(step):
+        step = one_by_one(space, here, step, lambda params: space.contains(params, box))
     if space.same(step, here) and step != wish:
         turn.emit(Dequeued("no legal step leads nearer to what was enqueued", turn.now))
         return _search(turn, rails, recover=False)

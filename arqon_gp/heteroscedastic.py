@@ -41,7 +41,8 @@ class Slope:
 
 
 def slope_of(rows: Rows, density_of: Callable[[Floats], LogPosterior], theta: Floats, fit: Fit) -> Slope | None:
-    """The slope of the rows' log noise, None where even noise explains as much.
+    """The best slope of the rows' log noise, None where the first step promises that it does not pay. Whether it does,
+    its price tells: it has to gain LEAST_EVIDENCE beyond that.
 
     `density_of(b)`: the density with it; `theta`: the fit without; `fit` climbs from given hyperparameters.
     """
@@ -49,15 +50,14 @@ def slope_of(rows: Rows, density_of: Callable[[Floats], LogPosterior], theta: Fl
     if p == 0 or len(rows.y) + rows.dof < LEAST_ROWS:
         return None
     b, at = np.zeros(p), theta
-    value = fitted = float(density_of(b)(theta)[0])
+    fitted = float(density_of(b)(theta)[0])
     for turn in range(2):
         b, at, information = _scored(rows, density_of, b, at, fitted + _own(rows, b), turn == 0)
         if information is None:
             return None
         at, fitted = fit(density_of(b), at)
     assert information is not None
-    price = _cost(information) - _own(rows, b)
-    return Slope(b, at, fitted, price) if fitted - price > value + LEAST_EVIDENCE else None
+    return Slope(b, at, fitted, _cost(information) - _own(rows, b))
 
 
 def _own(rows: Rows, b: Floats) -> float:

@@ -1,10 +1,11 @@
 """Legal points of a space that is less than a box: rules between knobs are kept, and knobs without effect wait.
 
-Public: Region, nearest_legal.
+Public: Region, one_by_one, nearest_legal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,17 @@ class Region:
             else:
                 high = middle
         return best
+
+
+def one_by_one(space: Space, here: Params, there: Params, legal: Callable[[Params], bool]) -> Params:
+    """The config `here`, with the knobs of `there` one after the other as far as each is legal; then once more the
+    other way round, because what made room for one may have moved after it.
+    """
+    found = dict(here)
+    for name in [*space.names, *reversed(space.names)]:
+        if legal(further := found | {name: there[name]}):
+            found = further
+    return found
 
 
 def nearest_legal(space: Space, params: Params, legal: Params) -> Params:

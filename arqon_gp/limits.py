@@ -30,6 +30,7 @@ from arqon_gp.knobs import (
     ordinary_domain,
     wrapped,
 )
+from arqon_gp.legal import one_by_one
 from arqon_gp.records import Params, Scalar
 from arqon_gp.space import Box, Condition, Space
 from arqon_gp.steps import Absolute, MayChange, Places, Ratio, StepLimit, Switch
@@ -162,10 +163,7 @@ def step_towards(space: Space, steps: StepLimits, here: Params, there: Params) -
         for knob, step in zip(space, steps, strict=True)
     }
     if space.irregular and not _may_be(space, steps, here, moved):
-        wanted, moved = moved, dict(here)
-        for name in [*space.names, *reversed(space.names)]:  # again: what made room for it may have moved since
-            if _may_be(space, steps, here, further := moved | {name: wanted[name]}):
-                moved = further
+        moved = one_by_one(space, here, moved, lambda params: _may_be(space, steps, here, params))
     return None if space.same(moved, here) else moved
 
 

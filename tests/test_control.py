@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from arqon_gp import ArqonSolver, ResultError
+from arqon_gp.comparison import yardstick
 from arqon_gp.config import parse
-from arqon_gp.history import History, TrainingSets, paired
-from arqon_gp.records import Control, Observation, Role, Told
+from arqon_gp.history import History, TrainingSets, levels, paired
+from arqon_gp.records import Control, Label, Labelled, Observation, Role, Told
 from tests.conftest import Make
 
 CONFIG: dict[str, Any] = {
@@ -51,7 +52,7 @@ def test_a_log_outcome_is_corrected_by_a_ratio() -> None:
 
 def test_the_training_set_grows_by_one_row_as_if_it_had_been_made_at_once() -> None:
     config = parse(CONFIG)
-    rows = [row(0.1 * i, 10.0 + i, None if i % 3 == 0 else 100.0 + (-1) ** i * i) for i in range(9)]
+    rows = [row(0.1 * i, 10.0 + i, None if i % 3 == 0 else 100.0 + (-1) ** i * i) for i in range(10)]
     sets, history = TrainingSets(config.space, config.goals), History()
     for one in rows:
         history = history.apply(Told((one,), 0.0))
@@ -59,6 +60,13 @@ def test_the_training_set_grows_by_one_row_as_if_it_had_been_made_at_once() -> N
     whole = TrainingSets(config.space, config.goals).of(history)
     np.testing.assert_array_equal(grown.Y, whole.Y)
     np.testing.assert_allclose(whole.Y, paired(np.array([[r.values["qps"]] for r in rows]), rows, config.goals))
+
+
+def test_the_step_between_two_regimes_is_that_of_paired_values() -> None:
+    config = parse(CONFIG)
+    rows = [row(0.1, 10.0, 100.0), row(0.1, 12.0, 102.0), row(0.1, 25.0, 110.0), row(0.1, 27.0, 112.0)]
+    history = History().apply(Told(tuple(rows), 0.0)).apply(Labelled(Label.DRIFT, "moved", 0.0, since=2))
+    assert levels(history, config.goals).shift[:, 0] == pytest.approx([5.0, 0.0]), "15 in all, 10 of them traffic"
 
 
 def tuned(make: Make, *, control: bool) -> tuple[ArqonSolver, float]:
@@ -118,7 +126,24 @@ def test_a_limit_holds_for_what_ran_whatever_the_control_says(make: Make) -> Non
         values = {"qps": 100.0 + 0.01 * len(kinds), "rss": over + 0.01 * len(kinds)}
         beside = {"params": {"x": 0.5}, "values": {"qps": 100.0, "rss": over}}
         solver.seed([{"params": candidate, "id": candidate.id, "values": values, "control": beside}])
-    assert "rollback" in kinds
+    assert kinds[:5] == ["start", "start", "start", "probe", "rollback"], "by its first window"
+
+
+def test_utilities_are_of_paired_values_in_raw_units() -> None:
+    objectives = {"qps": {"direction": "max", "weight": 2}, "p99_ms": {"direction": "min", "weight": 1}}
+    config = parse(CONFIG | {"objectives": objectives})
+    rows = [
+        row(0.1, 10.0, 95.0, p99_ms=8.0, beside={"p99_ms": 10.0}),
+        row(0.2, 20.0, 105.0, p99_ms=8.0, beside={"p99_ms": 40.0}),
+    ]
+    history = History().apply(Told(tuple(rows), 0.0))
+    yard = yardstick(history, config, {})
+    assert yard.windows.value[:, 0] == pytest.approx([2 * 15.0 - 16.0, 2 * 15.0 - 4.0])
+    assert yard.windows.value[:, yard.windows.column("qps")] == pytest.approx([15.0, 15.0])
+    limited = parse(CONFIG | {"objectives": objectives, "constraints": {"qps": {"min": 5}}})
+    yard = yardstick(history, limited, {})
+    assert yard.windows.value[:, yard.windows.column("qps")] == pytest.approx([10.0, 20.0]), "a limit is of what ran"
+    assert yard.windows.value[:, 0] == pytest.approx([2 * 15.0 - 16.0, 2 * 15.0 - 4.0])
 
 
 @pytest.mark.parametrize(

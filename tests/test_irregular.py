@@ -19,8 +19,10 @@ from arqon_gp.irregular import best_in
 from arqon_gp.knobs import Interval, Options, Split
 from arqon_gp.legal import Region, nearest_legal
 from arqon_gp.report import step_box
+from arqon_gp.rows import Settings
 from arqon_gp.space import Box, Space
 from arqon_gp.steps import Absolute, Switch
+from arqon_kernels.covariance import CATEGORY, NUMBER
 from tests.conftest import Make
 
 CONFIG: dict[str, Any] = {
@@ -141,6 +143,7 @@ def test_a_special_value_is_a_category_of_its_own_and_an_inactive_knob_is_nowher
     assert x == pytest.approx([0.0, 16 / 60, 7 / 63, 1.0, 1.0, 0.25, 0.0])
     assert SPACE.encode(HERE | {"ttl_s": 0}) == pytest.approx([0.5, 16 / 60, 7 / 63, 1.0, 0.0, 0.5, 0.5])
     assert SPACE.encode(HERE | {"ttl_s": -1})[-1] == 1.0
+    assert Settings(SPACE, ("qps",)).kinds.tolist() == [NUMBER, NUMBER, NUMBER, CATEGORY, CATEGORY, NUMBER, CATEGORY]
     one = SPACE.encode(HERE | {"cache": False, "policy": "lfu", "decay": 0.9})
     assert one == pytest.approx(SPACE.encode(HERE | {"cache": False, "policy": "lru", "decay": 0.1}))
 
@@ -323,11 +326,13 @@ def test_a_knob_without_effect_may_be_left_out_of_a_result_and_keeps_its_last_va
     solver = make(CONFIG | {"guardrails": {"max_delta": DELTAS}})
     candidate = solver.ask_one()
     assert candidate is not None
+    solver.seed([{"params": HERE | {"policy": "lfu", "decay": 0.6}, "values": {"qps": 1.0}}])
     off = {name: value for name, value in HERE.items() if name not in ("policy", "decay")} | {"cache": False}
     solver.seed([{"params": off, "values": {"qps": 1.0}}])
-    assert solver.status()["deployed"] == HERE | {"cache": False}
+    last = HERE | {"cache": False, "policy": "lfu", "decay": 0.6}
+    assert solver.status()["deployed"] == last
     solver.seed([{"params": off | {"decay": 0.9}, "values": {"qps": 1.0}}])
-    assert solver.status()["deployed"] == HERE | {"cache": False}, "it waits at 0.5"
+    assert solver.status()["deployed"] == last, "it waits at 0.6"
     with pytest.raises(ResultError, match="knob 'policy' is missing"):
         solver.seed([{"params": off | {"cache": True}, "values": {"qps": 1.0}}])
 
@@ -339,6 +344,22 @@ def test_a_wish_must_keep_the_rules(make: Make) -> None:
     solver.enqueue(HERE | {"ttl_s": 0, "idle": 20})
     with pytest.raises(RequestError, match=r"ttl_s = 5\.0 is out of bounds"):
         solver.enqueue(HERE | {"ttl_s": 5.0})
+
+
+def test_a_walk_to_a_wish_keeps_the_rules(make: Make) -> None:
+    """idle may move 6 a step and pool 2: together they would break the rule on the way up."""
+    bounds = {name: CONFIG["bounds"][name] | {"initial": 28} for name in ("pool", "idle")}
+    solver = make(CONFIG | {"bounds": bounds, "guardrails": {"max_delta": {"pool": 2, "idle": 6}}})
+    solver.enqueue({"pool": 40, "idle": 40})
+    seen = []
+    for i in range(12):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        assert candidate["idle"] <= candidate["pool"]
+        seen.append((candidate["pool"], candidate["idle"]))
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": 100.0 + i}}])
+    assert max(seen) > (30, 28), "on the way"
+    assert not any("refused" in w["reason"] for w in solver.windows())
 
 
 # ---- the search ----

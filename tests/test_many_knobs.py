@@ -77,6 +77,16 @@ def test_no_knob_leaves_the_box_to_stay_as_it_is(make: Make) -> None:
     assert simpler(Worth(k1=9.0), moved(k0=0.1, k1=0.1, k2=0.1), box=box) == moved(k0=0.1, k1=0.1)
 
 
+def test_knobs_stay_as_they_are_only_as_far_as_the_rules_allow() -> None:
+    """Each of k0 and k1 may stay, both together may not: k2 needs the room that one of them makes."""
+    config = parse(CONFIG | {"constraints": {"room": "k0 + k1 >= k2 + 0.4"}})
+    here, params = moved(k2=0.1), moved(k0=0.06, k1=0.06, k2=0.15)
+    region = Region(config.space, config.space.whole, dict(here), returns=True)
+    found = search.simpler(Worth(k2=9.0), region, dict(params))  # type: ignore[arg-type]
+    assert config.space.in_bounds(found)
+    assert found in (params | {"k0": 0.5}, params | {"k1": 0.5})
+
+
 def test_it_is_for_many_knobs_of_what_runs(make: Make) -> None:
     assert propose._many(make(CONFIG)._study)
     assert not propose._many(make(CONFIG | {"guardrails": None})._study)
