@@ -22,9 +22,7 @@ from arqon_gp.space import Space
 from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
 
 FEASIBLE = "feasible"  # the outcome that says whether a window succeeds: 1 or 0, share of the windows of a row
-LEAST_SUCCESS = (
-    0.7  # of the windows of a config that may be proposed; with 0.5 most of those at the edge of a cliff fail
-)
+LEAST_SUCCESS = 0.7  # of the windows of a config that may be proposed; with 0.5 most at the edge of a cliff fail
 NOISE_RANGE = (1e-4, 10.0)  # of the standardised noise variance
 NOISE_PRIOR = (1.0, 2.0)  # LogNormal(1, 2) as a raw density is log noise ~ N(-3, 2^2) as a density in log noise
 COLD_NOISE = math.exp(-3.0)
