@@ -102,7 +102,9 @@ def scaled(space: Space, steps: StepLimits, fraction: float) -> tuple[StepLimit,
 
 def _scaled_whole(space: Space, knob: Knob, step: StepLimit, fraction: float) -> StepLimit:
     less = _scaled(knob, step.step if isinstance(step, Switch) else step, fraction)
-    return less if less is None or isinstance(less, Switch) or not space.switches(knob) else Switch(less, allowed=False)
+    return (
+        less if isinstance(less, Switch) or not space.switches(knob) else Switch(less or MayChange(True), allowed=False)
+    )
 
 
 def _scaled(knob: Knob, step: StepLimit, fraction: float) -> StepLimit:

@@ -309,6 +309,10 @@ def test_a_cautious_step_moves_numbers_alone() -> None:
     small = limits.box(SPACE, limits.scaled(SPACE, config.guardrails.steps, 0.1), [HERE])
     assert domain(small, "ttl_s") == Split(Interval(57, 63), ())
     assert domain(small, "cache") == Options((True,)), "policy would lose its effect"
+    free = limits.scaled(SPACE, (None,) * 6, 0.1)
+    small = limits.box(SPACE, free, [HERE])
+    assert domain(small, "ttl_s") == Split(Interval(10, 119), ())
+    assert domain(small, "cache") == Options((True,)), "free or not"
 
 
 def test_the_status_shows_where_the_next_step_may_lead(make: Make) -> None:
