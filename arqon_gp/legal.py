@@ -78,13 +78,14 @@ def nearest_legal(space: Space, params: Params, legal: Params) -> Params:
     clipped |= {name: value for name, value in params.items() if name not in beyond}  # what is off the grid may stay
     if space.broken_rule(clipped) is None:
         return clipped
+    ruled = {name for rule in space.rules for name in rule.knobs}
     rng, x, found = np.random.default_rng(0), [unit(knob, clipped[knob.name]) for knob in space], legal
     width = np.logspace(-2.0, 0.0, POINTS)[:, None]  # near points first
     for u in np.clip(x + width * rng.uniform(-1.0, 1.0, (POINTS, len(x))), 0.0, 1.0).tolist():
         point = clipped | {
             knob.name: nearest(knob, from_unit(knob, v), whole_domain(knob))
             for knob, v in zip(space, u, strict=True)
-            if not isinstance(knob, Categorical) and not is_special(knob, clipped[knob.name])
+            if knob.name in ruled and not isinstance(knob, Categorical) and not is_special(knob, clipped[knob.name])
         }
         if space.broken_rule(point) is None:
             found = point
