@@ -32,7 +32,7 @@ def active_set(
     chosen = usable[_covering(data.X[usable], int(COVERED * most) if known else most)]
     if known:
         rest = np.setdiff1d(usable, chosen)
-        surrogate = restore(data.rows(chosen), settings, known)
+        surrogate = restore(data.rows(chosen), settings, {name: known[name] for name in settings.outcomes})
         scores = []
         for name in settings.outcomes:
             mean, variance = surrogate[name].predict(data.X[rest])

@@ -111,5 +111,8 @@ class Advisor(Protocol):
     def describe(self, study: Study, params: Params) -> tuple[dict[str, Prediction], float] | None:
         """The outcomes at a config, free of noise, and P(all limits hold); None without a model."""
 
+    def front(self, study: Study, among: Sequence[Params]) -> list[tuple[Params, dict[str, Prediction], float]]:
+        """Those of these configs that are on the front by posterior mean, described; none without a model."""
+
     def importance(self, study: Study, yard: Yardstick, of: str) -> dict[str, Prediction]:
         """Total effect of each knob on the utility or an outcome; FitError without a model."""

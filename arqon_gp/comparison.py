@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import special
 
+from arqon_gp.cliffs import NORMAL_MAD
 from arqon_gp.config import Config
 from arqon_gp.evidence import Evidence, Integers, Noise, interval, p_below, p_beyond, window_noise
-from arqon_gp.history import NORMAL_MAD, History, Key, key, known_variance, model_values, paired
+from arqon_gp.history import History, Key, key, known_variance, model_values, paired
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Limit, Objective, Utility
 from arqon_gp.records import Params

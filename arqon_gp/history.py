@@ -9,13 +9,15 @@ TrainingSets, training_set, Levels, levels, paired.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
+from arqon_gp.cliffs import beyond, robust, worst
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import Goals
 from arqon_gp.records import Control, Event, Label, Labelled, Observation, Params, Role, Scalar, Told
@@ -23,9 +25,9 @@ from arqon_gp.space import Space
 
 Key = tuple[Scalar, ...]
 
-NORMAL_MAD = 1.4826  # std of a normal distribution over its median absolute deviation
 APART_STDS = 6.0
 LEAST_WINDOWS, LATEST_WINDOWS = 12, 64  # by which windows of one config are said to contradict each other
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, what is known now
 
 
@@ -119,8 +121,7 @@ class Dataset:
     X (n, d) in the unit cube; Y (n, m) mean of the windows, NaN where none has the outcome; count (n, m) windows;
     floor (n, m) known variance of Y (given standard errors, uncertain levels); stays, within_floor (m,) what the
     windows of all stays tell of the window variance, and the known part of it; failed, tried (n,) windows that failed,
-    and all; first (n,) the number of the first window's result; middle, spread (m,) median and robust std of all stays'
-    Y.
+    and all; first (n,) the number of the first window's result; beyond (n, m) and worst (m,): cliffs.py.
     """
 
     params: tuple[Params, ...]
@@ -134,11 +135,11 @@ class Dataset:
     failed: Floats
     tried: Floats
     first: npt.NDArray[np.int64]
-    middle: Floats
-    spread: Floats
+    beyond: npt.NDArray[np.bool_]
+    worst: Floats
 
     def rows(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
-        """Some of the rows; what all windows tell of the window variance, and all stays of their spread, stays."""
+        """Some of the rows; what all windows tell of the window variance, and all stays of cliffs, stays."""
         chosen = np.arange(len(self.params))[index].tolist()
         return replace(
             self,
@@ -151,6 +152,7 @@ class Dataset:
             failed=self.failed[index],
             tried=self.tried[index],
             first=self.first[index],
+            beyond=self.beyond[index],
         )
 
     def without(self, params: Params) -> Dataset:
@@ -330,14 +332,16 @@ def _apart(keys: tuple[Key, ...], values: Floats, known: tuple[bool, ...]) -> tu
         for stay, latest, y in zip(
             values[begin:i].T, values[max(0, i - LATEST_WINDOWS) : i].T, values[i].tolist(), strict=True
         ):
-            level, _ = _robust(stay[np.isfinite(stay)])
-            _, spread = _robust(latest[np.isfinite(latest)])
+            level, _ = robust(stay[np.isfinite(stay)])
+            _, spread = robust(latest[np.isfinite(latest)])
             apart[i] |= bool(np.isfinite(stay).any()) and spread > 0.0 and abs(y - level) > APART_STDS * spread
     return tuple(apart)
 
 
-def training_set(history: History, space: Space, goals: Goals, table: Table | None = None) -> Dataset:
-    """The stays of the history as the surrogate's rows; `table` is that of its rows."""
+def training_set(
+    history: History, space: Space, goals: Goals, table: Table | None = None, baseline: Mapping[str, float] = _NOTHING
+) -> Dataset:
+    """The stays of the history as the surrogate's rows; `table`: that of its rows, `baseline`: what limits refer to."""
     table = table or Table.of(history.rows, space, goals)
     level, rows, m = levels(history, goals), history.rows, len(goals.modelled)
     keys, opened = table.keys, set(history.regimes)
@@ -355,7 +359,6 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
     told = per_stay(np.where(known, told, 0.0))
     regime = [history.regime_of(i) for i in first]
     Y = mean + level.shift[regime]
-    middle, spread = np.array([_robust(y[np.isfinite(y)]) for y in Y.T]).reshape(m, 2).T
     return Dataset(
         params=tuple(rows[i].params for i in first),
         keys=tuple(keys[i] for i in first),
@@ -372,17 +375,9 @@ def training_set(history: History, space: Space, goals: Goals, table: Table | No
         failed=per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
         tried=size.astype(float),
         first=np.array(first, dtype=np.int64),
-        middle=middle,
-        spread=spread,
+        beyond=beyond(Y, goals),
+        worst=worst(Y, goals, baseline),
     )
-
-
-def _robust(y: Floats) -> tuple[float, float]:
-    """Median and robust std; 0 without values."""
-    if not len(y):
-        return 0.0, 0.0
-    middle = float(np.median(y))
-    return middle, NORMAL_MAD * float(np.median(np.abs(y - middle)))
 
 
 class TrainingSets:
@@ -391,16 +386,16 @@ class TrainingSets:
     def __init__(self, space: Space, goals: Goals) -> None:
         self._space, self._goals = space, goals
         self._table: Table | None = None
-        self._kept: list[tuple[History, Dataset]] = []
+        self._kept: list[tuple[History, Mapping[str, float], Dataset]] = []
 
-    def of(self, history: History) -> Dataset:
-        """The training set of this history."""
-        for known, data in self._kept:
-            if known is history:
+    def of(self, history: History, baseline: Mapping[str, float] = _NOTHING) -> Dataset:
+        """The training set of this history; `baseline`: what relative limits refer to."""
+        for known, of, data in self._kept:
+            if known is history and of == baseline:
                 return data
         table = Table.of(history.rows, self._space, self._goals, self._table)
         if self._table is None or len(table.rows) >= len(self._table.rows):
             self._table = table
-        made = training_set(history, self._space, self._goals, table)
-        self._kept = [*self._kept[-MOST_SETS + 1 :], (history, made)]
+        made = training_set(history, self._space, self._goals, table, baseline)
+        self._kept = [*self._kept[-MOST_SETS + 1 :], (history, baseline, made)]
         return made

@@ -119,6 +119,17 @@ class Goals:
         """Outcomes modelled in log space."""
         return frozenset(o.name for o in self.objectives if o.log) | {x.outcome for x in self.limits if x.log}
 
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds of the front, model space."""
+        known = [(o.name, self.to_model(o.name, o.threshold)) for o in self.objectives]
+        return {name: value for name, value in known if math.isfinite(value)}
+
+    def bounds(self, baseline: Mapping[str, float]) -> list[tuple[str, int, float]]:
+        """The limits whose bound is known: outcome, side, bound in model space."""
+        known = [(x.outcome, x.side, x.bound(baseline)) for x in self.limits]
+        return [(name, side, self.to_model(name, bound)) for name, side, bound in known if bound is not None]
+
     def to_model(self, name: str, value: float | None) -> float:
         """One raw outcome in model space; NaN when missing, or not positive for a log outcome."""
         if value is None:

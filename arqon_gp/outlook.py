@@ -1,15 +1,16 @@
 """What the surrogate expects of a config: outcomes, utility, limits, and the difference to another. No torch.
 
 Utilities are moments over fixed quasi-random draws of the outcomes, because a log outcome makes them skewed. Public:
-Outlook, raw, limit_bounds, reference_point.
+Outlook, raw, reference_point.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import compress
 
 import numpy as np
 from scipy import special
@@ -40,6 +41,11 @@ class Outlook:
         """One config as a row (1, d) of the unit cube."""
         return self.study.config.space.encode(params)[None, :]
 
+    @property
+    def within(self) -> Outlook:
+        """The same with outcomes as they are within the thresholds of the front; see Surrogate.within."""
+        return replace(self, surrogate=self.surrogate.within)
+
     def intervals(self, params: Params, *, noise: bool) -> dict[str, Prediction]:
         """Mean and central 95 % interval of each outcome, raw units; of the next window, or free of noise."""
         logs, predicted = self.study.config.goals.logs, {}
@@ -57,7 +63,8 @@ class Outlook:
     def p_limits(self, configs: Sequence[Params] | None = None) -> Floats:
         """P(all limits hold, and the window succeeds) at each config (r,); None: at the measured ones."""
         moments, p = self._moments(configs), np.ones(len(self.measured if configs is None else configs))
-        known = [*limit_bounds(self.study), *([(FEASIBLE, -1, LEAST_SUCCESS)] if FEASIBLE in self.surrogate else [])]
+        bounds = self.study.config.goals.bounds(self.study.baseline)
+        known = [*bounds, *([(FEASIBLE, -1, LEAST_SUCCESS)] if FEASIBLE in self.surrogate else [])]
         for name, side, bound in known:
             mean, variance = moments(name)
             p = p * special.ndtr(side * (bound - mean) / np.sqrt(variance))
@@ -132,6 +139,14 @@ class Outlook:
         here, there = (raw(np.column_stack([pair[:, i] for pair in pairs]), self.study) for i in (0, 1))
         return yard.utility(here) - yard.utility(there)
 
+    def front(self, configs: Sequence[Params]) -> list[Params]:
+        """Those that keep the limits and that no other of these dominates by posterior mean."""
+        goals, moments = self.study.config.goals, self.within._moments(configs)
+        confidence = max((limit.confidence for limit in goals.limits), default=0.5)
+        held = self.p_limits(configs) >= confidence
+        Y = np.column_stack([o.sign * moments(o.name)[0] for o in goals.objectives])
+        return list(compress(compress(configs, held), nondominated(Y[held])))
+
     @property
     def measured(self) -> list[Params]:
         """Each measured config once."""
@@ -144,16 +159,6 @@ def raw(Y: Floats, study: Study) -> Floats:
     if not logs.any():
         return Y
     return np.where(logs, np.exp(np.minimum(np.where(logs, Y, 0.0), 700.0)), Y)
-
-
-def limit_bounds(study: Study) -> list[tuple[str, int, float]]:
-    """The limits whose bound is known: outcome, side, bound in model space."""
-    goals, found = study.config.goals, []
-    for limit in goals.limits:
-        bound = limit.bound(study.baseline)
-        if bound is not None:
-            found.append((limit.outcome, limit.side, goals.to_model(limit.outcome, bound)))
-    return found
 
 
 def reference_point(study: Study, data: Dataset, yard: Yardstick) -> list[float]:

@@ -25,12 +25,12 @@ from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import placed, recurrence, sobol
 from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.errors import FitError
-from arqon_gp.history import Dataset, History, TrainingSets, key
+from arqon_gp.history import Dataset, History, Key, TrainingSets, key
 from arqon_gp.importance import total_effects
 from arqon_gp.knobs import Floats
 from arqon_gp.legal import Region
 from arqon_gp.objectives import hypervolume, nondominated
-from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, limit_bounds, raw, reference_point
+from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, raw, reference_point
 from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.rows import FEASIBLE, Hyperparameters, Integers, Settings
 from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
@@ -90,10 +90,10 @@ class ModelAdvisor:
         history, device = study.ahead, self.device
         if history is None or device == "none" or not len(history):
             return
-        data, settings, warm = self._sets.of(history), self._settings, study.hyperparameters
+        data, settings, warm = self._set(study, history), self._settings, study.hyperparameters
         most = self._most
         try:
-            rows = data.rows(self._rows(history, study.based, warm)[0])
+            rows = data.rows(self._rows(study, history, study.based, warm)[0])
         except NUMERICAL:  # the ask will meet it again, and answer it
             return
 
@@ -131,7 +131,7 @@ class ModelAdvisor:
             and study.hyperparameters in (kept.study.hyperparameters, kept.surrogate.hyperparameters)
         ):
             return Outlook(study, kept.surrogate, kept.data)
-        data = self._sets.of(study.history)
+        data = self._set(study, study.history)
         if not len(data.X):
             raise FitError("nothing was measured yet")
         self.device = place(self._wanted, len(data.X))
@@ -150,7 +150,7 @@ class ModelAdvisor:
         kept, h, based = self._fitted, study.hyperparameters, study.based
         if not known:
             h, based = self._sought(study, deadline), study.basis
-        rows, whole = self._rows(study.history, based, h)
+        rows, whole = self._rows(study, study.history, based, h)
         data = data if len(rows) == len(data.X) else data.rows(rows)
         with one_thread():
             try:
@@ -163,23 +163,26 @@ class ModelAdvisor:
         self._fitted = Outlook(study, found, data)
         return self._fitted
 
+    def _set(self, study: Study, history: History) -> Dataset:
+        """The training set of a history of this study."""
+        return self._sets.of(history, study.course.baseline or {})
+
     @property
     def _most(self) -> int:
         """How many rows a surrogate is made of at most."""
         return MOST_ROWS if self.device == "cpu" else MOST_CUDA_ROWS
 
-    def _rows(self, history: History, based: History | None, h: Known) -> tuple[Integers, int]:
+    def _rows(self, study: Study, history: History, based: History | None, h: Known) -> tuple[Integers, int]:
         """Which rows of the training set a surrogate sees, and how many of them are factorised at once.
 
         Those of the active set when the hyperparameters were sought, and all since: so the factor grows row by row, and
         is the same in a process that reads the journal. The last stay of that time may have grown, and is appended.
         """
-        most = self._most
-        n = len(self._sets.of(history).X)
+        most, now = self._most, self._set(study, history)
+        n = len(now.X)
         comparable = based and (based.regime, based.corrected) == (history.regime, history.corrected)
-        if based is None or not comparable or n - len(self._sets.of(based).X) > MOST_LATER:
-            return active_set(self._sets.of(history), self._settings, h, most), n
-        then = self._sets.of(based)
+        if based is None or not comparable or n - len((then := self._set(study, based)).X) > MOST_LATER:
+            return active_set(now, self._settings, h, most), n
         found = (rows for at, of, size, rows in self._active if at is based and of == h and size == most)
         chosen = next(found, None)
         if chosen is None:
@@ -199,8 +202,8 @@ class ModelAdvisor:
                     self._rung(rung)
                 self._active = [*self._active[-1:], (basis, fit.found, self._most, fit.chosen)]
                 return fit.found
-            data = self._sets.of(basis)
-            rows, _ = self._rows(basis, study.based, warm)
+            data = self._set(study, basis)
+            rows, _ = self._rows(study, basis, study.based, warm)
             stop, where = (lambda: deadline.passed(FIT_SHARE)), _torch(self.device)
             return seek(data.rows(rows), self._settings, warm, stop, self._rung, where)
         except NUMERICAL as error:
@@ -248,6 +251,20 @@ class ModelAdvisor:
             return None
         return found.intervals(params, noise=False), float(found.p_limits([params])[0])
 
+    def front(self, study: Study, among: Sequence[Params]) -> list[tuple[Params, dict[str, Prediction], float]]:
+        """Those of these measured configs that are on the front by posterior mean, with their outcomes free of noise
+        and P(all limits hold); none without a model. What was seen beyond a cliff as often as not is not on it.
+        """
+        found, data = self.outlook(study), self._set(study, study.history)
+        if found is None:
+            return []
+        steep = [j for j, name in enumerate(self._settings.outcomes) if name in found.surrogate.steep]
+        fallen: dict[Key, list[bool]] = {}
+        for name, beyond in zip(data.keys, np.any(data.beyond[:, steep], axis=1).tolist(), strict=True):
+            fallen.setdefault(name, []).append(beyond)
+        front = found.front([x for x in among if 2 * sum(fallen[key(x)]) < len(fallen[key(x)])])
+        return [(x, found.within.intervals(x, noise=False), float(found.p_limits([x])[0])) for x in front]
+
     def gain(self, study: Study, yard: Yardstick, params: Params, over: Params) -> float:
         """Posterior mean of the difference in utility; 0 without a model."""
         found = self.outlook(study)
@@ -270,7 +287,7 @@ class ModelAdvisor:
         confidence = max((x.confidence for x in config.goals.limits), default=DEFAULT_CONFIDENCE)
         try:
             with one_thread():
-                aim = Aim(config.goals, yard.utility, limit_bounds(study))
+                aim = Aim(config.goals, yard.utility, config.goals.bounds(study.baseline))
                 target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
                 good, rng = _good(found, found.mean_utility(yard)), np.random.default_rng([config.rng_seed, 0])
                 region = Region(space, space.whole, study.carried, returns=False)
@@ -289,7 +306,7 @@ class ModelAdvisor:
         goals = study.config.goals
         if not goals.pareto or self._fitted is None:
             return None
-        data = self._sets.of(study.history)
+        data = self._set(study, study.history)
         m = len(goals.objectives)
         signs = np.array([o.sign for o in goals.objectives])
         Y = raw(data.Y[:, :m], study)[np.isfinite(data.Y).all(axis=1)] * signs
@@ -360,7 +377,8 @@ class ModelAdvisor:
 
     def _search(self, found: Outlook, yard: Yardstick, request: Request, utility: Floats) -> Search:
         """The acquisition of this request, ready to be maximised."""
-        study, goals, bounds = found.study, found.study.config.goals, limit_bounds(found.study)
+        study, goals = found.study, found.study.config.goals
+        bounds = goals.bounds(study.baseline)
         rng = np.random.default_rng([study.config.rng_seed, request.number])
         recover = request.goal is Goal.RECOVER and (bounds or FEASIBLE in found.surrogate)
         floor = reference = None
@@ -372,6 +390,7 @@ class ModelAdvisor:
         aim = Aim(goals, yard.utility, bounds, reference, floor)
         pending = study.config.space.encode_all(request.pending)
         good = _good(found, utility)
+        found = found.within if reference and not recover else found
         if acquisition.supports(aim):
             if recover:
                 target = acquisition.certainty(found.surrogate, aim, found.data.X)

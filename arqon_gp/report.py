@@ -20,7 +20,6 @@ from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
 from arqon_gp.history import key
 from arqon_gp.knobs import Categorical, Interval, Options, Split, values, wrapped
-from arqon_gp.objectives import nondominated
 from arqon_gp.records import Dequeued, Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
 from arqon_gp.study import Study
 
@@ -146,6 +145,7 @@ def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]
         "outliers": {
             name: [{"id": rows[int(i)].id, "params": rows[int(i)].params} for i in h.get("outliers", ())]
             for name, h in study.hyperparameters.items()
+            if name in study.config.goals.modelled
         },
         "window_std": {name: noise.std for name, noise in yard.noise.items()} if len(study.history) else {},
         "outlier_share": {name: noise.outliers for name, noise in yard.noise.items()} if len(study.history) else {},
@@ -238,23 +238,16 @@ def recommend(study: Study, yard: Yardstick, advisor: Advisor) -> Recommendation
     )
 
 
-def pareto_front(study: Study, yard: Yardstick, advisor: Advisor) -> list[Recommendation]:
+def pareto_front(study: Study, advisor: Advisor) -> list[Recommendation]:
     """The measured configs that keep the limits and that no other dominates by posterior mean, the best in the first
     objective first; empty where there are none.
     """
-    goals, space = study.config.goals, study.config.space
-    confidence = max((limit.confidence for limit in goals.limits), default=0.5)  # then: it rather works than fails
-    found: list[Recommendation] = []
-    for params in {key(row.params): row.params for row in study.history.rows}.values():
-        described = advisor.describe(study, params)
-        if described is not None and described[1] >= confidence and space.contains(params, space.whole):
-            windows = sum(space.same(row.params, params) for row in study.history.rows)
-            found.append(Recommendation(dict(params), described[0], windows, described[1]))
-    if not found:
-        return []
-    means = [[o.sign * of.outcomes[o.name].mean for o in goals.objectives] for of in found if of.outcomes]
-    front = [found[i] for i in np.flatnonzero(nondominated(np.array(means)))]
-    first = goals.objectives[0]
+    space, first = study.config.space, study.config.goals.objectives[0]
+    measured = {key(row.params): row.params for row in study.history.rows if space.contains(row.params, space.whole)}
+    front = [
+        Recommendation(dict(x), outcomes, sum(space.same(row.params, x) for row in study.history.rows), p)
+        for x, outcomes, p in advisor.front(study, list(measured.values()))
+    ]
     return sorted(front, key=lambda of: -first.sign * of.outcomes[first.name].mean if of.outcomes else 0.0)
 
 

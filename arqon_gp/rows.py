@@ -1,7 +1,8 @@
 """What one outcome's Gaussian process is fitted to: the rows of a dataset, standardised.
 
 Y is standardised per outcome, (y - shift) / scale, by the mean of the rows and the deviation of single windows. Public:
-Settings, Scatter, Rows, rows_of, FEASIBLE, LEAST_SUCCESS, Hyperparameters, lengthscales, lengthscale_prior.
+Settings, Scatter, Rows, rows_of, parted, FEASIBLE, WITHIN, LEAST_SUCCESS, Hyperparameters, lengthscales,
+lengthscale_prior.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from arqon_gp.space import Space
 from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
 
 FEASIBLE = "feasible"  # the outcome that says whether a window succeeds: 1 or 0, share of the windows of a row
+WITHIN = " within thresholds"  # what a name ends in when it is of the rows that are not beyond a threshold
 LEAST_SUCCESS = 0.7  # of the windows of a config that may be proposed; with 0.5 most at the edge of a cliff fail
 NOISE_RANGE = (1e-4, 10.0)  # of the standardised noise variance
 NOISE_PRIOR = (1.0, 2.0)  # LogNormal(1, 2) as a raw density is log noise ~ N(-3, 2^2) as a density in log noise
 COLD_NOISE = math.exp(-3.0)
 LENGTHSCALE_SCALE, LEAST_LENGTHSCALE = 1.0, 0.025
 KNOBS_AT_FULL_SCALE = 5
-CLIFF_STDS = 8.0
 EXACT_NOISE = 1e-6  # standardised variance of an outcome declared exact: a jitter, not a belief
 
 Hyperparameters = dict[str, list[float]]
@@ -129,22 +130,27 @@ class Rows:
 
 def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | None = None) -> Rows:
     """The rows that have this outcome; FitError when none has. `h` tells which are outliers, and their variance, and
-    the slope of the noise."""
-    stays = data.stays
+    the slope of the noise.
+
+    WITHIN thresholds an outcome has no value at the rows where it is beyond its own, and what is beyond any has failed:
+    on the far side of a cliff nothing is said about the near one.
+    """
+    stays, (name, inner) = data.stays, parted(name, settings)
     if name == FEASIBLE:
-        y, count = 1.0 - data.failed / data.tried, data.tried
+        failed = np.where(inner & data.beyond.any(axis=1), data.tried, data.failed)
+        y, count = 1.0 - failed / data.tried, data.tried
         floor, ss, dof, within = np.zeros(len(y)), np.zeros(0), np.zeros(0), 0.0
         stays = replace(stays, X=stays.X[:0])
     else:
         j = settings.outcomes.index(name)
-        y, count, floor = data.Y[:, j], data.count[:, j], data.floor[:, j]
+        y, count, floor = np.where(inner & data.beyond[:, j], np.nan, data.Y[:, j]), data.count[:, j], data.floor[:, j]
         ss, dof, within = stays.ss[:, j], stays.dof[:, j], float(data.within_floor[j])
     index = np.flatnonzero(np.isfinite(y))
     if not len(index):
         raise FitError(f"no window has the outcome {name!r} yet")
     y, share, total = y[index], 1.0 / count[index], float(dof.sum())
-    if better := settings.better.get(name):
-        y = _clipped(y, better, float(data.middle[j]), float(data.spread[j]))
+    if (better := settings.better.get(name)) and not inner:
+        y = np.fmax(y, data.worst[j]) if better > 0 else np.fmin(y, data.worst[j])
     shift = float(y.mean())
     # what the variance of single windows at these rows would be
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (float(ss.sum()) / total if total else 0.0) * float(
@@ -172,13 +178,10 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     return rows.uneven(np.array(h["slope"])) if h and h.get("slope") else rows
 
 
-def _clipped(y: Floats, better: int, middle: float, spread: float) -> Floats:
-    """Values far on the bad side of the median are taken as CLIFF_STDS robust stds away: how deep a cliff is says
-    nothing about the slopes elsewhere, but would set the scale of everything. The good side is never touched.
-    """
-    if not spread > 0.0:
-        return y
-    return np.asarray(middle + better * np.maximum(better * (y - middle), -CLIFF_STDS * spread))
+def parted(name: str, settings: Settings) -> tuple[str, bool]:
+    """The outcome that a name is of, and whether it is of it WITHIN thresholds alone."""
+    within = name not in settings.outcomes and name.endswith(WITHIN)
+    return name.removesuffix(WITHIN) if within else name, within
 
 
 def _kind(knob: Knob) -> int:

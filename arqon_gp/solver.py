@@ -198,7 +198,7 @@ class ArqonSolver:
         objectives, whatever their weights; each as recommend() shows one, the best in the first objective first.
         """
         with self._open():
-            return report.pareto_front(self._study, self._yardstick(), self._advisor)
+            return report.pareto_front(self._study, self._advisor)
 
     def importance(self, of: str = UTILITY) -> dict[str, Prediction]:
         """How much each knob matters to the utility, or to one outcome, with a 95 % interval of what is not known yet.

@@ -27,11 +27,13 @@ from arqon_gp.mode import Note, mode_of
 from arqon_gp.records import Params
 from arqon_gp.rows import (
     FEASIBLE,
+    WITHIN,
     Hyperparameters,
     Integers,
     Rows,
     Settings,
     lengthscales,
+    parted,
     rows_of,
 )
 from arqon_kernels import covariance, factor
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from botorch.models import ModelListGP, SingleTaskGP
 
 LEAST_VARIANCE = 1e-10  # standardised: what rounding may leave of a variance that is none
+LEAST_EXCESS = 1e-6  # of the noise variance: what a row that was an outlier once may be left with
 JITTERS = (0.0, 1e-8, 1e-6, 1e-4)  # standardised variances, tried in turn where K is not positive definite
 
 
@@ -169,6 +172,13 @@ class OutcomeGP:
         mean = self.rows.y[at] - D * self.alpha[at]
         return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * covariance
 
+    def left_out(self, which: Integers) -> float:
+        """Log density, nats, of the rows `which` of the dataset, each given all other rows (Sundararajan and Keerthi
+        2001, eq. 5)."""
+        at = np.isin(self.rows.index, which)
+        A, alpha = np.einsum("ij,ij->j", self.root, self.root)[at], self.alpha[at]
+        return float(0.5 * (np.log(A / (2.0 * math.pi)) - alpha**2 / A).sum() - at.sum() * math.log(self.rows.scale))
+
     def _diagonal(self) -> Floats:
         return np.asarray(self.hyperparameters["noise"][0] * self.rows.share + self.rows.floor)
 
@@ -197,15 +207,32 @@ class OutcomeGP:
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """The posteriors of all outcomes, modelled independently; the last one is FEASIBLE once a window has failed."""
+    """The posteriors of all outcomes, modelled independently; the last one is FEASIBLE once a window has failed.
+
+    `inner`: once a row is beyond a threshold of the front, those WITHIN thresholds, where they differ, FEASIBLE last.
+    """
 
     outcomes: tuple[OutcomeGP, ...]
     settings: Settings
+    inner: tuple[OutcomeGP, ...] = ()
 
     @property
     def hyperparameters(self) -> dict[str, Hyperparameters]:
         """By outcome."""
-        return {gp.name: gp.hyperparameters for gp in self.outcomes}
+        inner = {gp.name + WITHIN: gp.hyperparameters for gp in self.inner}
+        return {gp.name: gp.hyperparameters for gp in self.outcomes} | inner
+
+    @property
+    def steep(self) -> set[str]:
+        """The outcomes with a cliff beyond their threshold."""
+        return {gp.name for gp in self.inner if gp.name != FEASIBLE}
+
+    @property
+    def within(self) -> Surrogate:
+        """What the front is sought with: outcomes as they are within the thresholds, and whether they are."""
+        found = {gp.name: gp for gp in (*self.outcomes, *self.inner)}
+        order = [name for name in found if name != FEASIBLE] + [FEASIBLE] * (FEASIBLE in found)
+        return Surrogate(tuple(found[name] for name in order), self.settings)
 
     def __getitem__(self, name: str) -> OutcomeGP:
         return next(gp for gp in self.outcomes if gp.name == name)
@@ -233,16 +260,16 @@ def seek(
     When `stop` says so the climb ends where it is: at the start itself if need be, so the last hyperparameters stay.
     `device`: the torch device that the density is computed on; None: the engine.
     """
-    names = [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
-    found = {}
-    for name in names:
-        rows, learned = rows_of(data, settings, name), name not in settings.exact
+
+    def sought(data: Dataset, full: str) -> Hyperparameters:
+        name, _ = parted(full, settings)
+        rows, learned = rows_of(data, settings, full), name not in settings.exact
         better = None if name == FEASIBLE else settings.better.get(name, 0)
-        known = rows_of(data, settings, name, warm.get(name)).floor - rows.floor
+        known = rows_of(data, settings, full, warm.get(full)).floor - rows.floor
         mode = mode_of(
             rows,
             settings,
-            warm.get(name),
+            warm.get(full),
             known,
             learned=learned,
             better=better,
@@ -250,8 +277,9 @@ def seek(
             note=note,
             device=device,
         )
-        outliers, scales = np.flatnonzero(mode.excess), np.exp(mode.theta)
-        found[name] = {
+        scales = np.exp(mode.theta)
+        outliers = np.flatnonzero(mode.excess > LEAST_EXCESS * scales[-1])
+        return {
             "lengthscale": scales[settings.numeric].tolist(),
             "category": scales[settings.categorical].tolist(),
             "noise": [math.exp(mode.theta[-1])],
@@ -260,7 +288,25 @@ def seek(
             "outliers": data.first[rows.index[outliers]].astype(float).tolist(),
             "excess": (mode.excess[outliers] * rows.scale**2).tolist(),
         }
-    return found
+
+    names = [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
+    found = {name: sought(data, name) for name in names}
+    for j, name in enumerate(settings.outcomes):
+        if data.beyond[:, j].any():
+            h, inside = sought(data, name + WITHIN), np.flatnonzero(~data.beyond[:, j])
+            plain, inner = (
+                OutcomeGP.of(name, rows_of(data, settings, full, of), of, settings).left_out(inside)
+                for full, of in ((name, found[name]), (name + WITHIN, h))
+            )
+            if inner > plain:
+                found[name + WITHIN] = h
+    data = _with_cliffs(data, settings, found)
+    return found | ({FEASIBLE + WITHIN: sought(data, FEASIBLE + WITHIN)} if data.beyond.any() else {})
+
+
+def _with_cliffs(data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters]) -> Dataset:
+    """The dataset where nothing is beyond a threshold but the outcomes that are modelled WITHIN theirs."""
+    return replace(data, beyond=data.beyond & np.array([name + WITHIN in known for name in settings.outcomes]))
 
 
 def fit(data: Dataset, settings: Settings, warm: Mapping[str, Hyperparameters]) -> Surrogate:
@@ -282,10 +328,12 @@ def restore(
     `whole`: how many leading rows of the dataset are factorised at once; `before`: what may be taken over.
     `device`: as in OutcomeGP.of.
     """
-    gps = []
-    for name, h in known.items():
-        rows = rows_of(data, settings, name, h)
+    gps: tuple[list[OutcomeGP], list[OutcomeGP]] = [], []
+    data = _with_cliffs(data, settings, known)
+    for full, h in known.items():
+        rows, (name, within) = rows_of(data, settings, full, h), parted(full, settings)
         first = None if whole is None else int(np.searchsorted(rows.index, whole))
-        earlier = before[name] if before and name in before else None
-        gps.append(OutcomeGP.of(name, rows, h, settings, first, earlier, note, device))
-    return Surrogate(tuple(gps), settings)
+        earlier = () if before is None else before.inner if within else before.outcomes
+        same = next((gp for gp in earlier if gp.name == name), None)
+        gps[within].append(OutcomeGP.of(name, rows, h, settings, first, same, note, device))
+    return Surrogate(tuple(gps[False]), settings, tuple(gps[True]))

@@ -75,5 +75,5 @@ def test_the_mean_at_the_optimum_is_nearly_that_of_all_rows() -> None:
 def test_the_unit_of_an_outcome_does_not_matter() -> None:
     data, settings = bowl(900)
     known = fit(chosen_of(data, settings), settings, {}).hyperparameters
-    larger = replace(data, Y=1000.0 * data.Y, middle=1000.0 * data.middle, spread=1000.0 * data.spread)
+    larger = replace(data, Y=1000.0 * data.Y, worst=1000.0 * data.worst)
     np.testing.assert_array_equal(active_set(larger, settings, known), active_set(data, settings, known))

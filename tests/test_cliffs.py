@@ -1,0 +1,185 @@
+"""Cliffs: beyond one nothing is said about the slopes before it, and what breaks a limit never seems to hold it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arqon_gp import ArqonSolver
+from arqon_gp.cliffs import beyond, worst
+from arqon_gp.config import parse
+from arqon_gp.history import History, training_set
+from arqon_gp.propose import ModelAdvisor
+from arqon_gp.records import Baselined, Observation, Opened, Role, Told
+from arqon_gp.rows import FEASIBLE, WITHIN, Settings, rows_of
+from arqon_gp.study import Study
+from arqon_gp.surrogate import fit, restore
+from tests.conftest import Make
+from tests.test_surrogate import told
+
+BOUNDS = {"x": {"min": 0, "max": 1}}
+FRONT = {
+    "seed": 1,
+    "bounds": BOUNDS,
+    "objectives": {"qps": "max", "p99_ms": {"direction": "min", "threshold": 100.0, "scale": "linear"}},
+}
+STEEP = f"p99_ms{WITHIN}"
+
+
+def front(x: float, *, cliff: bool) -> dict[str, float]:
+    """The nearer to x = 0.3, the quicker; below it everybody waits."""
+    return {"qps": 50.0 * (1.0 - x), "p99_ms": 900.0 if cliff and x < 0.3 else 60.0 + 100.0 * abs(x - 0.3)}
+
+
+def measured(count: int = 24, *, cliff: bool = True, noise: float = 1.0, **more: Any) -> tuple[Any, Any, History]:
+    """Dataset, settings and history of points spread over the knob."""
+    config, random, history = parse(FRONT | more), np.random.default_rng(2), History()
+    for x in random.permutation(np.linspace(0.0, 1.0, count)).tolist():
+        values = {name: y + noise * random.normal() for name, y in front(x, cliff=cliff).items()}
+        history = told(history, ({"x": x}, values))
+    settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
+    return training_set(history, config.space, config.goals), settings, history
+
+
+# ---- limits --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("limit", "baseline"), [({"min": 80.0}, {}), ({"min": "0.8*baseline"}, {"qps": 100.0})])
+def test_a_cliff_never_ends_before_the_limit_it_breaks(limit: dict[str, Any], baseline: dict[str, float]) -> None:
+    """Nearly all windows are alike: 8 robust stds are nothing, and 50 would be taken for 99."""
+    goals = parse({"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "max"}, "constraints": {"qps": limit}}).goals
+    Y = np.array([[100.0], [100.1], [99.9], [100.05], [99.95], [50.0]])
+    assert worst(Y, goals, baseline)[0] == pytest.approx(60.0, abs=0.1), "as far behind the limit as the median before"
+    assert worst(Y, parse({"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "max"}}).goals, {})[0] > 98.0
+    minimised = parse({"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "min"}, "constraints": {"qps": {"max": -80}}})
+    assert worst(-Y, minimised.goals, {})[0] == pytest.approx(-60.0, abs=0.1)
+    assert np.isnan(worst(np.full((5, 1), 7.0), goals, {})).all(), "what never moves has no cliff"
+
+
+@pytest.mark.parametrize("limit", [{"max": 0.01}, {"max": "4*baseline"}])
+def test_a_config_that_broke_a_limit_is_not_expected_to_keep_it(limit: dict[str, Any]) -> None:
+    config = {"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "max"}, "constraints": {"errors": limit}}
+    random, study = np.random.default_rng(0), Study.new(parse(config)).apply(Opened({}, 0.0))
+    study = study.apply(Baselined({"qps": 100.0, "errors": 0.0025}, 0.0))
+    for x in [*np.linspace(1.0, 0.3, 30).tolist(), 0.1, 0.1, 0.0, 0.0]:
+        values = {"qps": 100.0, "errors": 0.6 if x < 0.2 else 0.0025 + 1e-5 * random.normal()}
+        study = study.apply(Told((Observation({"x": x}, values, Role.WINDOW),), 0.0))
+    advisor = ModelAdvisor(study.config, device="cpu")
+    (_, safe), (_, broken) = (advisor.describe(study, {"x": x}) or ({}, 0.5) for x in (0.9, 0.0))
+    assert (round(safe, 2), round(broken, 2)) == (1.0, 0.0)
+
+
+# ---- thresholds ----------------------------------------------------------------------------------------------------
+
+
+def test_beyond_a_threshold_is_what_is_as_far_behind_it_as_the_best_is_before() -> None:
+    goals = parse(FRONT).goals
+    Y = np.array([[1.0, 60.0], [1.0, 139.0], [1.0, 141.0], [np.nan, np.nan]])
+    assert beyond(Y, goals).tolist() == [[False, False], [False, False], [False, True], [False, False]]
+    assert not beyond(Y[2:], goals).any(), "where nothing is within it, nothing is beyond it"
+    assert not beyond(Y[:, :1] * np.ones(2), parse(FRONT | {"objectives": {"qps": "max", "p99_ms": "min"}}).goals).any()
+
+
+def test_within_thresholds_an_outcome_is_that_of_the_rows_before_the_cliff() -> None:
+    data, settings, _ = measured()
+    fallen = data.beyond[:, 1]
+    assert 5 < fallen.sum() < 10
+    assert rows_of(data, settings, STEEP).index.tolist() == np.flatnonzero(~fallen).tolist()
+    success = rows_of(data, settings, FEASIBLE + WITHIN)
+    np.testing.assert_allclose(success.y * success.scale + success.shift, np.where(fallen, 0.0, 1.0), atol=1e-12)
+    plain = rows_of(data, settings, "p99_ms")
+    assert len(plain.y) == len(data.X), "what is told of a config is of all that was measured there"
+
+
+def test_the_slope_before_a_cliff_is_seen_and_the_cliff_is_told_apart() -> None:
+    data, settings, _ = measured()
+    surrogate = fit(data, settings, {})
+    assert {gp.name for gp in surrogate.inner} == {"p99_ms", FEASIBLE}
+    near, far = np.array([[0.31], [0.33]]), np.array([[0.05], [0.15]])
+    truth = np.array([front(x, cliff=True)["p99_ms"] for x in near[:, 0]])
+    np.testing.assert_allclose(surrogate.within["p99_ms"].predict(near)[0], truth, atol=2.0)
+    assert np.abs(surrogate["p99_ms"].predict(near)[0] - truth).max() > 10.0
+    assert (surrogate["p99_ms"].predict(far)[0] > 130.0).all()
+    assert (surrogate.within[FEASIBLE].predict(far)[0] < 0.3).all()
+    assert FEASIBLE not in surrogate, "no window has failed"
+    assert [gp.name for gp in surrogate.within.outcomes] == ["qps", "p99_ms", FEASIBLE]
+
+
+def test_without_a_cliff_what_is_beyond_the_threshold_tells_of_the_slope() -> None:
+    """A straight line, most of it far beyond the threshold: to leave that out would leave noise."""
+    config, history = parse(FRONT), History()
+    random = np.random.default_rng(0)
+    for x in random.permutation(np.linspace(0.0, 1.0, 24)).tolist():
+        history = told(history, ({"x": x}, {"qps": 1.0 - x, "p99_ms": 80.0 + 200.0 * x + 4.0 * random.normal()}))
+    data = training_set(history, config.space, config.goals)
+    settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
+    assert data.beyond[:, 1].sum() > 10
+    surrogate = fit(data, settings, {})
+    assert (surrogate.inner, surrogate.within.outcomes) == ((), surrogate.outcomes)
+
+
+def test_a_surrogate_with_a_cliff_is_restored_from_its_hyperparameters() -> None:
+    data, settings, _ = measured()
+    made = fit(data, settings, {})
+    again = restore(data, settings, made.hyperparameters, before=made)
+    at = np.linspace(0.0, 1.0, 7)[:, None]
+    for one, other in zip(made.within.outcomes, again.within.outcomes, strict=True):
+        np.testing.assert_array_equal(one.predict(at), other.predict(at))
+    assert again.inner[0].root is not made.inner[0].root
+
+
+def test_rows_left_out_are_told_by_all_others() -> None:
+    """The short cut is the posterior without the row, noise included."""
+    data, settings, _ = measured(noise=3.0)
+    gp = fit(data, settings, {})["qps"]
+    total = 0.0
+    for i in (3, 11):
+        mean, variance = gp.without(data.params[i]).predict(data.X[[i]])
+        spread = float(variance[0]) + gp.noise
+        total -= 0.5 * np.log(2.0 * np.pi * spread) + (data.Y[i, 0] - mean[0]) ** 2 / (2.0 * spread)
+    assert gp.left_out(np.array([3, 11])) == pytest.approx(total, rel=1e-6)
+
+
+def seeded(make: Make, **options: Any) -> ArqonSolver:
+    solver, random = make(FRONT, **options), np.random.default_rng(2)
+    for x in random.permutation(np.linspace(0.0, 1.0, 24)).tolist():
+        solver.seed([{"params": {"x": x}, "values": front(x, cliff=True)}])
+    solver.ask_one()
+    return solver
+
+
+def test_the_front_ends_at_the_cliff(make: Make) -> None:
+    found = [(one.params["x"], one.outcomes) for one in seeded(make).pareto_front()]
+    assert min(x for x, _ in found) == pytest.approx(7 / 23), "the best of both, before the fall"
+    assert all(outcomes is not None and outcomes["p99_ms"].mean < 105.0 for _, outcomes in found)
+
+
+def test_what_is_asked_next_is_near_the_edge(make: Make) -> None:
+    """The best of the front is right before the fall; a smooth surrogate would stay away from it."""
+    solver = make(FRONT)
+    random = np.random.default_rng(0)
+    for x in (0.02, 0.1, 0.18, 0.45, 0.55, 0.7, 0.85, 1.0):
+        solver.seed([{"params": {"x": x}, "values": front(x, cliff=True)}])
+    asked = []
+    for _ in range(6):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        asked.append(candidate["x"])
+        values = {name: y + 0.5 * random.normal() for name, y in front(asked[-1], cliff=True).items()}
+        solver.seed([{"params": candidate, "values": values}])
+    assert min(abs(x - 0.3) for x in asked) < 0.04
+
+
+def test_another_process_goes_on_alike(make: Make, tmp_path: Path) -> None:
+    journal = f"sqlite:///{tmp_path}/journal.db"
+    solver = seeded(make, journal=journal)
+    first = solver.ask_one()
+    solver.close()
+    again = make(FRONT, journal=journal)
+    assert again.ask_one() == first
+    model = again.status()["model"]
+    assert {STEEP, FEASIBLE + WITHIN} < set(model["hyperparameters"])
+    assert set(model["outliers"]) == {"qps", "p99_ms"}
