@@ -16,7 +16,7 @@ from arqon_gp.objectives import Goals
 
 NORMAL_MAD = 1.4826  # std of a normal distribution over its median absolute deviation
 CLIFF_STDS = 8.0
-BEYOND_THRESHOLD = 1.0  # of the way from the best to the threshold: nearer rows tell of the slope that leads there
+BEYOND_STDS = 3.0  # nearer rows tell of the slope that leads there
 
 
 def worst(Y: Floats, goals: Goals, baseline: Mapping[str, float]) -> Floats:
@@ -36,15 +36,18 @@ def worst(Y: Floats, goals: Goals, baseline: Mapping[str, float]) -> Floats:
 
 
 def beyond(Y: Floats, goals: Goals) -> npt.NDArray[np.bool_]:
-    """Which outcomes of Y (n, m), model space, are clearly on the bad side of their threshold: by BEYOND_THRESHOLD of
-    the way from the best to it. None where the best is no better than the threshold.
+    """Which outcomes of Y (n, m), model space, are far on the bad side of their threshold: as far as the best is on the
+    good side, and BEYOND_STDS robust stds. None where no stay is within all thresholds: there is no front yet.
     """
-    found = np.zeros(Y.shape, dtype=bool)
-    for j, name in enumerate(goals.modelled):
-        if (threshold := goals.thresholds.get(name)) is not None and np.isfinite(Y[:, j]).any():
-            ahead = goals.better[name] * (Y[:, j] - threshold)
-            if (best := float(np.nanmax(ahead))) > 0.0:
-                found[:, j] = ahead < -BEYOND_THRESHOLD * best
+    names, found = goals.modelled, np.zeros(Y.shape, dtype=bool)
+    ahead = np.column_stack(
+        [goals.better[name] * (y - goals.thresholds.get(name, np.nan)) for name, y in zip(names, Y.T, strict=True)]
+    )
+    given = [j for j, name in enumerate(names) if name in goals.thresholds]
+    if given and (ahead[:, given] > 0.0).all(axis=1).any():
+        for j in given:
+            known = ahead[np.isfinite(ahead[:, j]), j]
+            found[:, j] = ahead[:, j] < -max(float(known.max()), BEYOND_STDS * robust(known)[1])
     return found
 
 
