@@ -17,7 +17,7 @@ from arqon_gp.records import Baselined, Observation, Opened, Role, Told
 from arqon_gp.rows import FEASIBLE, WITHIN, Settings, rows_of
 from arqon_gp.study import Study
 from arqon_gp.surrogate import fit, restore
-from tests.conftest import Make
+from tests.conftest import FakeClock, Make
 from tests.test_surrogate import told
 
 BOUNDS = {"x": {"min": 0, "max": 1}}
@@ -57,6 +57,8 @@ def test_a_cliff_never_ends_before_the_limit_it_breaks(limit: dict[str, Any], ba
     minimised = parse({"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "min"}, "constraints": {"qps": {"max": -80}}})
     assert worst(-Y, minimised.goals, {})[0] == pytest.approx(-60.0, abs=0.1)
     assert np.isnan(worst(np.full((5, 1), 7.0), goals, {})).all(), "what never moves has no cliff"
+    of_front = worst(np.hstack([Y, 160.0 - Y]), parse(FRONT).goals, {})
+    assert of_front[1] == pytest.approx(140.0, abs=0.1), "nor before a threshold"
 
 
 @pytest.mark.parametrize("limit", [{"max": 0.01}, {"max": "4*baseline"}])
@@ -183,3 +185,23 @@ def test_another_process_goes_on_alike(make: Make, tmp_path: Path) -> None:
     model = again.status()["model"]
     assert {STEEP, FEASIBLE + WITHIN} < set(model["hyperparameters"])
     assert set(model["outliers"]) == {"qps", "p99_ms"}
+
+
+def test_under_guardrails_a_front_with_a_cliff_is_walked_by_legal_steps(make: Make, clock: FakeClock) -> None:
+    bounds = {"x": {"min": 0, "max": 1, "initial": 0.6}}
+    solver = make(FRONT | {"bounds": bounds, "guardrails": {"max_delta": {"x": 0.1}}, "budget": 60})
+    random, here = np.random.default_rng(3), 0.6
+    for x in np.linspace(0.0, 1.0, 12).tolist():  # what a test bench has shown
+        solver.seed([{"params": {"x": x}, "values": front(x, cliff=True)}])
+    seen = []
+    while (candidate := solver.ask_one()) is not None:
+        assert abs(candidate["x"] - here) <= 0.1 + 1e-12
+        here = candidate["x"]
+        seen.append(here)
+        clock.pass_s(60.0)
+        values = {name: y + 0.5 * random.normal() for name, y in front(here, cliff=True).items()}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+    assert len(seen) >= 60, "what the guard needs is not taken from the budget"
+    assert STEEP in solver.status()["model"]["hyperparameters"]
+    assert solver.status()["model"]["fallbacks"] == {}
+    assert np.mean(np.array(seen) < 0.3) < 0.2, "the cliff is met, and left"
