@@ -231,8 +231,7 @@ class Surrogate:
     def within(self) -> Surrogate:
         """What the front is sought with: outcomes as they are within the thresholds, and whether they are."""
         found = {gp.name: gp for gp in (*self.outcomes, *self.inner)}
-        order = [name for name in found if name != FEASIBLE] + [FEASIBLE] * (FEASIBLE in found)
-        return Surrogate(tuple(found[name] for name in order), self.settings)
+        return Surrogate(tuple(found.values()), self.settings)
 
     def __getitem__(self, name: str) -> OutcomeGP:
         return next(gp for gp in self.outcomes if gp.name == name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from arqon_gp.config import parse
 from arqon_gp.history import History, training_set
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Baselined, Observation, Opened, Role, Told
-from arqon_gp.rows import FEASIBLE, WITHIN, Settings, rows_of
+from arqon_gp.rows import FEASIBLE, WITHIN, Settings, parted, rows_of
 from arqon_gp.study import Study
-from arqon_gp.surrogate import fit, restore
+from arqon_gp.surrogate import fit, restore, seek
 from tests.conftest import FakeClock, Make
 from tests.test_surrogate import told
 
 BOUNDS = {"x": {"min": 0, "max": 1}}
-FRONT = {
+FRONT: dict[str, Any] = {
     "seed": 1,
     "bounds": BOUNDS,
     "objectives": {"qps": "max", "p99_ms": {"direction": "min", "threshold": 100.0, "scale": "linear"}},
@@ -59,6 +60,7 @@ def test_a_cliff_never_ends_before_the_limit_it_breaks(limit: dict[str, Any], ba
     assert np.isnan(worst(np.full((5, 1), 7.0), goals, {})).all(), "what never moves has no cliff"
     of_front = worst(np.hstack([Y, 160.0 - Y]), parse(FRONT).goals, {})
     assert of_front[1] == pytest.approx(140.0, abs=0.1), "nor before a threshold"
+    assert of_front[0] > 98.0, "which the other outcome has not"
 
 
 @pytest.mark.parametrize("limit", [{"max": 0.01}, {"max": "4*baseline"}])
@@ -83,6 +85,53 @@ def test_beyond_a_threshold_is_what_is_as_far_behind_it_as_the_best_is_before() 
     assert beyond(Y, goals).tolist() == [[False, False], [False, False], [False, True], [False, False]]
     assert not beyond(Y[2:], goals).any(), "where nothing is within it, nothing is beyond it"
     assert not beyond(Y[:, :1] * np.ones(2), parse(FRONT | {"objectives": {"qps": "max", "p99_ms": "min"}}).goals).any()
+
+
+def test_before_anything_is_within_all_thresholds_nothing_is_beyond_one() -> None:
+    config = FRONT | {"objectives": FRONT["objectives"] | {"qps": {"direction": "max", "threshold": 50.0}}}
+    Y = np.array([[60.0, 500.0], [5.0, 60.0], [59.0, 500.0], [60.5, 500.5]])
+    assert not beyond(Y, parse(config).goals).any()
+    assert beyond(np.vstack([Y, [60.0, 60.0]]), parse(config).goals).tolist()[1] == [True, False]
+
+
+def test_within_thresholds_nothing_is_clipped() -> None:
+    config, history = parse(FRONT), History()
+    for i, p99 in enumerate((20.0, 90.0, 90.1, 89.9, 90.05, 89.95, 150.0, 400.0)):
+        history = told(history, ({"x": 0.1 * i}, {"qps": 1.0, "p99_ms": p99}))
+    data, settings = training_set(history, config.space, config.goals), Settings(config.space, config.goals.modelled)
+    settings = replace(settings, better=config.goals.better)
+    plain, inner = (rows_of(data, settings, name) for name in ("p99_ms", STEEP))
+    assert (plain.y * plain.scale + plain.shift).max() == pytest.approx(110.0, abs=0.1)
+    assert (inner.y * inner.scale + inner.shift).max() == pytest.approx(150.0)
+
+
+def test_an_outcome_may_have_any_name() -> None:
+    outcomes = ("a", f"b{WITHIN}")
+    settings = Settings(parse(FRONT).space, outcomes)
+    assert [parted(name, settings) for name in (*outcomes, f"a{WITHIN}")] == [
+        ("a", False),
+        (f"b{WITHIN}", False),
+        ("a", True),
+    ]
+
+
+def test_only_where_a_cliff_is_told_it_counts_as_falling() -> None:
+    """qps rises smoothly from far below its threshold, which is no cliff, and p99 has one elsewhere."""
+    objectives = FRONT["objectives"] | {"qps": {"direction": "max", "threshold": 95.0}}
+    config, history, random = parse(FRONT | {"objectives": objectives}), History(), np.random.default_rng(2)
+    for x in random.permutation(np.linspace(0.0, 1.0, 24)).tolist():
+        qps = 100.0 - 100.0 * x**6 + 0.3 * random.normal()
+        p99 = front(x, cliff=True)["p99_ms"] + random.normal()
+        history = told(history, ({"x": x}, {"qps": qps, "p99_ms": p99}))
+    data = training_set(history, config.space, config.goals)
+    settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
+    assert data.beyond.sum(axis=0).min() > 3
+    surrogate = fit(data, settings, {})
+    assert surrogate.steep == {"p99_ms"}
+    success = surrogate.within[FEASIBLE].rows
+    np.testing.assert_allclose(success.y * success.scale + success.shift, ~data.beyond[:, 1], atol=1e-12)
+    alone = seek(replace(data, beyond=data.beyond & [False, True]), settings, {})
+    assert surrogate.hyperparameters[FEASIBLE + WITHIN] == alone[FEASIBLE + WITHIN]
 
 
 def test_within_thresholds_an_outcome_is_that_of_the_rows_before_the_cliff() -> None:
@@ -130,7 +179,7 @@ def test_a_surrogate_with_a_cliff_is_restored_from_its_hyperparameters() -> None
     at = np.linspace(0.0, 1.0, 7)[:, None]
     for one, other in zip(made.within.outcomes, again.within.outcomes, strict=True):
         np.testing.assert_array_equal(one.predict(at), other.predict(at))
-    assert again.inner[0].root is not made.inner[0].root
+    np.testing.assert_array_equal(made.inner[0].root, again.inner[0].root)
 
 
 def test_rows_left_out_are_told_by_all_others() -> None:
