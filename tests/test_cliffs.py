@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from arqon_gp import ArqonSolver
+from arqon_gp.advice import Goal, Request
 from arqon_gp.cliffs import beyond, worst
+from arqon_gp.comparison import yardstick
 from arqon_gp.config import parse
 from arqon_gp.history import History, training_set
 from arqon_gp.propose import ModelAdvisor
@@ -254,3 +256,14 @@ def test_under_guardrails_a_front_with_a_cliff_is_walked_by_legal_steps(make: Ma
     assert STEEP in solver.status()["model"]["hyperparameters"]
     assert solver.status()["model"]["fallbacks"] == {}
     assert np.mean(np.array(seen) < 0.3) < 0.2, "the cliff is met, and left"
+
+
+def test_recovery_seeks_the_limits_and_may_cross_a_threshold() -> None:
+    study = Study.new(parse(FRONT | {"constraints": {"qps": {"min": 42.0}}})).apply(Opened({}, 0.0))
+    _, _, history = measured()
+    study = study.apply(Told(history.rows, 0.0))
+    space, config = study.config.space, study.config
+    yard = yardstick(study.history, config, study.baseline)
+    found = ModelAdvisor(config, device="cpu").propose(study, yard, Request(Goal.RECOVER, space.whole, {"x": 0.5}, 1))
+    assert found.fallback is None
+    assert float(found.params["x"]) < 0.12, "beyond the cliff, where qps holds surely"

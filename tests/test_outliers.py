@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from arqon_gp import surrogate as surrogate_module
 from arqon_gp.config import parse
 from arqon_gp.history import Dataset, History, training_set
 from arqon_gp.mode import log_posterior
@@ -191,3 +192,12 @@ def test_rows_are_added_as_if_the_inverse_were_made_anew_for_each() -> None:
         expected[z2.argmax()] = (z2.max() - 1.0) / A[z2.argmax(), z2.argmax()]
     assert added is not None
     np.testing.assert_allclose(added, expected, rtol=1e-9)
+
+
+def test_a_row_that_is_an_outlier_no_longer_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the search leaves a row with may be as good as nothing."""
+    _, data, settings = fitted(gp_sample(20, 0.2, 1))
+    mode, excess = surrogate_module.mode_of, np.zeros(20)
+    excess[[3, 8]] = 1e-11, 5.0
+    monkeypatch.setattr(surrogate_module, "mode_of", lambda *args, **kw: replace(mode(*args, **kw), excess=excess))
+    assert seek(data, settings, {})["value"]["outliers"] == [8.0]
