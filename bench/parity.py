@@ -300,7 +300,7 @@ def table(figures: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shard", default="0/1", help="i/k: every k-th (problem, seed), from the i-th on")
-    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
+    parser.add_argument("--problems", nargs="+", choices=REGISTERED, default=list(REGISTERED))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--pilot", type=int, metavar="SEEDS", help="seeds that do not count, in a file of their own")
     parser.add_argument("--summary", action="store_true", help="judge what is there; runs nothing")

@@ -60,9 +60,9 @@ def test_a_cliff_never_ends_before_the_limit_it_breaks(limit: dict[str, Any], ba
     minimised = parse({"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "min"}, "constraints": {"qps": {"max": -80}}})
     assert worst(-Y, minimised.goals, {})[0] == pytest.approx(-60.0, abs=0.1)
     assert np.isnan(worst(np.full((5, 1), 7.0), goals, {})).all(), "what never moves has no cliff"
-    of_front = worst(np.hstack([Y, 160.0 - Y]), parse(FRONT).goals, {})
+    of_front = worst(np.hstack([3.0 * Y, 160.0 - Y]), parse(FRONT).goals, {})
     assert of_front[1] == pytest.approx(140.0, abs=0.1), "nor before a threshold"
-    assert of_front[0] > 98.0, "which the other outcome has not"
+    assert of_front[0] > 290.0, "which the other outcome has not"
 
 
 @pytest.mark.parametrize("limit", [{"max": 0.01}, {"max": "4*baseline"}])
@@ -259,11 +259,11 @@ def test_under_guardrails_a_front_with_a_cliff_is_walked_by_legal_steps(make: Ma
 
 
 def test_recovery_seeks_the_limits_and_may_cross_a_threshold() -> None:
-    study = Study.new(parse(FRONT | {"constraints": {"qps": {"min": 42.0}}})).apply(Opened({}, 0.0))
+    study = Study.new(parse(FRONT | {"constraints": {"qps": {"min": 36.0}}})).apply(Opened({}, 0.0))
     _, _, history = measured()
     study = study.apply(Told(history.rows, 0.0))
     space, config = study.config.space, study.config
     yard = yardstick(study.history, config, study.baseline)
     found = ModelAdvisor(config, device="cpu").propose(study, yard, Request(Goal.RECOVER, space.whole, {"x": 0.5}, 1))
     assert found.fallback is None
-    assert float(found.params["x"]) < 0.12, "beyond the cliff, where qps holds surely"
+    assert float(found.params["x"]) < 0.25, "beyond the cliff, where qps holds surely"
