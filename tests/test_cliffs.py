@@ -197,17 +197,20 @@ def test_rows_left_out_are_told_by_all_others() -> None:
 
 
 def seeded(make: Make, **options: Any) -> ArqonSolver:
-    solver, random = make(FRONT, **options), np.random.default_rng(2)
+    solver, random = make(FRONT, **options), np.random.default_rng(0)
     for x in random.permutation(np.linspace(0.0, 1.0, 24)).tolist():
-        solver.seed([{"params": {"x": x}, "values": front(x, cliff=True)}])
+        values = {name: y + random.normal() for name, y in front(x, cliff=True).items()}
+        solver.seed([{"params": {"x": x}, "values": values}])
     solver.ask_one()
     return solver
 
 
 def test_the_front_ends_at_the_cliff(make: Make) -> None:
-    found = [(one.params["x"], one.outcomes) for one in seeded(make).pareto_front()]
-    assert min(x for x, _ in found) == pytest.approx(7 / 23), "the best of both, before the fall"
-    assert all(outcomes is not None and outcomes["p99_ms"].mean < 105.0 for _, outcomes in found)
+    """Right before the fall both are best; a surrogate of all rows would see p99 rise there already."""
+    (best,) = seeded(make).pareto_front()
+    assert best.params["x"] == pytest.approx(7 / 23)
+    assert best.outcomes is not None
+    assert best.outcomes["p99_ms"].mean == pytest.approx(60.4, abs=2.0)
 
 
 def test_what_is_asked_next_is_near_the_edge(make: Make) -> None:
