@@ -1,7 +1,7 @@
 """Cliffs: where an outcome is so bad that how bad says nothing about the slopes elsewhere. No model.
 
-Shapes: Y (n, m) the modelled outcomes of the stays, model space, NaN where missing. Public: worst, beyond, robust,
-NORMAL_MAD.
+Shapes: Y (n, m) the modelled outcomes of the stays, model space, NaN where missing. Public: worst, fallen,
+beyond, robust, NORMAL_MAD.
 """
 
 from __future__ import annotations
@@ -23,16 +23,28 @@ def worst(Y: Floats, goals: Goals, baseline: Mapping[str, float]) -> Floats:
     """Where each outcome is as bad as can be (m,), model space; NaN: nowhere. A deeper cliff would set the scale.
 
     CLIFF_STDS robust stds on the bad side of the median, but not before a limit or threshold is passed by as much as
-    the median is off it: what hardly ever moves must not seem to hold what it breaks.
+    the median is off it, and there if the median is all that is known: what hardly ever moves must not seem to hold
+    what it breaks.
     """
     found, bounds = np.full(Y.shape[1], np.nan), [(name, bound) for name, _, bound in goals.bounds(baseline)]
     for j, name in enumerate(goals.modelled):
         good, (middle, spread) = goals.better[name], robust(Y[np.isfinite(Y[:, j]), j])
+        known = [bound for of, bound in (*bounds, *goals.thresholds.items()) if of == name]
+        ends = [good * bound - abs(middle - bound) for bound in known if spread > 0.0 or good * (middle - bound) > 0.0]
         if spread > 0.0:
-            known = [bound for of, bound in (*bounds, *goals.thresholds.items()) if of == name]
-            ends = [good * bound - abs(middle - bound) for bound in known]
-            found[j] = good * min(good * middle - CLIFF_STDS * spread, *ends, float("inf"))
+            ends.append(good * middle - CLIFF_STDS * spread)
+        if ends:
+            found[j] = good * min(ends)
     return found
+
+
+def fallen(Y: Floats, ends: Floats, goals: Goals) -> npt.NDArray[np.bool_]:
+    """Which stays (n,) are beyond where a cliff ends (m,) in an outcome that has a limit: they have failed. A window
+    that is only worse than its limit may have been unlucky; one that is off a cliff tells where that is.
+    """
+    limited = [goals.modelled.index(limit.outcome) for limit in goals.limits]
+    good = np.array([goals.better[name] for name in goals.modelled])
+    return np.asarray((good * (Y - ends) < 0.0)[:, limited].any(axis=1), dtype=bool)
 
 
 def beyond(Y: Floats, goals: Goals) -> npt.NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from arqon_gp.cliffs import beyond, robust, worst
+from arqon_gp.cliffs import beyond, fallen, robust, worst
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import Goals
 from arqon_gp.records import Control, Event, Label, Labelled, Observation, Params, Role, Scalar, Told
@@ -120,8 +120,9 @@ class Dataset:
 
     X (n, d) in the unit cube; Y (n, m) mean of the windows, NaN where none has the outcome; count (n, m) windows;
     floor (n, m) known variance of Y (given standard errors, uncertain levels); stays, within_floor (m,) what the
-    windows of all stays tell of the window variance, and the known part of it; failed, tried (n,) windows that failed,
-    and all; first (n,) the number of the first window's result; beyond (n, m) and worst (m,): cliffs.py.
+    windows of all stays tell of the window variance, and the known part of it; failed, tried (n,) windows that failed
+    or fell off a cliff, and all; first (n,) the number of the first window's result; beyond (n, m), worst (m,):
+    cliffs.py.
     """
 
     params: tuple[Params, ...]
@@ -359,6 +360,10 @@ def training_set(
     told = per_stay(np.where(known, told, 0.0))
     regime = [history.regime_of(i) for i in first]
     Y = mean + level.shift[regime]
+    failed, ends = (
+        per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
+        worst(Y, goals, baseline),
+    )
     return Dataset(
         params=tuple(rows[i].params for i in first),
         keys=tuple(keys[i] for i in first),
@@ -372,11 +377,11 @@ def training_set(
             np.maximum(count - 1.0, 0.0)[several],
         ),
         within_floor=told.sum(axis=0) / np.maximum(count.sum(axis=0), 1.0),
-        failed=per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
+        failed=np.where(fallen(Y, ends, goals), size, failed),
         tried=size.astype(float),
         first=np.array(first, dtype=np.int64),
         beyond=beyond(Y, goals),
-        worst=worst(Y, goals, baseline),
+        worst=ends,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from arqon_gp import ArqonSolver
 from arqon_gp.advice import Goal, Request
-from arqon_gp.cliffs import beyond, worst
+from arqon_gp.cliffs import beyond, fallen, worst
 from arqon_gp.comparison import yardstick
 from arqon_gp.config import parse
 from arqon_gp.history import History, training_set
@@ -59,7 +59,10 @@ def test_a_cliff_never_ends_before_the_limit_it_breaks(limit: dict[str, Any], ba
     assert worst(Y, parse({"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "max"}}).goals, {})[0] > 98.0
     minimised = parse({"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "min"}, "constraints": {"qps": {"max": -80}}})
     assert worst(-Y, minimised.goals, {})[0] == pytest.approx(-60.0, abs=0.1)
-    assert np.isnan(worst(np.full((5, 1), 7.0), goals, {})).all(), "what never moves has no cliff"
+    assert worst(np.array([[100.0]] * 5 + [[50.0]]), goals, baseline)[0] == 60.0, "nor what has never moved before"
+    assert np.isnan(worst(np.full((5, 1), 7.0), goals, baseline)).all(), (
+        "what is beyond the limit all the time says nothing"
+    )
     of_front = worst(np.hstack([3.0 * Y, 160.0 - Y]), parse(FRONT).goals, {})
     assert of_front[1] == pytest.approx(140.0, abs=0.1), "nor before a threshold"
     assert of_front[0] > 290.0, "which the other outcome has not"
@@ -76,6 +79,47 @@ def test_a_config_that_broke_a_limit_is_not_expected_to_keep_it(limit: dict[str,
     advisor = ModelAdvisor(study.config, device="cpu")
     (_, safe), (_, broken) = (advisor.describe(study, {"x": x}) or ({}, 0.5) for x in (0.9, 0.0))
     assert (round(safe, 2), round(broken, 2)) == (1.0, 0.0)
+
+
+def test_a_window_off_a_cliff_that_breaks_a_limit_has_failed() -> None:
+    """A window that is only worse than its limit has not; nor one where no limit is."""
+    config = parse(
+        {"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "max"}, "constraints": {"errors": {"max": 0.01}}}
+    )
+    Y, ends = (
+        np.array([[9.0, 0.002], [9.0, 0.012], [9.0, 0.3], [-50.0, 0.002], [np.nan, np.nan]]),
+        np.array([0.0, 0.02]),
+    )
+    assert fallen(Y, ends, config.goals).tolist() == [False, False, True, False, False]
+    assert not fallen(Y, np.array([np.nan, np.nan]), config.goals).any()
+    history = History()
+    for x, errors in [(0.9, 0.0), (0.8, 0.0), (0.7, 0.0), (0.1, 0.3), (0.1, 0.4)]:
+        history = told(history, ({"x": x}, {"qps": 1.0, "errors": errors}))
+    data = training_set(history, config.space, config.goals)
+    assert (data.failed.tolist(), data.tried.tolist()) == ([0.0, 0.0, 0.0, 2.0], [1.0, 1.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_guarded_search_learns_where_a_cliff_is(make: Make, clock: FakeClock, seed: int) -> None:
+    """The more to the left the better, and at 0.35 everything breaks: an edge may be met, but not again and again."""
+    solver = make({
+        "seed": seed, "budget": 80,
+        "bounds": {"x": {"min": 0, "max": 1, "initial": 0.7}, "y": {"min": 0, "max": 1, "initial": 0.5}},
+        "objectives": {"qps": {"direction": "max", "weight": 1}},
+        "constraints": {"errors": {"max": 0.01}},
+        "guardrails": {"max_delta": {"x": 0.15, "y": 0.15}},
+    })  # fmt: skip
+    random, broken, count = np.random.default_rng(seed), 0, 0
+    while (candidate := solver.ask_one()) is not None:
+        clock.pass_s(60.0)
+        x, y = float(candidate["x"]), float(candidate["y"])
+        qps = 100.0 * (1.0 - x) - 10.0 * (y - 0.5) ** 2 + random.normal()
+        errors = 0.3 if x < 0.35 else 0.0025 + 1e-4 * random.normal()
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": qps, "errors": errors}}])
+        broken, count = broken + (x < 0.35), count + 1
+    assert count > 80
+    assert broken <= 11, "18 times when a limit was broken as far as the smooth surrogate could tell"
+    assert 0.35 <= float(solver.recommend().params["x"]) < 0.38
 
 
 # ---- thresholds ----------------------------------------------------------------------------------------------------
