@@ -304,8 +304,9 @@ def seek(
 
 
 def _with_cliffs(data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters]) -> Dataset:
-    """The dataset where nothing is beyond a threshold but the outcomes that are modelled WITHIN theirs."""
-    return replace(data, beyond=data.beyond & np.array([name + WITHIN in known for name in settings.outcomes]))
+    """The dataset where nothing is beyond a threshold but the outcomes that are modelled WITHIN theirs, and never all."""
+    steep = np.array([name + WITHIN in known for name in settings.outcomes])
+    return replace(data, beyond=data.beyond & steep & ~data.beyond.all(axis=0))
 
 
 def fit(data: Dataset, settings: Settings, warm: Mapping[str, Hyperparameters]) -> Surrogate:

@@ -228,6 +228,14 @@ def test_a_surrogate_with_a_cliff_is_restored_from_its_hyperparameters() -> None
     np.testing.assert_array_equal(made.inner[0].root, again.inner[0].root)
 
 
+def test_a_surrogate_of_fallen_rows_alone_can_be_made() -> None:
+    """As an active set may leave them."""
+    data, settings, _ = measured()
+    known = fit(data, settings, {}).hyperparameters
+    surrogate = restore(data.rows(data.beyond[:, 1]), settings, known)
+    assert np.isfinite(surrogate.within["p99_ms"].predict(np.array([[0.5]]))).all()
+
+
 def test_rows_left_out_are_told_by_all_others() -> None:
     """The short cut is the posterior without the row, noise included."""
     data, settings, _ = measured(noise=3.0)
