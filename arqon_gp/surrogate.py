@@ -304,7 +304,7 @@ def seek(
 
 
 def _with_cliffs(data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters]) -> Dataset:
-    """The dataset where nothing is beyond a threshold but the outcomes that are modelled WITHIN theirs, and never all."""
+    """The dataset where only outcomes that are modelled WITHIN thresholds are beyond one, and nowhere in all rows."""
     steep = np.array([name + WITHIN in known for name in settings.outcomes])
     return replace(data, beyond=data.beyond & steep & ~data.beyond.all(axis=0))
 
