@@ -1,6 +1,6 @@
 """Acquisition maximiser: is what it finds worth as much as what BoTorch's optimiser finds on the same acquisition?
 
-Recorded cases: closed loops of ours on the nine problems of parity (other seeds), stopped before the first, eighth and
+Recorded cases: closed loops of ours on all problems (other seeds), stopped before the first, eighth and
 last of 20 asks. There the engine's acquisition is maximised over the whole space by the engine and by optimize_acqf (10
 restarts, 512 raw samples) on its torch reference; the reference judges both points. Then a mixed space (an int, a step
 grid, a category: 351 points) where the true maximum is known by looking at every point.
