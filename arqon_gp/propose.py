@@ -68,7 +68,7 @@ class ModelAdvisor:
         self._settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
         self._sets = TrainingSets(config.space, config.goals)
         self._fitted: Outlook | None = None
-        self._active: list[tuple[History, Known, int, Integers]] = []  # the active sets of the last two fits
+        self._active: list[tuple[History, Known, object, int, Integers]] = []  # the active sets of the last two fits
         self._background: Background[_Fit] = Background()
         self.fallbacks: dict[str, int] = {}
         self.device: str = "none"
@@ -102,11 +102,11 @@ class ModelAdvisor:
             found = seek(rows, settings, warm, stop, rungs.append, _torch(device))
             return _Fit(found, active_set(data, settings, found, most), device, rungs)
 
-        self._background.start((history, warm), work)
+        self._background.start((history, warm, study.course.baseline), work)
 
     def told(self, study: Study) -> None:
         """Stop what was begun in the background where the result changes it; now and then give back freed memory."""
-        self._background.keep((study.basis, study.hyperparameters))
+        self._background.keep((study.basis, study.hyperparameters, study.course.baseline))
         if len(study.history) >= self._given_back + GIVE_BACK_EVERY:
             self._given_back = len(study.history)
             give_back()
@@ -127,6 +127,7 @@ class ModelAdvisor:
         if (
             kept
             and kept.study.history is study.history
+            and kept.study.course.baseline is study.course.baseline  # limits refer to it, and cliffs to limits
             # fitted from the same warm start, or written down since
             and study.hyperparameters in (kept.study.hyperparameters, kept.surrogate.hyperparameters)
         ):
@@ -183,11 +184,16 @@ class ModelAdvisor:
         comparable = based and (based.regime, based.corrected) == (history.regime, history.corrected)
         if based is None or not comparable or n - len((then := self._set(study, based)).X) > MOST_LATER:
             return active_set(now, self._settings, h, most), n
-        found = (rows for at, of, size, rows in self._active if at is based and of == h and size == most)
+        base = study.course.baseline
+        found = (
+            rows
+            for at, of, under, size, rows in self._active
+            if at is based and of == h and under is base and size == most
+        )
         chosen = next(found, None)
         if chosen is None:
             chosen = active_set(then, self._settings, h, most)
-            self._active = [*self._active[-1:], (based, h, most, chosen)]
+            self._active = [*self._active[-1:], (based, h, base, most, chosen)]
         whole = int(np.searchsorted(chosen, len(then.X) - 1))
         return np.concatenate([chosen, np.arange(len(then.X), n)]), whole
 
@@ -195,12 +201,12 @@ class ModelAdvisor:
         """Fresh hyperparameters; where the fit fails, the last ones, if there are any."""
         basis, warm = study.basis, study.hyperparameters
         try:
-            ready = self._background.take((basis, warm), deadline.left(FIT_SHARE))
+            ready = self._background.take((basis, warm, study.course.baseline), deadline.left(FIT_SHARE))
             if ready is not None and ready[0].device == self.device:
                 fit, deadline.cut = ready[0], ready[1] or deadline.cut
                 for rung in fit.rungs:
                     self._rung(rung)
-                self._active = [*self._active[-1:], (basis, fit.found, self._most, fit.chosen)]
+                self._active = [*self._active[-1:], (basis, fit.found, study.course.baseline, self._most, fit.chosen)]
                 return fit.found
             data = self._set(study, basis)
             rows, _ = self._rows(study, basis, study.based, warm)

@@ -72,13 +72,16 @@ def test_a_cliff_never_ends_before_the_limit_it_breaks(limit: dict[str, Any], ba
 def test_a_config_that_broke_a_limit_is_not_expected_to_keep_it(limit: dict[str, Any]) -> None:
     config = {"seed": 1, "bounds": BOUNDS, "objectives": {"qps": "max"}, "constraints": {"errors": limit}}
     random, study = np.random.default_rng(0), Study.new(parse(config)).apply(Opened({}, 0.0))
-    study = study.apply(Baselined({"qps": 100.0, "errors": 0.0025}, 0.0))
     for x in [*np.linspace(1.0, 0.3, 30).tolist(), 0.1, 0.1, 0.0, 0.0]:
         values = {"qps": 100.0, "errors": 0.6 if x < 0.2 else 0.0025 + 1e-5 * random.normal()}
         study = study.apply(Told((Observation({"x": x}, values, Role.WINDOW),), 0.0))
     advisor = ModelAdvisor(study.config, device="cpu")
+    advisor.describe(study, {"x": 0.0})  # what was asked before the baseline was known changes nothing
+    study = study.apply(Baselined({"qps": 100.0, "errors": 0.0025}, 0.0))
     (_, safe), (_, broken) = (advisor.describe(study, {"x": x}) or ({}, 0.5) for x in (0.9, 0.0))
     assert (round(safe, 2), round(broken, 2)) == (1.0, 0.0)
+    fresh = ModelAdvisor(study.config, device="cpu")
+    assert advisor.refit(study) == fresh.refit(study)
 
 
 def test_a_window_off_a_cliff_that_breaks_a_limit_has_failed() -> None:
