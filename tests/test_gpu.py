@@ -11,7 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver
 from arqon_gp.device import CUDA_ROWS
+from arqon_gp.rows import WITHIN
+from arqon_gp.surrogate import restore, seek
 from bench import gpu
+from tests import test_cliffs
+from tests.test_heteroscedastic import SETTINGS, sample
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -54,6 +58,24 @@ def test_cuda_and_cpu_agree() -> None:
     assert max(cell[key] for key in ("mean_rel", "variance_rel", "acquisition_rel")) < gpu.RTOL
     assert cell["candidate_value_rel"] < gpu.VALUE_RTOL
     assert cell["density_diff"] < gpu.DENSITY_ATOL
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+@pytest.mark.parametrize("sought", ["cliffs", "uneven noise"])
+def test_torch_finds_the_hyperparameters_that_the_engine_finds(sought: str, device: str) -> None:
+    data, settings = test_cliffs.measured()[:2] if sought == "cliffs" else (sample(0, 20.0), SETTINGS)
+    engine, torch_path = (seek(data, settings, {}, device=where) for where in (None, device))
+    steep, slope = f"p99_ms{WITHIN}" in engine, [h["slope"] for h in engine.values() if h["slope"]]
+    assert steep or slope, "what is sought is there"
+    assert engine.keys() == torch_path.keys()
+    for name, found in engine.items():
+        for part, values in found.items():
+            assert torch_path[name][part] == pytest.approx(values, rel=1e-3, abs=1e-3), (name, part)
+    ours, theirs = (restore(data, settings, engine, device=where) for where in (None, device))
+    X = np.random.default_rng(0).random((16, data.X.shape[1]))
+    for gp, other in zip((*ours.outcomes, *ours.inner), (*theirs.outcomes, *theirs.inner), strict=True):
+        for mine, its in zip(gp.predict(X), other.predict(X), strict=True):
+            np.testing.assert_allclose(its, mine, rtol=1e-6, atol=1e-8)
 
 
 def test_the_comparison_itself_finds_a_device_equal_to_itself() -> None:
