@@ -37,6 +37,7 @@ from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
 from arqon_gp.study import Study
 from arqon_gp.surrogate import restore, seek
 from arqon_gp.threads import one_thread
+from arqon_gp.trust_region import MANY_KNOBS, side_after, trusted
 
 log = logging.getLogger("arqon_gp")
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
@@ -357,7 +358,7 @@ class ModelAdvisor:
         `utility` (r,): the posterior mean of each measured config's.
         """
         study, space, confidence = found.study, found.study.config.space, request.confidence
-        region = request.region(study.config)
+        region = self._trusted(found, request.region(study.config), request, utility)
         if request.goal is Goal.PROBE:
             u = sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed)[request.number - 1 :]
             rng = np.random.default_rng([study.config.rng_seed, request.number])
@@ -380,6 +381,19 @@ class ModelAdvisor:
         if request.cautious is None or request.cautious.empty:
             return study.deployment.may_run, request.fraction
         return search.best_in(request.region(study.config, request.cautious)), request.fraction
+
+    def _trusted(self, found: Outlook, region: Region, request: Request, utility: Floats) -> Region:
+        """The region within the model's trust region, where a better config of many knobs is sought."""
+        study, space = found.study, region.space
+        d = len(space.knobs)
+        if d < MANY_KNOBS or request.goal is not Goal.IMPROVE or study.config.goals.pareto:
+            return region
+        incumbent, stays = found.best_measured(utility), self._set(study, study.history).keys
+        side = side_after(len(stays) - 1 - stays.index(key(incumbent)), d)
+        if side is None:
+            return region
+        scales = np.min([found.surrogate[o.name].lengthscales[:d] for o in study.config.goals.objectives], axis=0)
+        return replace(region, box=trusted(space, region.box, incumbent, scales, side))
 
     def _search(self, found: Outlook, yard: Yardstick, request: Request, utility: Floats) -> Search:
         """The acquisition of this request, ready to be maximised."""

@@ -124,7 +124,7 @@ class Case:
 
 def case(name: str, seed: int, asks: int) -> Case:
     """The case of a seed; its generator is default_rng([crc32(name), seed]): function, initial points, noise."""
-    problem, random = PROBLEMS[name], np.random.default_rng([crc32(name.encode()), seed])
+    problem, random = (PROBLEMS | MANY_KNOBS)[name], np.random.default_rng([crc32(name.encode()), seed])
     function = problem.make(random)
     initial = 2 * (problem.d + 1)
     X = problem.snapped(qmc.Sobol(problem.d, rng=random).random(2 ** int(np.ceil(np.log2(initial))))[:initial])
@@ -261,8 +261,9 @@ _DTLZ2_OPTIMAL = np.array([[a, b, 0.5, 0.5] for a in np.linspace(0, 1, 40) for b
 
 
 def _gp_sample(random: Random, d: int) -> Function:
-    """A Matern-5/2 GP sample by random Fourier features; lengthscales uniform in [.2, .8], one a coordinate."""
-    lengthscales = random.uniform(0.2, 0.8, d)
+    """A Matern-5/2 GP sample by random Fourier features; lengthscales uniform in [.2, .8], one a coordinate, times
+    sqrt(d / 3): as rough as one of three coordinates."""
+    lengthscales = random.uniform(0.2, 0.8, d) * np.sqrt(d / 3.0)
     spread = np.sqrt(random.chisquare(5, FEATURES) / 5.0)  # the spectral density is a Student t of 2 nu = 5
     W = random.standard_normal((FEATURES, d)) / spread[:, None] / lengthscales
     phases, weights = random.uniform(0.0, 2 * np.pi, FEATURES), random.standard_normal(FEATURES)
@@ -361,6 +362,15 @@ PROBLEMS = {
         reference=(40.0, np.log(130.0), 0.01),
     ),
 }  # fmt: skip
+
+
+MANY_KNOBS = {
+    "hart6_of_20": PROBLEMS["hart6_of_20"],
+    "ackley20": Problem(20, (0.02,), _fixed(_ackley), best=0.0),
+    "levy30": Problem(30, (0.02,), _fixed(_levy), best=0.0),
+    "gp30": Problem(30, (0.05,), _samples(1, 30)),
+    "hart6_of_50": Problem(50, (0.05,), _fixed(_among(6, _hartmann6)), best=-3.32236801141551),
+}
 
 
 def solver_config(d: int, m: int, reference: np.ndarray, *, seed: int, knobs: tuple[Knob, ...] = ()) -> dict[str, Any]:
