@@ -358,7 +358,7 @@ class ModelAdvisor:
         `utility` (r,): the posterior mean of each measured config's.
         """
         study, space, confidence = found.study, found.study.config.space, request.confidence
-        region = self._trusted(found, request.region(study.config), request, utility)
+        region = self._region(found, request, found.best_measured(utility))
         if request.goal is Goal.PROBE:
             u = sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed)[request.number - 1 :]
             rng = np.random.default_rng([study.config.rng_seed, request.number])
@@ -382,18 +382,23 @@ class ModelAdvisor:
             return study.deployment.may_run, request.fraction
         return search.best_in(request.region(study.config, request.cautious)), request.fraction
 
-    def _trusted(self, found: Outlook, region: Region, request: Request, utility: Floats) -> Region:
-        """The region within the model's trust region, where a better config of many knobs is sought."""
-        study, space = found.study, region.space
-        d = len(space.knobs)
-        if d < MANY_KNOBS or request.goal is not Goal.IMPROVE or study.config.goals.pareto:
-            return region
-        incumbent, stays = found.best_measured(utility), self._set(study, study.history).keys
-        side = side_after(len(stays) - 1 - stays.index(key(incumbent)), d)
+    def _side(self, found: Outlook, goal: Goal, incumbent: Params) -> float | None:
+        """The mean side of the model's trust region; None: the whole space."""
+        study = found.study
+        d = len(study.config.space.knobs)
+        if d < MANY_KNOBS or goal is not Goal.IMPROVE or study.config.goals.pareto:
+            return None
+        stays = self._set(study, study.history).keys
+        return side_after(len(stays) - 1 - stays.index(key(incumbent)), d)
+
+    def _region(self, found: Outlook, request: Request, incumbent: Params) -> Region:
+        """Where the next config is sought: what the request permits, within the model's trust region."""
+        region, config = request.region(found.study.config), found.study.config
+        side = self._side(found, request.goal, incumbent)
         if side is None:
             return region
-        scales = np.min([found.surrogate[o.name].lengthscales[:d] for o in study.config.goals.objectives], axis=0)
-        return replace(region, box=trusted(space, region.box, incumbent, scales, side))
+        scales = np.min([found.surrogate[o.name].lengthscales for o in config.goals.objectives], axis=0)
+        return replace(region, box=trusted(config.space, region.box, incumbent, scales, side))
 
     def _search(self, found: Outlook, yard: Yardstick, request: Request, utility: Floats) -> Search:
         """The acquisition of this request, ready to be maximised."""
@@ -436,6 +441,8 @@ class ModelAdvisor:
             case Goal.IMPROVE:
                 name = "hypervolume improvement" if study.config.goals.pareto else "improvement"
                 reason = f"the highest noisy expected {name} within reach; expected gain in utility {gain:.3g}"
+        if (side := self._side(found, request.goal, found.best_measured(utility))) is not None and fraction is None:
+            reason += f"; sought within {side:.1%} of the ranges around the best config, which is no new one"
         if _many(study) and request.goal is Goal.IMPROVE and fraction is None:
             changed = moved(study.config.space, params, study.deployment.may_run)
             reason += f"; {len(changed)} of {len(params)} knobs change: {', '.join(changed)}"

@@ -38,9 +38,9 @@ def side_after(failures: int, d: int) -> float | None:
 def trusted(space: Space, box: Box, incumbent: Params, lengthscales: Floats, side: float) -> Box:
     """What a box has in common with the region around the incumbent; knobs where that is nothing are as in the box.
 
-    `lengthscales` (d,), one a knob, in the unit cube; `side`: the geometric mean of the sides of the numbers.
+    `lengthscales` (d or more,): those of the knobs, in the unit cube, first; `side`: the geometric mean of the sides of the numbers.
     """
-    weights = np.clip(lengthscales, LEAST_WEIGHT, MOST_WEIGHT)
+    weights = np.clip(lengthscales[: len(space.knobs)], LEAST_WEIGHT, MOST_WEIGHT)
     numbers = [not isinstance(knob, Categorical) for knob in space]
     share = 0.5 * side * weights / math.exp(float(np.log(weights[numbers]).mean()) if any(numbers) else 0.0)
     steps = tuple(_reach(space, knob, s) for knob, s in zip(space, share.tolist(), strict=True))

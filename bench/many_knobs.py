@@ -23,19 +23,23 @@ from bench.problems import MANY_KNOBS, case, regret
 
 EVALUATIONS = (100, 250)
 ARMS = {"region": propose.MANY_KNOBS, "everywhere": 10_000}  # from how many knobs on there is a region
-FIRST_SEED, SEEDS = 67_000, 20
+INITIAL = 42  # points spread over the cube
+FIRST_SEED, SEEDS = 67_000, 10
 
 
 def loop(name: str, seed: int, evaluations: int, arm: str) -> dict[str, Any]:
-    """The regret of one loop; the first 42 points are spread over the cube."""
+    """The regret of one loop."""
+    of, before = case(name, seed, evaluations), propose.MANY_KNOBS
+    initial = min(len(of.X), INITIAL)
     propose.MANY_KNOBS = ARMS[arm]
-    of = case(name, seed, evaluations)
-    initial = min(len(of.X), 42)
-    solver = Arqon(of, seed)
-    for number in range(evaluations):
-        x = of.X[number] if number < initial else solver.ask()
-        solver.tell(x, of.observe(x, number))
-    found = regret(of, solver.recommend()[0])
+    try:
+        solver = Arqon(of, seed)
+        for number in range(evaluations):
+            x = of.X[number] if number < initial else solver.ask()
+            solver.tell(x, of.observe(x, number))
+        found = regret(of, solver.recommend()[0])
+    finally:
+        propose.MANY_KNOBS = before
     return {"problem": name, "seed": seed, "evaluations": evaluations, "arm": arm, "score": round(found, 4)}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import parity, problems, record
+from bench import many_knobs, parity, problems, record
 
 ROOT = Path(__file__).parents[1]
 
@@ -221,3 +221,16 @@ def test_every_committed_result_was_written_by_a_bench() -> None:
     for path in record.RESULTS.glob("*.json"):
         assert (ROOT / "bench" / f"{path.stem}.py").exists()
         assert json.loads(path.read_text())["machine"]["versions"]
+
+
+def test_what_a_trust_region_gains_is_paired_by_seed() -> None:
+    def line(arm: str, seed: int, score: float) -> dict[str, Any]:
+        return {"problem": "gp30", "seed": seed, "evaluations": 100, "arm": arm, "score": score}
+
+    lines = [line("region", 1, 1.0), line("everywhere", 1, 4.0), line("region", 2, 2.0), line("everywhere", 2, 7.0)]
+    lines.append(line("region", 3, 99.0))  # its partner is not there yet
+    found = many_knobs.summary(lines)["gp30, 100"]
+    assert (found["seeds"], found["region"], found["everywhere"]) == (2, 1.5, 5.5)
+    assert found["gain"] == [4.0, 2.04, 5.96]  # 4 +- 1.96 * sqrt(2) / sqrt(2)
+    loop = many_knobs.loop("hart6_of_20", 66_000, 43, "everywhere")
+    assert 0.0 < loop["score"] < 150.0

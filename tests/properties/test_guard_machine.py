@@ -493,15 +493,15 @@ class RealMachine(GuardMachine):
     """The same with the model choosing: fewer steps, because a proposal costs a fit."""
 
     solver_class = ArqonSolver
-    few = propose.FEW_KNOBS
+    few, many = propose.FEW_KNOBS, propose.MANY_KNOBS
 
-    @initialize(few=st.sampled_from([0, propose.FEW_KNOBS]))
-    def how_many_knobs_are_many(self, few: int) -> None:
-        """With 0 each step is one of many knobs: as many as can stay as they are."""
-        propose.FEW_KNOBS = few
+    @initialize(few=st.sampled_from([0, propose.FEW_KNOBS]), many=st.sampled_from([0, propose.MANY_KNOBS]))
+    def how_many_knobs_are_many(self, few: int, many: int) -> None:
+        """With 0 each step is one of many knobs: as many as can stay as they are, and in a trust region."""
+        propose.FEW_KNOBS, propose.MANY_KNOBS = few, many
 
     def teardown(self) -> None:
-        propose.FEW_KNOBS = self.few
+        propose.FEW_KNOBS, propose.MANY_KNOBS = self.few, self.many
         super().teardown()
 
     @rule(gap_s=st.sampled_from([3.0, 30.0]), with_id=st.booleans())
