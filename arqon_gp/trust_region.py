@@ -38,7 +38,8 @@ def side_after(failures: int, d: int) -> float | None:
 def trusted(space: Space, box: Box, incumbent: Params, lengthscales: Floats, side: float) -> Box:
     """What a box has in common with the region around the incumbent; knobs where that is nothing are as in the box.
 
-    `lengthscales` (d or more,): those of the knobs, in the unit cube, first; `side`: the geometric mean of the sides of the numbers.
+    `lengthscales` (d or more,): those of the knobs, in the unit cube, come first; `side`: the geometric mean of the
+    sides of the numbers.
     """
     weights = np.clip(lengthscales[: len(space.knobs)], LEAST_WEIGHT, MOST_WEIGHT)
     numbers = [not isinstance(knob, Categorical) for knob in space]
