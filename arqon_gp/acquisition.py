@@ -66,10 +66,17 @@ def problem(
     pending: Floats,
     rng: np.random.Generator,
     note: Note = lambda rung: None,
+    seen: Floats | None = None,
 ) -> Problem:
-    """The acquisition after the measured rows; those pending (p, d) are accounted for like a parallel batch."""
-    Z = np.vstack([data.X, pending.reshape(-1, data.X.shape[1])])
-    kept = _prune(surrogate, aim, data, rng, note)
+    """The acquisition after the measured rows; those pending (p, d) are accounted for like a parallel batch.
+
+    `seen` (r, d): the measured configs in the present context, which a candidate has to beat; None: the rows are that.
+    """
+    kept = _prune(surrogate, aim, data, seen, rng, note)
+    more = pending.reshape(-1, data.X.shape[1])
+    if seen is not None:
+        kept, more = kept[:0], np.vstack([seen[kept], more])
+    Z = np.vstack([data.X, more])
     baseline = np.concatenate([kept, np.arange(len(data.X), len(Z))])
     count = len(aim.goals.objectives)
     samples = MANY_BOXES_SAMPLES if aim.reference is not None and count > 2 else SAMPLES
@@ -209,17 +216,21 @@ def _best(U: Floats, holds: npt.NDArray[np.bool_]) -> Floats:
     return np.asarray(np.maximum(np.where(holds, U, -np.inf).max(axis=0), nothing))
 
 
-def _prune(surrogate: Surrogate, aim: Aim, data: Dataset, rng: np.random.Generator, note: Note) -> Integers:
-    """Rows (P,) that may still be the best, or on the front: those that are in at least one draw of them all."""
-    moments = [gp.at_rows(data.X) for gp in surrogate.outcomes[: len(aim.goals.objectives)]]
-    candidates = np.sort(data.distinct)
+def _prune(
+    surrogate: Surrogate, aim: Aim, data: Dataset, seen: Floats | None, rng: np.random.Generator, note: Note
+) -> Integers:
+    """Rows (P,), of the dataset or of those `seen`, that may still be the best, or on the front: those that are in at
+    least one draw of them all."""
+    objectives, X = surrogate.outcomes[: len(aim.goals.objectives)], data.X if seen is None else seen
+    moments = [gp.at_rows(X) if seen is None else gp.predict(X) for gp in objectives]
+    candidates = np.sort(data.distinct) if seen is None else np.arange(len(X))
     if len(candidates) > MOST_CANDIDATES:
         score = _flattered(surrogate, aim, moments, OPTIMISM)[candidates]
         candidates = np.sort(candidates[np.argsort(-score, kind="stable")[:MOST_CANDIDATES]])
-    at = data.X[candidates]
+    at = X[candidates]
     draws, samples = [], PRUNE_SAMPLES if aim.reference is None else FRONT_PRUNE_SAMPLES
     for gp in surrogate.outcomes:
-        mean, covariance = gp.joint_at_rows(data.X, candidates)
+        mean, covariance = gp.joint_at_rows(X, candidates) if seen is None else gp.joint(at)
         L, _ = _cholesky(covariance / gp.rows.scale**2, note)
         centre = (mean - gp.rows.shift) / gp.rows.scale
         draws.append(centre[:, None] + L @ rng.standard_normal((len(at), samples)))

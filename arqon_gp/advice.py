@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from arqon_gp.comparison import Expectation, Yardstick
+from arqon_gp.comparison import Expectation, Shifts, Yardstick
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import placed, sobol
@@ -95,6 +95,9 @@ class Advisor(Protocol):
 
     def expectation(self, study: Study, yard: Yardstick) -> Expectation:
         """What the surrogate expects of a config from all others."""
+
+    def shifts(self, study: Study) -> Shifts | None:
+        """What brings each window to the present context; None without a model."""
 
     def propose(self, study: Study, yard: Yardstick, request: Request) -> Proposal:
         """A config of the box."""

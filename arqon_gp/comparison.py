@@ -1,9 +1,10 @@
 """What the measured windows say about what runs, last_good, and the best confirmed config. No torch.
 
-The surrogate enters as a prior only: by how much it expects a config to differ from last_good, not knowing its windows.
-How far it is mistrusted shrinks with the number of configs measured, as far as they were alike. Series: the utility
-(raw utility units) and each modelled outcome (model space). Public: UTILITY, Expectation, Windows, Yardstick,
-yardstick, Question, Comparison, compare.
+The surrogate enters as a prior: by how much it expects a config to differ from last_good, not knowing its windows. How
+far it is mistrusted shrinks with the number of configs measured, as far as they were alike. Where there is a context it
+also says what each window would have been in the present one: traffic is no merit. Series: the utility (raw utility
+units) and each modelled outcome (model space). Public: UTILITY, Expectation, Shifts, Windows, Yardstick, yardstick,
+Question, Comparison, compare.
 """
 
 from __future__ import annotations
@@ -40,12 +41,27 @@ Expectation = Callable[[Params, Params], Mapping[str, tuple[float, float]] | Non
 
 
 @dataclass(frozen=True, slots=True)
+class Shifts:
+    """What brings each window to the present context: `value` to add to it and its variance, (n, m) in model space; and
+    the baseline as it would be there, raw units."""
+
+    value: Floats
+    variance: Floats
+    baseline: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Windows:
-    """All windows as series: value and known variance (n, 1 + m), NaN where missing; column 0 is the utility."""
+    """All windows as series: value and known variance (n, 1 + m), NaN where missing; column 0 is the utility.
+    Values are as of the present context, `measured` as of their own. `doubt` (n, 1 + m): the variance of what is not
+    known of the way there, which all windows of a config share; None without a context.
+    """
 
     names: tuple[str, ...]
     value: Floats
+    measured: Floats
     known: Floats
+    doubt: Floats | None
     keys: tuple[Key, ...]
     failed: tuple[bool, ...]
     regimes: tuple[int, ...]
@@ -114,7 +130,7 @@ class Yardstick:
     """How windows are judged: the utility in use, the windows, and of each series its noise and margins.
 
     `margins`: for the utility and each objective with its own min_effect, in the units of the series. `sizes`: of each
-    objective, raw units, what percentages are of.
+    objective, raw units, what percentages are of. `baseline`: what relative limits refer to, in the present context.
     """
 
     utility: Utility
@@ -122,37 +138,59 @@ class Yardstick:
     noise: Mapping[str, Noise]
     margins: Mapping[str, float]
     sizes: Mapping[str, float]
+    baseline: Mapping[str, float]
 
     @property
     def min_effect(self) -> float:
         """The smallest difference in utility that matters."""
         return self.margins[UTILITY]
 
+    def foreign(self, params: Params) -> bool:
+        """Whether every window of a config came in contexts that say little of the present one: less than a window."""
+        doubt, windows = self.windows.doubt, self.windows
+        if doubt is None:
+            return False
+        rows = windows.rows(params, windows.regimes[-1])
+        shared = doubt[rows, 0] / max(len(rows), 1)
+        return bool((np.sqrt(shared) > max(self.noise[UTILITY].std, self.min_effect)).all())
 
-def yardstick(history: History, config: Config, baseline: Mapping[str, float]) -> Yardstick:
-    """The yardstick after these results."""
+
+def yardstick(
+    history: History, config: Config, baseline: Mapping[str, float], shifts: Shifts | None = None
+) -> Yardstick:
+    """The yardstick after these results; `shifts`: to the present context, where there is one."""
     goals = config.goals
     raw = np.array([[row.values.get(o.name) for o in goals.objectives] for row in history.rows], dtype=float)
     raw = raw.reshape(len(history), len(goals.objectives))
     model, known = model_values(history.rows, goals), known_variance(history.rows, goals)
     beside = paired(model, history.rows, goals)  # utilities are compared beside a control, limits hold for what ran
-    merit = raw
-    if beside is not model:
-        count, limited = len(goals.objectives), {limit.outcome for limit in goals.limits}
-        merit = np.where([o.log for o in goals.objectives], np.exp(beside[:, :count]), beside[:, :count])
-        model = np.where([name in limited for name in goals.modelled], model, beside)
+    merit, measured = raw, model
+    if beside is not model or shifts:
+        limited = [name in {limit.outcome for limit in goals.limits} for name in goals.modelled]
+        moved = shifts.value if shifts else 0.0
+        better = (beside + moved)[:, : len(goals.objectives)]
+        merit = np.where([o.log for o in goals.objectives], np.exp(np.minimum(better, 700.0)), better)
+        measured = np.where(limited, model, beside)
+        model = measured + moved
     keys, failed = tuple(key(r.params) for r in history.rows), tuple(r.failed for r in history.rows)
-    outcomes = Windows(goals.modelled, model, known, keys, failed, history.regimes)
+    outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, history.regimes)
     noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}
     sizes = _sizes(config, baseline, noise, raw)
     utility = goals.utility(*_default_frame(config, baseline, sizes, raw))
     with_utility = np.column_stack([utility(merit), model])
     known_utility = _utility_variance(utility, raw, known, config)
-    windows = Windows(
-        (UTILITY, *goals.modelled), with_utility, np.column_stack([known_utility, known]), keys, failed, history.regimes
-    )
+    as_measured = np.column_stack([utility(raw), measured]) if shifts else with_utility
+    known = np.column_stack([known_utility, known])
+    doubt: Floats | None = None
+    if shifts:  # so that the mean of any number of windows of a config is in as much doubt as one
+        count = np.bincount(outcomes.groups)[outcomes.groups, None].astype(float)
+        of_utility = _utility_variance(utility, raw, shifts.variance, config)
+        doubt = count * np.column_stack([of_utility, shifts.variance])
+    names = (UTILITY, *goals.modelled)
+    windows = Windows(names, with_utility, as_measured, known, doubt, keys, failed, history.regimes)
     noise[UTILITY] = windows.noise(0)
-    return Yardstick(utility, windows, noise, _margins(config, baseline, sizes, utility, noise[UTILITY]), sizes)
+    margins = _margins(config, baseline, sizes, utility, noise[UTILITY])
+    return Yardstick(utility, windows, noise, margins, sizes, shifts.baseline if shifts else baseline)
 
 
 def given_reference(
@@ -278,10 +316,8 @@ def _flat(value: Floats, known: Floats, noise: Noise) -> Evidence:
 class _Judge:
     """One question against one yardstick; `first` is where the current regime begins."""
 
-    def __init__(
-        self, question: Question, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation
-    ) -> None:
-        self.yard, self.config, self.baseline, self.expect = yard, config, baseline, expect
+    def __init__(self, question: Question, yard: Yardstick, config: Config, expect: Expectation) -> None:
+        self.yard, self.config, self.expect = yard, config, expect
         self.windows, self.first = yard.windows, yard.windows.regimes[-1]
         self.last_good = question.last_good
         self.before_good = next((p for p in reversed(question.confirmed) if key(p) != key(self.last_good)), None)
@@ -339,7 +375,8 @@ class _Judge:
         j = self.windows.column(name)
         rows = self.windows.rows(params, self.first if first is None else first, last)
         rows = [i for i in rows if np.isfinite(self.windows.value[i, j])]
-        return self.windows.value[rows, j], self.windows.known[rows, j]
+        known, doubt = self.windows.known[rows, j], self.windows.doubt
+        return self.windows.value[rows, j], known if doubt is None else known + doubt[rows, j]
 
     def worse(self, a: Params, b: Params) -> float:
         """P(a worse than b): on the utility or on an objective with a min_effect of its own, whichever is likelier."""
@@ -395,8 +432,8 @@ class _Judge:
         found: tuple[float, Limit | None] = (0.0, None)
         for limit in self.config.goals.limits:
             bound, j = self._bound(limit), self.windows.column(limit.outcome)
-            if rows and bound is not None and np.isfinite(self.windows.value[rows[-1], j]):
-                distance = limit.side * (float(self.windows.value[rows[-1], j]) - bound)
+            if rows and bound is not None and np.isfinite(self.windows.measured[rows[-1], j]):
+                distance = limit.side * (float(self.windows.measured[rows[-1], j]) - bound)
                 p = self._p_distance(distance, limit.outcome, float(self.windows.known[rows[-1], j]))
                 found = max(found, (p, limit), key=lambda pair: pair[0])
         return found
@@ -409,7 +446,7 @@ class _Judge:
         return float(special.stdtr(noise.dof, distance / std)) if std > 0 else float(distance > 0)
 
     def _bound(self, limit: Limit) -> float | None:
-        bound = limit.bound(self.baseline)
+        bound = limit.bound(self.yard.baseline)
         return None if bound is None else self.config.goals.to_model(limit.outcome, bound)
 
     def moved(self, last_good: Params, since: int) -> tuple[float, float, int]:
@@ -425,11 +462,9 @@ class _Judge:
         return p_below(now, former, margin, noise), p_below(former, now, margin, noise), len(new)
 
 
-def compare(
-    question: Question, yard: Yardstick, config: Config, baseline: Mapping[str, float], expect: Expectation
-) -> Comparison:
+def compare(question: Question, yard: Yardstick, config: Config, expect: Expectation) -> Comparison:
     """The answers to a question; cheap ones where nothing runs for sure or nothing is suspected."""
-    judge = _Judge(question, yard, config, baseline, expect)
+    judge = _Judge(question, yard, config, expect)
     good = judge.standing(question.last_good, question.last_good)
     running = Standing() if question.running is None else judge.standing(question.running, question.last_good)
     suspect = Standing() if question.suspect is None else judge.standing(question.suspect, question.last_good)

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from arqon_gp.errors import ConfigError
@@ -26,7 +26,7 @@ from arqon_gp.knobs import (
     ordinary_domain,
 )
 from arqon_gp.objectives import Effect, Goals, Limit, Objective
-from arqon_gp.records import Params, Scalar
+from arqon_gp.records import Context, Params, Scalar
 from arqon_gp.rules import Rule
 from arqon_gp.rules import parse as parse_rule
 from arqon_gp.schema import BoundModel, ConfigModel, GuardrailsModel, validate
@@ -54,11 +54,15 @@ class Guardrails:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked config. `start` is what is taken to run before anything is reported, `initial` whether it was given."""
+    """A checked config. `start` is what is taken to run before anything is reported, `initial` whether it was given.
+
+    `inputs`: what an outcome depends on, the knobs of `space` and after them the context.
+    """
 
     rng_seed: int
     name: str
     space: Space
+    inputs: Space
     goals: Goals
     start: Params
     initial: bool
@@ -74,6 +78,16 @@ class Config:
 
     def __hash__(self) -> int:
         return hash(self.canonical)
+
+    @property
+    def context(self) -> tuple[Real, ...]:
+        """What is observed and nobody controls."""
+        return self.inputs.knobs[len(self.space.knobs) :]  # type: ignore[return-value]  # _context() makes numbers
+
+    @property
+    def usual(self) -> Context:
+        """The context as long as nothing is known of it: the middle of each."""
+        return {of.name: from_unit(of, 0.5) for of in self.context}
 
 
 # ---- checking ----------------------------------------------------------------------------------------------------
@@ -121,6 +135,7 @@ def _build(model: ConfigModel) -> Config:
         rng_seed=model.seed,
         name=model.name,
         space=space,
+        inputs=replace(space, knobs=(*space.knobs, *_context(model, goals))) if model.context else space,
         goals=goals,
         start=start,
         initial=initial,
@@ -140,6 +155,32 @@ def _space(model: ConfigModel) -> Space:
     space = Space(tuple(_knob(name, bound) for name, bound in model.bounds.items()))
     rules = tuple(_rule(name, text, space) for name, text in model.constraints.items() if isinstance(text, str))
     return Space(space.knobs, _conditions(model, space), rules)
+
+
+def _context(model: ConfigModel, goals: Goals) -> tuple[Real, ...]:
+    found = []
+    for name, of in model.context.items():
+        at = f"context.{name}"
+        if name in model.bounds or name in goals.modelled:
+            raise ConfigError(
+                f"{at}: {'a knob' if name in model.bounds else 'an outcome'} has this name; give another one"
+            )
+        given = [key for key in ("min", "max", "period") if getattr(of, key) is not None]
+        if given not in (["min", "max"], ["period"]):
+            raise ConfigError(f"{at}: needs min and max, or period; found {', '.join(given) or 'neither'}")
+        if of.period is not None:
+            if of.scale == "log":
+                raise ConfigError(f"{at}: scale log has no meaning with a period")
+            found.append(Real(name, 0.0, of.period, periodic=True))
+            continue
+        assert of.min is not None
+        assert of.max is not None
+        if not of.min < of.max:
+            raise ConfigError(f"{at}: min must be below max; found min {of.min:g}, max {of.max:g}")
+        if of.scale == "log" and of.min <= 0:
+            raise ConfigError(f"{at}: scale log needs min > 0; found {of.min:g}")
+        found.append(Real(name, of.min, of.max, of.scale == "log"))
+    return tuple(found)
 
 
 def _rule(name: str, text: str, space: Space) -> Rule:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from arqon_gp import free, guarded
 from arqon_gp.advice import Advisor
 from arqon_gp.comparison import Comparison, Yardstick
-from arqon_gp.records import Candidate, Event
+from arqon_gp.records import NO_CONTEXT, Candidate, Context, Event
 from arqon_gp.study import Study
 from arqon_gp.turn import Turn
 
@@ -30,9 +30,11 @@ class Decision:
     yard: Yardstick
 
 
-def decide(study: Study, now: float, advisor: Advisor, yard: Yardstick | None = None) -> Decision:
-    """The answer to ask_one(): one candidate, or none when the study is finished."""
-    turn = Turn(study, now, advisor, yard)
+def decide(
+    study: Study, now: float, advisor: Advisor, yard: Yardstick | None = None, context: Context = NO_CONTEXT
+) -> Decision:
+    """The answer to ask_one(): one candidate, or none when the study is finished. `context`: what is known of it."""
+    turn = Turn(study, now, advisor, yard, context)
     rails = study.config.guardrails
     candidate: Candidate | None = None
     if study.course.finished and not study.guard.ordered:
@@ -46,9 +48,16 @@ def decide(study: Study, now: float, advisor: Advisor, yard: Yardstick | None = 
     return _decision(turn, [candidate] if candidate is not None else [])
 
 
-def decide_batch(study: Study, now: float, advisor: Advisor, q: int | None, yard: Yardstick | None = None) -> Decision:
+def decide_batch(
+    study: Study,
+    now: float,
+    advisor: Advisor,
+    q: int | None,
+    yard: Yardstick | None = None,
+    context: Context = NO_CONTEXT,
+) -> Decision:
     """The answer to ask() without guardrails: the open batch, or q new candidates."""
-    turn = Turn(study, now, advisor, yard)
+    turn = Turn(study, now, advisor, yard, context)
     if study.guard.paused:
         return _decision(turn, [turn.hold("paused by the operator")])
     return _decision(turn, free.open_batch(turn) if q is None else free.new_batch(turn, q))

@@ -11,7 +11,19 @@ from dataclasses import dataclass, replace
 
 from arqon_gp.errors import ResultError
 from arqon_gp.history import History
-from arqon_gp.records import Cancelled, Event, Expired, Issued, Kind, Observation, Params, Role, Told
+from arqon_gp.records import (
+    NO_CONTEXT,
+    Cancelled,
+    Context,
+    Event,
+    Expired,
+    Issued,
+    Kind,
+    Observation,
+    Params,
+    Role,
+    Told,
+)
 from arqon_gp.results import Row
 from arqon_gp.space import Space
 
@@ -165,13 +177,20 @@ def _number(issued: Issued | None) -> int:
 
 
 def resolve(
-    rows: Sequence[Row], deployment: Deployment, history: History, *, safe_mode: bool, prefix: str
+    rows: Sequence[Row],
+    deployment: Deployment,
+    history: History,
+    *,
+    safe_mode: bool,
+    prefix: str,
+    context: Context = NO_CONTEXT,
 ) -> list[Observation]:
-    """What each row of a batch means; rows that repeat a known result are left out.
+    """What each row of a batch means; rows that repeat a known result are left out. `context`: the present one, which
+    rows are taken to be measured in as far as they do not say.
 
     ResultError when a row names no candidate, or under guardrails when several rows fit none.
     """
-    batch = _Batch(deployment, history, safe_mode)
+    batch = _Batch(deployment, history, safe_mode, context)
     rest = [(i, row) for i, row in enumerate(rows) if not batch.take_identified(i, row, prefix)]
     rest = [(i, row) for i, row in rest if not batch.take_matching(i, row)]
     if len(rest) == 1 and len(batch.open) == 1:
@@ -192,8 +211,8 @@ class _Batch:
     `open`: numbers of candidates still unanswered; `running`: what runs, as far as the rows so far tell, or None.
     """
 
-    def __init__(self, deployment: Deployment, history: History, safe_mode: bool) -> None:
-        self.deployment, self.history, self.safe_mode = deployment, history, safe_mode
+    def __init__(self, deployment: Deployment, history: History, safe_mode: bool, context: Context) -> None:
+        self.deployment, self.history, self.safe_mode, self.context = deployment, history, safe_mode, context
         self.open = list(deployment.pending)
         self.hold = deployment.open_hold
         self.running = None if deployment.pending else deployment.running
@@ -274,8 +293,9 @@ class _Batch:
         old = next(here, None) or self.history.find(id, of_candidate=issued is not None)
         if old is None:
             return False
-        if (old.values, old.failed, old.sem, old.control) != (row.values, row.failed, row.sem, row.control):
-            self._take(i, row, Role.CORRECTION, issued, spends=False)
+        told = row.values, row.failed, row.sem, row.control, old.context | row.context
+        if (old.values, old.failed, old.sem, old.control, old.context) != told:
+            self._take(i, replace(row, context=old.context | row.context), Role.CORRECTION, issued, spends=False)
         return True
 
     def _take(self, i: int, row: Row, role: Role, issued: Issued | None, *, spends: bool) -> None:
@@ -293,4 +313,5 @@ class _Batch:
             sem=row.sem,
             time=row.time,
             control=row.control,
+            context=self.context | row.context if self.context else NO_CONTEXT,
         )

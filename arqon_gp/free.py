@@ -59,10 +59,14 @@ def _new(turn: Turn) -> Candidate | None:
         number = course.probes + 1
         return turn.issue(Kind.PROBE, turn.sought(_request(turn, Goal.PROBE, number)))
     turn.refit()
-    if course.endless and (course.target is not None or course.quiet >= QUIET_ASKS):
+    if course.endless and (course.target is not None or (turn.study.at_rest and not turn.study.context)):
         return _watch(turn)
-    number = len(deployment.issued) + 1
-    return turn.issue(Kind.EXPLORE, turn.sought(_request(turn, Goal.IMPROVE, number)))
+    proposal = turn.sought(_request(turn, Goal.IMPROVE, len(deployment.issued) + 1))
+    if turn.promises_little(proposal):
+        best = turn.advisor.best(turn.study, turn.yard, ())
+        kind = Kind.REPLICATE if deployment.runs(best) else Kind.SETTLE
+        return turn.known(kind, best, "watching: the best config for this context")
+    return turn.issue(Kind.EXPLORE, proposal)
 
 
 def _start_first(turn: Turn) -> bool:

@@ -15,7 +15,7 @@ from arqon_gp.comparison import compare
 from arqon_gp.config import Guardrails
 from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.history import key
-from arqon_gp.legal import nearest_legal, one_by_one
+from arqon_gp.legal import Region, nearest_legal, one_by_one
 from arqon_gp.records import Candidate, Dequeued, Kind, Params
 from arqon_gp.space import Box
 from arqon_gp.turn import Turn
@@ -76,7 +76,7 @@ def _case(turn: Turn, rails: Guardrails) -> guard.Case:
             rails=rails,
             deployment=study.deployment,
             history=study.history,
-            comparison=compare(question, turn.yard, study.config, study.baseline, expect),
+            comparison=compare(question, turn.yard, study.config, expect),
             settling=study.course.target is not None or study.course.walking,
             confidence=_confidence(turn) or DEFAULT_CONFIDENCE,
         )
@@ -154,7 +154,7 @@ def _ending(turn: Turn, rails: Guardrails) -> bool:
     study = turn.study
     if study.course.target is not None:
         return True
-    quiet = study.course.endless and study.course.quiet >= QUIET_ASKS
+    quiet = study.at_rest and not study.context
     reserve = max(1.0, rails.windows_to_promote * _farthest(turn, rails))
     if not quiet and turn.left - 1 >= reserve:
         return False
@@ -237,6 +237,11 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     wait = limits.retry_after_s(rails.min_interval_s, study.deployment.changed_at, turn.now)
     if wait > 0:
         return turn.hold(f"the rate limit allows the next change in {wait:.3g} s", wait)
+    good = study.guard.last_good
+    if not recover and study.deployment.runs(good) and turn.yard.foreign(good):
+        return turn.known(Kind.REPLICATE, good, "what is found here is compared with last_good: it is measured first")
+    if goal is Goal.IMPROVE and (step := _remembered(turn, box)) is not None:
+        return turn.known(Kind.EXPLORE, step, "towards the best config known for this context")
     small = limits.scaled(study.config.space, rails.steps, study.guard.fraction)
     request = Request(
         goal=goal,
@@ -248,19 +253,44 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
         fraction=study.guard.fraction,
     )
     proposal = _judged(turn, rails, request, turn.sought(request))
+    if goal is Goal.IMPROVE and turn.promises_little(proposal):
+        return turn.known(Kind.REPLICATE, study.deployment.may_run, "watching: in this context nothing promises more")
     kind = Kind.PROBE if probe else Kind.EXPLORE
     if study.deployment.runs(proposal.params):
         kind = Kind.REPLICATE
     return turn.issue(kind, proposal)
 
 
+def _remembered(turn: Turn, box: Box) -> Params | None:
+    """A step of the box towards the confirmed config that is best in the present context, if that is elsewhere, better
+    than what runs by min_effect, and the step is safe enough."""
+    study, advisor, confidence = turn.study, turn.advisor, _confidence(turn)
+    here, confirmed = study.deployment.may_run, [params for params, _ in study.guard.confirmed]
+    if not study.context or not confirmed:
+        return None
+    best = advisor.best(study, turn.yard, confirmed)
+    if not advisor.gain(study, turn.yard, best, here) >= turn.yard.min_effect:  # nor where it is not a number
+        return None
+    step = Region(study.config.space, box, here, returns=True).settled(_nearest(turn, box, best))
+    described = advisor.describe(study, step)
+    safe = confidence is None or (described is not None and described[1] >= confidence)
+    space = study.config.space
+    return step if safe and space.contains(step, box) and not space.same(step, here) else None
+
+
+def _nearest(turn: Turn, box: Box, wanted: Params) -> Params:
+    """The legal point of the box nearest to a config."""
+    space, here = turn.study.config.space, turn.study.deployment.may_run
+    step = here if box.empty else space.nearest(wanted, box, here)
+    return (
+        one_by_one(space, here, step, lambda params: space.contains(params, box)) if space.broken_rule(step) else step
+    )
+
+
 def _enqueued(turn: Turn, rails: Guardrails, box: Box) -> Candidate:
     """The legal step that leads nearest to what the operator enqueued; where none leads nearer, that is given up."""
     deployment, space, wish = turn.study.deployment, turn.study.config.space, turn.study.course.queue[0]
-    here = deployment.may_run
-    step = here if box.empty else space.nearest(wish, box, here)
-    if space.broken_rule(step):
-        step = one_by_one(space, here, step, lambda params: space.contains(params, box))
+    here, step = deployment.may_run, _nearest(turn, box, wish)
     if space.same(step, here) and step != wish:
         turn.emit(Dequeued("no legal step leads nearer to what was enqueued", turn.now))
         return _search(turn, rails, recover=False)

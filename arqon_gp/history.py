@@ -1,9 +1,9 @@
 """Everything that was measured: a fold over the results, and what the surrogate learns from it.
 
-Consecutive windows of one config in one regime are a stay, as long as they agree; a stay is one row of the training
-set, so waiting costs the surrogate nothing. A regime is an additive level per outcome (in model space), fitted from
-what was measured in both. Notation: n stays, d knobs, m modelled outcomes. Public: History, Dataset, Stays, Table,
-TrainingSets, training_set, Levels, levels, paired.
+Consecutive windows of one config in one regime and in one cell of the context are a stay, as long as they agree; a stay
+is one row of the training set, so waiting costs the surrogate nothing. A regime is an additive level per outcome (in
+model space), fitted from what was measured in both. Notation: n stays, d inputs, m modelled outcomes. Public: History,
+Dataset, Stays, Table, TrainingSets, training_set, Levels, levels, paired.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Key = tuple[Scalar, ...]
 
 APART_STDS = 6.0
 LEAST_WINDOWS, LATEST_WINDOWS = 12, 64  # by which windows of one config are said to contradict each other
+CELLS = 32  # of the range of each context: windows of one cell are alike enough for one stay
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, what is known now
 
@@ -101,7 +102,7 @@ class History:
 def _corrected(old: Observation, by: Observation) -> Observation:
     if old.id != by.id or (old.kind is None) != (by.kind is None):
         return old
-    return replace(old, values=by.values, failed=by.failed, sem=by.sem, control=by.control)
+    return replace(old, values=by.values, failed=by.failed, sem=by.sem, control=by.control, context=by.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,18 +217,20 @@ def known_variance(rows: Sequence[Observation], goals: Goals) -> Floats:
     return known
 
 
-def levels(history: History, goals: Goals) -> Levels:
-    """Shift of each regime, chained from one regime to the next by the configs measured in both.
+def levels(history: History, goals: Goals, table: Table | None = None) -> Levels:
+    """Shift of each regime, chained from one regime to the next by the configs measured in both, in one context.
 
-    With config means a_c, b_c over n_c, k_c windows the shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c +
-    1/k_c), its variance s^2 / sum w_c with the pooled variance s^2 of windows around their config mean.
+    `table`: that of the rows; without one there is no context. With config means a_c, b_c over n_c, k_c windows the
+    shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c + 1/k_c), its variance s^2 / sum w_c with the pooled
+    variance s^2 of windows around their config mean.
     """
     m = len(goals.modelled)
     shift, variance = np.zeros((history.regime + 1, m)), np.zeros((history.regime + 1, m))
     if history.regime == 0:
         return Levels(shift, variance)
     values = paired(model_values(history.rows, goals), history.rows, goals)
-    means = [_config_means(history, values, r) for r in range(history.regime + 1)]
+    places = table.places if table else [()] * len(history)
+    means = [_config_means(history, values, places, r) for r in range(history.regime + 1)]
     spread = _pooled_variance(history, values)
     for r in range(history.regime - 1, -1, -1):
         for j in range(m):
@@ -237,15 +240,16 @@ def levels(history: History, goals: Goals) -> Levels:
     return Levels(shift, variance)
 
 
-Means = dict[Key, tuple[Floats, Floats]]
+Place = tuple[int, ...]
+Means = dict[tuple[Key, Place], tuple[Floats, Floats]]
 
 
-def _config_means(history: History, values: Floats, regime: int) -> Means:
-    """Mean and number of windows (m,) of each config in one regime."""
-    groups: dict[Key, list[Floats]] = {}
+def _config_means(history: History, values: Floats, places: Sequence[Place], regime: int) -> Means:
+    """Mean and number of windows (m,) of each config, in each cell of the context, in one regime."""
+    groups: dict[tuple[Key, Place], list[Floats]] = {}
     for i, y in enumerate(values):
         if history.regime_of(i) == regime:
-            groups.setdefault(key(history.rows[i].params), []).append(y)
+            groups.setdefault((key(history.rows[i].params), places[i]), []).append(y)
     return {name: _mean_count(np.array(group)) for name, group in groups.items()}
 
 
@@ -283,7 +287,7 @@ def _step_between(old: Means, new: Means, j: int) -> tuple[float, float]:
 @dataclass(frozen=True, slots=True)
 class Table:
     """The observations N as arrays: their configs, X (N, d) in the unit cube, values and known variance (N, m), which
-    contradict the stay before them (N,), and whether any has a control."""
+    contradict the stay before them (N,), whether any has a control, and in which cell of the context each was."""
 
     rows: tuple[Observation, ...]
     keys: tuple[Key, ...]
@@ -292,6 +296,7 @@ class Table:
     known: Floats
     apart: tuple[bool, ...]
     controlled: bool
+    places: tuple[Place, ...]
 
     @classmethod
     def of(cls, rows: tuple[Observation, ...], space: Space, goals: Goals, before: Table | None = None) -> Table:
@@ -299,23 +304,36 @@ class Table:
         n = len(rows)
         if before is not None and len(before.rows) > n and before.rows[:n] == rows:
             kept = before.keys[:n], before.X[:n], before.values[:n], before.known[:n], before.apart[:n]
-            return cls(rows, *kept, before.controlled)
+            return cls(rows, *kept, before.controlled, before.places[:n])
         if before is None or rows[: len(before.rows)] != before.rows:
-            before = cls((), (), space.encode_all([]), model_values((), goals), known_variance((), goals), (), False)
+            nothing = space.encode_all([]), model_values((), goals), known_variance((), goals)
+            before = cls((), (), *nothing, (), False, ())
         if n == len(before.rows):
             return before
         more = rows[len(before.rows) :]
         keys = before.keys + tuple(key(row.params) for row in more)
         values = np.vstack([before.values, model_values(more, goals)])
+        X = space.encode_all([row.params | row.context for row in more])
         return cls(
             rows,
             keys,
-            np.vstack([before.X, space.encode_all([row.params for row in more])]),
+            np.vstack([before.X, X]),
             values,
             np.vstack([before.known, known_variance(more, goals)]),
             _apart(keys, values, before.apart),
             before.controlled or any(row.control is not None for row in more),
+            before.places + _places(X[:, _context_columns(space, more)]),
         )
+
+
+def _context_columns(space: Space, rows: Sequence[Observation]) -> list[int]:
+    """Where the context stands in the encoded inputs."""
+    return [i for i, name in enumerate(space.names) if name in rows[0].context]
+
+
+def _places(C: Floats) -> tuple[Place, ...]:
+    """The cell of each context (N, c)."""
+    return tuple(map(tuple, np.floor(CELLS * C).astype(int).tolist()))
 
 
 def _apart(keys: tuple[Key, ...], values: Floats, known: tuple[bool, ...]) -> tuple[bool, ...]:
@@ -344,9 +362,13 @@ def training_set(
 ) -> Dataset:
     """The stays of the history as the surrogate's rows; `table`: that of its rows, `baseline`: what limits refer to."""
     table = table or Table.of(history.rows, space, goals)
-    level, rows, m = levels(history, goals), history.rows, len(goals.modelled)
-    keys, opened = table.keys, set(history.regimes)
-    first = [i for i in range(len(keys)) if i == 0 or keys[i] != keys[i - 1] or i in opened or table.apart[i]]
+    level, rows, m = levels(history, goals, table), history.rows, len(goals.modelled)
+    keys, places, opened = table.keys, table.places, set(history.regimes)
+    first = [
+        i
+        for i in range(len(keys))
+        if i == 0 or keys[i] != keys[i - 1] or i in opened or table.apart[i] or places[i] != places[i - 1]
+    ]
     n, size = len(first), np.diff([*first, len(rows)])
     several = size > 1
     values, told = paired(table.values, rows, goals) if table.controlled else table.values, table.known
@@ -357,7 +379,9 @@ def training_set(
 
     count = per_stay(known.astype(float))
     mean = np.divide(per_stay(np.where(known, values, 0.0)), count, where=count > 0, out=np.full((n, m), np.nan))
-    told = per_stay(np.where(known, told, 0.0))
+    told, X = per_stay(np.where(known, told, 0.0)), table.X[first]
+    if n and (context := _context_columns(space, rows)):
+        X[:, context] = np.add.reduceat(table.X[:, context], first, axis=0) / size[:, None]
     regime = [history.regime_of(i) for i in first]
     Y = mean + level.shift[regime]
     failed, ends = (
@@ -367,12 +391,12 @@ def training_set(
     return Dataset(
         params=tuple(rows[i].params for i in first),
         keys=tuple(keys[i] for i in first),
-        X=table.X[first],
+        X=X,
         Y=Y,
         count=count,
         floor=told / np.maximum(count, 1.0) ** 2 + level.variance[regime],
         stays=Stays(
-            table.X[first][several],
+            X[several],
             per_stay(np.where(known, (values - np.repeat(mean, size, axis=0)) ** 2, 0.0))[several],
             np.maximum(count - 1.0, 0.0)[several],
         ),

@@ -32,7 +32,7 @@ def total_effects(found: Outlook, yard: Yardstick, of: str = UTILITY) -> dict[st
     design = sobol(2 * d, count, study.config.rng_seed)
     a, b = ([spread(space, space.whole, u) for u in half] for half in np.split(design, 2, axis=1))
     mixed = [x | {name: y[name]} for name in space.names for x, y in zip(a, b, strict=True)]
-    f = _draws(found, yard, of, space.encode_all(a + b + mixed), rng)  # DRAWS x points
+    f = _draws(found, yard, of, found.encoded(a + b + mixed), rng)  # DRAWS x points
     here, variance = f[:, None, :count], f[:, : 2 * count].var(axis=1)
     apart = np.square(f[:, 2 * count :].reshape(DRAWS, d, count) - here).mean(axis=2)
     share = np.divide(apart, 2.0 * variance[:, None], where=variance[:, None] > 0, out=np.zeros_like(apart))

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import compress
 
 import numpy as np
 from scipy import special
 
-from arqon_gp.comparison import UTILITY, Yardstick, given_reference
+from arqon_gp.comparison import UTILITY, Shifts, Yardstick, given_reference
 from arqon_gp.history import Dataset
-from arqon_gp.knobs import Floats
+from arqon_gp.knobs import Floats, unit_all
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Params, Prediction
 from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS
@@ -26,25 +26,84 @@ from arqon_gp.surrogate import Surrogate
 
 NORMALS = 256  # normal draws for moments of the utility
 DEFAULT_CONFIDENCE = 0.95
+SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """One study's surrogate and the rows it was conditioned on."""
+    """One study's surrogate and the rows it was conditioned on. What is expected of a config is so in the present
+    context of the study."""
 
     study: Study
-    surrogate: Surrogate
+    fitted: Surrogate
     data: Dataset
+    surrogate: Surrogate = field(init=False)  # for points in the present context
+
+    def __post_init__(self) -> None:
+        here = self.x(self.study.deployment.deployed)[0] if self.study.context else None
+        object.__setattr__(self, "surrogate", self.fitted if here is None else self.fitted.situated(here))
 
     def x(self, params: Params) -> Floats:
-        """One config as a row (1, d) of the unit cube."""
-        return self.study.config.space.encode(params)[None, :]
+        """One config in the present context as a row (1, d) of the unit cube."""
+        return self.study.config.inputs.encode(params | self.study.context)[None, :]
+
+    def encoded(self, configs: Sequence[Params]) -> Floats:
+        """Several configs in the present context as rows (n, d)."""
+        context = self.study.context
+        return self.study.config.inputs.encode_all([p | context for p in configs] if context else configs)
+
+    @property
+    def seen(self) -> Floats | None:
+        """Each measured config in the present context, as rows (r, d); None where they are the rows of the dataset."""
+        return self.encoded(self.measured) if self.study.context else None
+
+    @property
+    def baseline(self) -> dict[str, float]:
+        """The baseline as it would be in the present context."""
+        started, baseline = self.study.started, self.study.baseline
+        if not started or not baseline:
+            return baseline
+        inputs, goals = self.study.config.inputs, self.study.config.goals
+        then = inputs.encode_all([row.params | row.context for row in started])
+        found = {}
+        for name, value in baseline.items():
+            gp = self.fitted[name]
+            shift = float(gp.predict(self.x(started[0].params))[0][0] - gp.predict(then)[0].mean())
+            found[name] = value * math.exp(shift) if name in goals.logs else value + shift
+        return found
+
+    @property
+    def bounds(self) -> list[tuple[str, int, float]]:
+        """The limits, those relative to the baseline as they are in the present context."""
+        goals = self.study.config.goals
+        return goals.bounds(self.baseline if any(limit.relative for limit in goals.limits) else self.study.baseline)
 
     @property
     def within(self) -> Outlook:
         """The same with outcomes as they are within the thresholds of the front; see Surrogate.within."""
-        return replace(self, surrogate=self.surrogate.within)
+        return replace(self, fitted=self.fitted.within)
+
+    def shifts(self, whole: Dataset) -> Shifts:
+        """What brings each window of the study, whose stays are `whole`, to the present context."""
+        config, rows = self.study.config, self.study.history.rows
+        context = slice(d := len(config.space.knobs), d + len(config.context))
+        stays = np.diff([*whole.first.tolist(), len(rows)])
+        then = np.repeat(whole.X, stays, axis=0)
+        then[:, context] = np.column_stack([unit_all(of, [r.context[of.name] for r in rows]) for of in config.context])
+        now, alone, here = then.copy(), np.repeat(then[:1], len(then), axis=0), then[:1].copy()
+        now[:, context] = here[:, context] = self.x(rows[0].params)[0, context]
+        alone[:, context] = then[:, context]  # k of a window and itself in the present context knows the context only
+        value, variance = [], []
+        for name in self.fitted.settings.outcomes:
+            gp = self.fitted[name]
+            before, after = (gp.root @ gp.k(gp.rows.X, X) for X in (then, now))
+            prior = 2.0 * (1.0 - gp.k(alone, here)[:, 0])
+            astray = gp.astray(now, after) - gp.astray(then, before)
+            doubt = np.maximum(prior - np.square(after - before).sum(axis=0), 0.0) + np.square(astray).sum(axis=1)
+            value.append(gp.predict(now)[0] - gp.predict(then)[0])
+            variance.append(gp.rows.scale**2 * doubt + (SHIFT_DOUBT * value[-1]) ** 2)
+        return Shifts(np.column_stack(value), np.column_stack(variance), self.baseline)
 
     def intervals(self, params: Params, *, noise: bool) -> dict[str, Prediction]:
         """Mean and central 95 % interval of each outcome, raw units; of the next window, or free of noise."""
@@ -63,8 +122,7 @@ class Outlook:
     def p_limits(self, configs: Sequence[Params] | None = None) -> Floats:
         """P(all limits hold, and the window succeeds) at each config (r,); None: at the measured ones."""
         moments, p = self._moments(configs), np.ones(len(self.measured if configs is None else configs))
-        bounds = self.study.config.goals.bounds(self.study.baseline)
-        known = [*bounds, *([(FEASIBLE, -1, LEAST_SUCCESS)] if FEASIBLE in self.surrogate else [])]
+        known = [*self.bounds, *([(FEASIBLE, -1, LEAST_SUCCESS)] if FEASIBLE in self.surrogate else [])]
         for name, side, bound in known:
             mean, variance = moments(name)
             p = p * special.ndtr(side * (bound - mean) / np.sqrt(variance))
@@ -85,7 +143,7 @@ class Outlook:
 
     def _moments(self, configs: Sequence[Params] | None) -> Callable[[str], tuple[Floats, Floats]]:
         """Mean and variance (r,) of an outcome, noise-free, at each config; None: at the measured ones."""
-        if configs is None:
+        if configs is None and not self.study.context:
             rows = self.data.distinct
 
             def at_rows(name: str) -> tuple[Floats, Floats]:
@@ -93,7 +151,7 @@ class Outlook:
                 return mean[rows], variance[rows]
 
             return at_rows
-        X = self.study.config.space.encode_all(configs)
+        X = self.encoded(self.measured if configs is None else configs)
         return lambda name: self.surrogate[name].predict(X)
 
     def best(self, yard: Yardstick, configs: Sequence[Params]) -> Params:

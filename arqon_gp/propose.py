@@ -19,7 +19,7 @@ from arqon_gp.acquisition import Aim
 from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Goal, Proposal, Request, random_step
 from arqon_gp.background import Background
-from arqon_gp.comparison import Expectation, Yardstick
+from arqon_gp.comparison import Expectation, Shifts, Yardstick
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import placed, recurrence, sobol
@@ -27,13 +27,14 @@ from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, History, Key, TrainingSets, key
 from arqon_gp.importance import total_effects
-from arqon_gp.knobs import Floats
+from arqon_gp.knobs import Floats, Interval
 from arqon_gp.legal import Region
 from arqon_gp.objectives import hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, raw, reference_point
 from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.rows import FEASIBLE, Hyperparameters, Integers, Settings
 from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
+from arqon_gp.space import Box
 from arqon_gp.study import Study
 from arqon_gp.surrogate import restore, seek
 from arqon_gp.threads import one_thread
@@ -66,8 +67,9 @@ class ModelAdvisor:
 
     def __init__(self, config: Config, device: str = "auto") -> None:
         self._wanted = device
-        self._settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
-        self._sets = TrainingSets(config.space, config.goals)
+        goals, context = config.goals, len(config.context)
+        self._settings = Settings(config.inputs, goals.modelled, config.exact, goals.better, context, goals.logs)
+        self._sets = TrainingSets(config.inputs, config.goals)
         self._fitted: Outlook | None = None
         self._active: list[tuple[History, Known, object, int, Integers]] = []  # the active sets of the last two fits
         self._background: Background[_Fit] = Background()
@@ -130,9 +132,9 @@ class ModelAdvisor:
             and kept.study.history is study.history
             and kept.study.course.baseline is study.course.baseline  # limits refer to it, and cliffs to limits
             # fitted from the same warm start, or written down since
-            and study.hyperparameters in (kept.study.hyperparameters, kept.surrogate.hyperparameters)
+            and study.hyperparameters in (kept.study.hyperparameters, kept.fitted.hyperparameters)
         ):
-            return Outlook(study, kept.surrogate, kept.data)
+            return Outlook(study, kept.fitted, kept.data)
         data = self._set(study, study.history)
         if not len(data.X):
             raise FitError("nothing was measured yet")
@@ -156,7 +158,7 @@ class ModelAdvisor:
         data = data if len(rows) == len(data.X) else data.rows(rows)
         with one_thread():
             try:
-                before = kept.surrogate if kept else None
+                before = kept.fitted if kept else None
                 found = restore(data, self._settings, h, whole, before, self._rung, _torch(self.device))
             except NUMERICAL as error:
                 if out_of_memory(error):
@@ -246,6 +248,11 @@ class ModelAdvisor:
 
         return expect
 
+    def shifts(self, study: Study) -> Shifts | None:
+        """What brings each window to the present context, as the model sees it; None without a model."""
+        found = self.outlook(study)
+        return None if found is None else found.shifts(self._set(study, study.history))
+
     def predict(self, study: Study, params: Params) -> dict[str, Prediction] | None:
         """The next window at a config: mean and central 95 % interval of each outcome, noise included, raw units."""
         found = self.outlook(study)
@@ -294,11 +301,11 @@ class ModelAdvisor:
         confidence = max((x.confidence for x in config.goals.limits), default=DEFAULT_CONFIDENCE)
         try:
             with one_thread():
-                aim = Aim(config.goals, yard.utility, config.goals.bounds(study.baseline))
+                aim = Aim(config.goals, yard.utility, found.bounds)
                 target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
                 good, rng = _good(found, found.mean_utility(yard)), np.random.default_rng([config.rng_seed, 0])
-                region = Region(space, space.whole, study.carried, returns=False)
-                inside.append(Engine(target, good, rng, NEVER).best_in(region))
+                region = _situated(study, Region(space, space.whole, study.carried, returns=False))
+                inside.append(_plain(study, Engine(target, good, rng, NEVER).best_in(region)))
         except NUMERICAL as error:
             self._count("recommendation", error)
         return found.best(yard, inside) if inside else study.deployment.deployed
@@ -334,6 +341,7 @@ class ModelAdvisor:
             with one_thread():
                 utility = found.mean_utility(yard)
                 params, fraction = self._choose(found, yard, request, utility)
+                params = _plain(study, params)
                 proposal = self._proposal(found, yard, request, params, fraction, utility)
             return self._late(proposal, request.deadline)
         except NUMERICAL as error:
@@ -357,10 +365,10 @@ class ModelAdvisor:
 
         `utility` (r,): the posterior mean of each measured config's.
         """
-        study, space, confidence = found.study, found.study.config.space, request.confidence
+        study, confidence = found.study, request.confidence
         region = self._region(found, request, found.best_measured(utility))
         if request.goal is Goal.PROBE:
-            u = sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed)[request.number - 1 :]
+            u = sobol(len(region.space.knobs), SAFE_POINTS, study.config.rng_seed)[request.number - 1 :]
             rng = np.random.default_rng([study.config.rng_seed, request.number])
             points = [placed(region, row, rng) for row in u]
             chosen = points[0] if confidence is None else next(iter(_safe(found, points, confidence)), None)
@@ -374,13 +382,14 @@ class ModelAdvisor:
                 if confidence is None or found.p_limits([chosen])[0] >= confidence:
                     return chosen, None
             assert confidence is not None
-            u = recurrence(len(space.knobs), SAFE_POINTS, search.rng.random(len(space.knobs)))
+            d = len(region.space.knobs)
+            u = recurrence(d, SAFE_POINTS, search.rng.random(d))
             safe = _safe(found, [placed(region, row, search.rng) for row in u], confidence)[:SAFE_SHORTLIST]
             if safe:
-                return safe[int(np.argmax(search.values_at(space.encode_all(safe))))], None
+                return safe[int(np.argmax(search.values_at(region.space.encode_all(safe))))], None
         if request.cautious is None or request.cautious.empty:
             return study.deployment.may_run, request.fraction
-        return search.best_in(request.region(study.config, request.cautious)), request.fraction
+        return search.best_in(_situated(study, request.region(study.config, request.cautious))), request.fraction
 
     def _side(self, found: Outlook, goal: Goal, incumbent: Params) -> float | None:
         """The mean side of the model's trust region; None: the whole space."""
@@ -395,15 +404,15 @@ class ModelAdvisor:
         """Where the next config is sought: what the request permits, within the model's trust region."""
         region, config = request.region(found.study.config), found.study.config
         side = self._side(found, request.goal, incumbent)
-        if side is None:
-            return region
-        scales = np.min([found.surrogate[o.name].lengthscales for o in config.goals.objectives], axis=0)
-        return replace(region, box=trusted(config.space, region.box, incumbent, scales, side))
+        if side is not None:
+            scales = np.min([found.surrogate[o.name].lengthscales for o in config.goals.objectives], axis=0)
+            region = replace(region, box=trusted(config.space, region.box, incumbent, scales, side))
+        return _situated(found.study, region)
 
     def _search(self, found: Outlook, yard: Yardstick, request: Request, utility: Floats) -> Search:
         """The acquisition of this request, ready to be maximised."""
         study, goals = found.study, found.study.config.goals
-        bounds = goals.bounds(study.baseline)
+        bounds = found.bounds
         rng = np.random.default_rng([study.config.rng_seed, request.number])
         recover = request.goal is Goal.RECOVER and (bounds or FEASIBLE in found.surrogate)
         floor = reference = None
@@ -413,14 +422,14 @@ class ModelAdvisor:
                 level = float(found.mean_utility(yard, [study.guard.last_good])[0])
                 floor = (level - yard.min_effect, yard.min_effect)
         aim = Aim(goals, yard.utility, bounds, reference, floor)
-        pending = study.config.space.encode_all(request.pending)
+        pending = found.encoded(request.pending)
         good = _good(found, utility)
         found = found.within if reference and not recover else found
         if acquisition.supports(aim):
             if recover:
                 target = acquisition.certainty(found.surrogate, aim, found.data.X)
             else:
-                target = acquisition.problem(found.surrogate, found.data, aim, pending, rng, self._rung)
+                target = acquisition.problem(found.surrogate, found.data, aim, pending, rng, self._rung, found.seen)
             return Engine(target, good, rng, request.deadline)
         from arqon_gp import torch_path
 
@@ -456,14 +465,28 @@ def _torch(device: str) -> str | None:
     return None if device == "cpu" else device
 
 
+def _situated(study: Study, region: Region) -> Region:
+    """The region of the inputs that a region of the knobs is in the present context."""
+    if not study.context:
+        return region
+    pinned = tuple(Interval(value, value) for value in map(float, study.context.values()))
+    box = Box((*region.box.domains, *pinned))
+    return replace(region, space=study.config.inputs, box=box, here=region.here | study.context)
+
+
+def _plain(study: Study, inputs: Params) -> Params:
+    """The knobs of a config with its context."""
+    return {name: inputs[name] for name in study.config.space.names} if study.context else inputs
+
+
 def _many(study: Study) -> bool:
     """Whether a step changes few of many knobs, unless more pays."""
     return study.config.guardrails is not None and len(study.config.space.knobs) > FEW_KNOBS
 
 
 def _good(found: Outlook, utility: Floats) -> list[Params]:
-    """The measured configs with the best posterior mean of the utility."""
-    return [found.measured[i] for i in np.argsort(-utility, kind="stable")[:GOOD_ROWS]]
+    """The measured configs with the best posterior mean of the utility, in the present context."""
+    return [found.measured[i] | found.study.context for i in np.argsort(-utility, kind="stable")[:GOOD_ROWS]]
 
 
 def _safe(found: Outlook, points: list[Params], confidence: float) -> list[Params]:

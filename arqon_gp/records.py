@@ -16,6 +16,8 @@ from arqon_gp.errors import JournalError
 
 Scalar = bool | int | float | str
 Params = dict[str, Scalar]
+Context = dict[str, Scalar]  # numbers, in the order of the config
+NO_CONTEXT: Context = {}  # one for all rows: a history is long
 FORMAT: Literal[1] = 1
 
 
@@ -103,7 +105,8 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One row of results. `values` holds None for an outcome not measured; `sem` standard errors, raw units."""
+    """One row of results. `values` holds None for an outcome not measured; `sem` standard errors, raw units; `context`
+    what it was measured in, whole, where the study has one."""
 
     params: Params
     values: dict[str, float | None]
@@ -117,6 +120,7 @@ class Observation:
     sem: dict[str, float] = field(default_factory=dict)
     time: float | None = None
     control: Control | None = None
+    context: Context = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,15 @@ class Issued:
             predicted=self.predicted,
             retry_after_s=self.retry_after_s,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Situated:
+    """The context that the next candidate is for."""
+
+    context: Context
+    at: float
+    type: Literal["situated"] = "situated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +370,7 @@ class Finished:
 Event = (
     Opened
     | Issued
+    | Situated
     | Told
     | Refitted
     | Baselined

@@ -51,6 +51,7 @@ def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks:
     return {
         "study": config.name,
         "phase": phase(study),
+        "context": study.context,
         "deployed": deployment.deployed,
         "in_doubt": [deployment.issued[n - 1].params for n in deployment.doubt],
         "pending": [str(n) for n in deployment.pending],
@@ -171,7 +172,9 @@ def windows(study: Study, yard: Yardstick, events: Iterable[Event]) -> list[dict
     objective is missing). One pass over the journal.
     """
     explained = {of["id"]: of for of in _explained(study.config, events)}
-    told = [(row.id, float(u)) for row, u in zip(study.history.rows, yard.windows.value[:, 0], strict=True) if row.kind]
+    told = [
+        (row.id, float(u)) for row, u in zip(study.history.rows, yard.windows.measured[:, 0], strict=True) if row.kind
+    ]
     return [explained[id] | {"utility": u if math.isfinite(u) else None} for id, u in told]
 
 
@@ -205,6 +208,7 @@ def _handed_out(before: Study, issued: Issued, findings: list[str]) -> dict[str,
         "reason": issued.reason,
         "params": issued.params,
         "issued_at": issued.at,
+        "context": before.context,
         "change": issued.change,
         "deployed": before.deployment.deployed,
         "last_good": before.guard.last_good if before.config.guardrails else None,
@@ -286,6 +290,7 @@ def history(study: Study) -> pandas.DataFrame:
             "time": row.time,
             "cost": row.cost,
             "regime": study.history.regime_of(i),
+            **row.context,
         }
         beside = {f"control_{name}": row.control.values.get(name) for name in outcomes} if row.control else {}
         rows.append(shown | row.params | {name: row.values.get(name) for name in outcomes} | beside)
@@ -298,7 +303,7 @@ def history(study: Study) -> pandas.DataFrame:
         "time",
         "cost",
         "regime",
-        *study.config.space.names,
+        *study.config.inputs.names,
         *outcomes,
     ]
     if any(row.control for row in study.history.rows):

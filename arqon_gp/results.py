@@ -1,7 +1,7 @@
 """The results a caller gives to seed() or tell(): JSON text or a list of rows in, checked rows out.
 
 A row: {"params", "value" and/or "values", "cost"?, "id"?, "eval_id"?, "sem"? | "n"?, "std"?, "status"?, "time"?,
-"history"?, "control"?}. Bare NaN and Infinity parse. Public: Row, parse.
+"history"?, "control"?, "context"?}. Bare NaN and Infinity parse. Public: Row, parse, context_of.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import numpy as np
 
 from arqon_gp.config import Config
 from arqon_gp.errors import ResultError
-from arqon_gp.records import Control, Params
+from arqon_gp.knobs import wrapped
+from arqon_gp.records import NO_CONTEXT, Context, Control, Params
 
-KEYS = ("params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history", "control")
-LATER = ("context",)
-NO_SEM: dict[str, float] = {}  # one for all rows: a history is long
+KEYS = (
+    "params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history", "control",
+    "context",
+)  # fmt: skip
+NOTHING: dict[str, float] = {}  # one for all rows: a history is long
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Row:
     time: float | None = None
     history: bool = False
     control: Control | None = None
+    context: Context = field(default_factory=dict)
 
 
 def parse(results: str | Sequence[Mapping[str, Any]], config: Config, last: Params, prefix: str) -> list[Row]:
@@ -67,8 +71,6 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
         if not isinstance(row, Mapping):
             raise ValueError(f"expected an object, found {type(row).__name__}")
         for key in row:
-            if key in LATER:
-                raise ValueError(f"{key} is not supported yet; remove it")
             if key not in KEYS:
                 raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
         row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
@@ -87,6 +89,7 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
             time=_number("time", row["time"]) if "time" in row else None,
             history=_flag(row.get("history", False)),
             control=_control(row["control"], config, last) if "control" in row else None,
+            context=context_of(row["context"], config) if "context" in row else NO_CONTEXT,
         )
     except ValueError as error:
         raise ValueError(f"row {i}: {error}") from error
@@ -134,6 +137,20 @@ def _control(given: object, config: Config, last: Params) -> Control:
     return Control(params, {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()})
 
 
+def context_of(given: object, config: Config) -> Context:
+    """What is known of a context, as numbers; ValueError names what is wrong. null: not known."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"context: expected an object of what was observed, found {given!r:.60}")
+    known = {of.name: of for of in config.context}
+    for name in given:
+        if name not in known:
+            names = f"it has {', '.join(known)}" if known else "the config of this study has no context"
+            raise ValueError(f"context.{name}: not in the context; {names}")
+    told = {name: value for name, value in given.items() if value is not None}
+    numbers: Context = {name: wrapped(known[name], _number(f"context.{name}", v)) for name, v in told.items()}
+    return numbers
+
+
 def _equal(a: object, b: object) -> bool:
     return a == b or (a != a and b != b)  # NaN is NaN
 
@@ -147,7 +164,7 @@ def _sem(row: Mapping[str, Any], config: Config) -> dict[str, float]:
     if "sem" in row:
         return {name: sem for name, sem in _per_outcome("sem", row, config).items() if sem > 0}
     if "std" not in row:
-        return NO_SEM
+        return NOTHING
     counts = _per_outcome("n", row, config)
     stds = _per_outcome("std", row, config)
     return {name: std / math.sqrt(counts[name]) for name, std in stds.items() if counts.get(name, 1) > 1 and std > 0}

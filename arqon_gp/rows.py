@@ -30,6 +30,7 @@ NOISE_PRIOR = (1.0, 2.0)  # LogNormal(1, 2) as a raw density is log noise ~ N(-3
 COLD_NOISE = math.exp(-3.0)
 LENGTHSCALE_SCALE, LEAST_LENGTHSCALE = 1.0, 0.025
 KNOBS_AT_FULL_SCALE = 5
+TREND_RIDGE = 0.1  # 1 / the prior variance of a trend, in units of what else varies, where the outcome is small
 EXACT_NOISE = 1e-6  # standardised variance of an outcome declared exact: a jitter, not a belief
 
 Hyperparameters = dict[str, list[float]]
@@ -41,12 +42,15 @@ class Settings:
     """What is modelled: the space, the outcomes in order, and those declared free of noise.
 
     `better`: +1 for outcomes of which more is better, -1 for the others; without a sign cliffs are not clipped.
+    `context`: how many of the space's knobs, the last ones, nobody controls; `logs`: the outcomes in log space.
     """
 
     space: Space
     outcomes: tuple[str, ...]
     exact: frozenset[str] = frozenset()
     better: Mapping[str, int] = field(default_factory=dict)
+    context: int = 0
+    logs: frozenset[str] = frozenset()
 
     @cached_property
     def categorical(self) -> list[int]:
@@ -62,6 +66,18 @@ class Settings:
     def kinds(self) -> Integers:
         """The kind (d,) of each column of X, as the covariance names them."""
         return np.array([*map(_kind, self.space), *[CATEGORY] * len(self.space.split)])
+
+    def trends(self, X: Floats) -> Floats:
+        """What the level of an outcome may follow (n, p) at X (n, d): numbers of the context, two waves of a cycle."""
+        last = len(self.space.knobs)
+        columns = []
+        for i in range(last - self.context, last):
+            if self.kinds[i] == CYCLE:
+                angles = 2.0 * math.pi * X[:, i : i + 1] * np.array([1.0, 2.0])
+                columns += [np.sin(angles), np.cos(angles)]
+            else:
+                columns.append(X[:, i : i + 1] - 0.5)
+        return np.hstack(columns) if columns else np.zeros((len(X), 0))
 
     def slopes(self, X: Floats) -> Floats:
         """What the noise may depend on (n, p) at X (n, d): how far each straight number is from the middle."""
@@ -81,6 +97,9 @@ class Scatter:
 class Rows:
     """The rows of one outcome: X (n, d), y (n,) standardised, what scales and adds to their noise, the scatter.
 
+    An outcome is shift + scale y + `trend` (p,) times Settings.trends: what the context alone does is no merit.
+    `ridge`: 1 / the prior variance of a trend, standardised.
+
     `share` (n,): 1 / windows, times how much noisier they are than in the middle of the space, which depends on Z
     (n, p); `single` (n,): whether they are one window; `index` (n,): where they stand in the dataset.
     """
@@ -97,6 +116,8 @@ class Rows:
     scale: float
     keys: tuple[Key, ...]
     index: Integers
+    trend: Floats = field(default_factory=lambda: np.zeros(0))
+    ridge: float = 1.0
 
     @property
     def ss(self) -> float:
@@ -151,6 +172,10 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     y, share, total = y[index], 1.0 / count[index], float(dof.sum())
     if (better := settings.better.get(name)) and not inner:
         y = np.fmax(y, data.worst[j]) if better > 0 else np.fmin(y, data.worst[j])
+    T = settings.trends(data.X[index])
+    size = 1.0 if name in settings.logs else abs(float(y.mean()))
+    trend = _trend(T[:, :0] if name == FEASIBLE else T, y, count[index], size)
+    y = y - T[:, : len(trend)] @ trend
     shift = float(y.mean())
     # what the variance of single windows at these rows would be
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (float(ss.sum()) / total if total else 0.0) * float(
@@ -172,10 +197,25 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
         within_floor=within / scale**2,
         shift=shift,
         scale=scale,
+        trend=trend,
+        ridge=_ridge(size, scale),
         keys=data.keys if len(index) == len(data.keys) else tuple(data.keys[i] for i in index),
         index=index,
     )
     return rows.uneven(np.array(h["slope"])) if h and h.get("slope") else rows
+
+
+def _trend(T: Floats, y: Floats, weight: Floats, size: float) -> Floats:
+    """How the level y (n,) follows T (n, p): weighted least squares, shrunk where few rows tell."""
+    centred = T - np.average(T, axis=0, weights=weight)
+    ridge = _ridge(size, float(y.std()) or 1.0)
+    A = centred.T @ (weight[:, None] * centred) + ridge * np.eye(T.shape[1])
+    return np.asarray(np.linalg.solve(A, centred.T @ (weight * (y - np.average(y, weights=weight)))))
+
+
+def _ridge(size: float, scale: float) -> float:
+    """1 / the prior variance of a trend, in units of `scale`: it may well be as large as the outcome itself."""
+    return 1.0 / (1.0 / TREND_RIDGE + (size / scale) ** 2)
 
 
 def parted(name: str, settings: Settings) -> tuple[str, bool]:

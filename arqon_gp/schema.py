@@ -92,6 +92,15 @@ class BoundModel(_Section):
     initial: Choice | None = None
 
 
+class ContextModel(_Section):
+    """What is observed and nobody controls: a number from min to max, or one that begins again after each period."""
+
+    min: float | None = None
+    max: float | None = None
+    scale: Annotated[Literal["linear", "log"], BeforeValidator(_lower)] = "linear"
+    period: Positive | None = None
+
+
 class ObjectiveModel(_Section):
     """One objective: a direction with what may go with it."""
 
@@ -170,7 +179,7 @@ class _Strategy(BaseModel):
 class ConfigModel(_Section):
     """The config of a study."""
 
-    later = frozenset({"context", "exploration_budget"})
+    later = frozenset({"exploration_budget"})
     seed: Annotated[int, Field(ge=0)]
     bounds: Annotated[dict[str, BoundModel], Field(min_length=1)]
     name: Annotated[str, Field(min_length=1)] = "default"
@@ -190,6 +199,7 @@ class ConfigModel(_Section):
             _or_say('{"max": ...} or {"min": ...}, or a comparison of knobs such as "min_idle <= pool_size"'),
         ],
     ] = {}
+    context: dict[str, ContextModel] = {}
     guardrails: GuardrailsModel | None = None
     noise: dict[str, Literal["infer", "exact"]] = {}
     probe_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2

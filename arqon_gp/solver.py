@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -20,7 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from arqon_gp import report
 from arqon_gp.advice import Advisor
-from arqon_gp.comparison import UTILITY, Yardstick, yardstick
+from arqon_gp.comparison import UTILITY, Yardstick
 from arqon_gp.config import Config, differences, parse
 from arqon_gp.decision import Decision, decide, decide_batch
 from arqon_gp.deployment import resolve
@@ -29,9 +30,11 @@ from arqon_gp.journal import Journal, open_journal
 from arqon_gp.knobs import holds
 from arqon_gp.metrics import Metrics
 from arqon_gp.records import (
+    NO_CONTEXT,
     Cancelled,
     Candidate,
     Closed,
+    Context,
     Enqueued,
     Event,
     Kind,
@@ -43,8 +46,10 @@ from arqon_gp.records import (
     RollbackOrdered,
     Told,
 )
+from arqon_gp.results import context_of
 from arqon_gp.results import parse as parse_results
 from arqon_gp.study import Study, replay
+from arqon_gp.turn import same_yard, yard_of
 
 if TYPE_CHECKING:
     import pandas
@@ -119,17 +124,19 @@ class ArqonSolver:
 
     # ---- the loop ----
 
-    def ask_one(self) -> Candidate | None:
+    def ask_one(self, context: Mapping[str, Any] | None = None) -> Candidate | None:
         """The config to run next, or None, and None means only: finished, and the recommended config runs.
 
-        Without an answer to the last candidate it is the same one again. RateLimited under `on_rate_limit: "raise"`.
+        Without an answer to the last candidate it is the same one again. `context`: what is observed now of the
+        config's context; what is not given is as it was last. RateLimited under `on_rate_limit: "raise"`; RequestError
+        for a context that is none of the study's.
         """
         rails = self._study.config.guardrails
         how = rails.on_rate_limit if rails else "hold"
         for last in [False] * MOST_WAITS + [True]:
             with self._open():
                 began = time.perf_counter()
-                decision = decide(self._study, self._now(), self._advisor, self._yardstick())
+                decision = decide(self._study, self._now(), self._advisor, self._kept_yard, self._checked(context))
                 candidate = decision.candidates[0] if decision.candidates else None
                 wait = candidate.retry_after_s if candidate is not None and candidate.kind is Kind.HOLD else None
                 if wait is None or how == "hold" or (how == "wait" and last):
@@ -140,24 +147,25 @@ class ArqonSolver:
             time.sleep(wait)
         raise AssertionError("unreachable: the last round returns")
 
-    def ask(self, q: int | None = None) -> list[Candidate] | None:
+    def ask(self, q: int | None = None, context: Mapping[str, Any] | None = None) -> list[Candidate] | None:
         """A batch, or None when finished.
 
         Without q: the open batch again, else the initial points at once, else one candidate (always one under
         guardrails). With q: so many new candidates for parallel evaluation, those pending accounted for; fewer, or none
-        at all, where the rest of the budget is pending already. RequestError for q > 1 under guardrails: one live
-        system runs one config.
+        at all, where the rest of the budget is pending already. `context` as in ask_one(). RequestError for q > 1 under
+        guardrails: one live system runs one config.
         """
         if q is not None and (isinstance(q, bool) or not isinstance(q, int) or q < 1):
             raise RequestError(f"q: expected a whole number >= 1, found {q!r}")
         if self._study.config.guardrails is not None:
             if q is not None and q > 1:
                 raise RequestError(f"q = {q} under guardrails: one live system runs one config; ask for one at a time")
-            one = self.ask_one()
+            one = self.ask_one(context)
             return None if one is None else [one]
         with self._open():
             began = time.perf_counter()
-            decision = decide_batch(self._study, self._now(), self._advisor, q, self._yardstick())
+            known = self._checked(context)
+            decision = decide_batch(self._study, self._now(), self._advisor, q, self._kept_yard, known)
             self._accept(decision, began)
             return None if decision.study.course.finished else list(decision.candidates)
 
@@ -177,7 +185,9 @@ class ArqonSolver:
             study = self._study
             rows = parse_results(results, study.config, study.carried, prefix)
             safe = study.guard.safe_mode is not None
-            observations = resolve(rows, study.deployment, study.history, safe_mode=safe, prefix=prefix)
+            observations = resolve(
+                rows, study.deployment, study.history, safe_mode=safe, prefix=prefix, context=study.context
+            )
             now = self._now()
             if observations:
                 self._commit([Told(tuple(observations), now)])
@@ -188,10 +198,12 @@ class ArqonSolver:
 
     # ---- questions ----
 
-    def recommend(self) -> Recommendation:
-        """The config to run, its predicted noise-free outcomes with 95 % intervals, and how often it was measured."""
+    def recommend(self, context: Mapping[str, Any] | None = None) -> Recommendation:
+        """The config to run, its predicted noise-free outcomes with 95 % intervals, and how often it was measured: in
+        the present context, or in another one."""
         with self._open():
-            return report.recommend(self._study, self._yardstick(), self._advisor)
+            study = replace(self._study, context=self._study.context | self._checked(context))
+            return report.recommend(study, self._yardstick(study), self._advisor)
 
     def pareto_front(self) -> list[Recommendation]:
         """The measured configs that keep the limits and that no other dominates in the posterior means of the
@@ -343,12 +355,24 @@ class ArqonSolver:
     def _advisor(self) -> Advisor:
         return cast(Advisor, _Lazy(self))
 
-    def _yardstick(self) -> Yardstick:
-        """How windows are judged, after the results so far."""
-        study = self._study
+    def _checked(self, context: Mapping[str, Any] | None) -> Context:
+        """What is known of a context; RequestError where that is none of this study's."""
+        try:
+            return NO_CONTEXT if context is None else context_of(context, self._study.config)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+
+    @property
+    def _kept_yard(self) -> Yardstick | None:
+        """How windows are judged, as far as that is known without a fit."""
+        return None if self._study.context else self._yardstick()
+
+    def _yardstick(self, study: Study | None = None) -> Yardstick:
+        """How windows are judged, after the results so far, in the study's context."""
+        study = study or self._study
         of, yard = self._yard or (None, None)
-        if of is None or of.history is not study.history or of.course.baseline is not study.course.baseline:
-            yard = yardstick(study.history, study.config, study.baseline)
+        if of is None or not same_yard(of, study):
+            yard = yard_of(study, self._advisor)
             self._yard = (study, yard)
         assert yard is not None
         return yard

@@ -6,16 +6,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from arqon_gp.config import Config
-from arqon_gp.course import Course
+from arqon_gp.course import QUIET_ASKS, Course
 from arqon_gp.deployment import Deployment
 from arqon_gp.guard import Guard
 from arqon_gp.history import History
-from arqon_gp.records import Event, Issued, Params, Refitted, Told
+from arqon_gp.knobs import Real, unit
+from arqon_gp.records import (
+    Baselined,
+    Context,
+    Event,
+    Issued,
+    Kind,
+    Label,
+    Labelled,
+    Observation,
+    Params,
+    Refitted,
+    Role,
+    Situated,
+    Told,
+)
 
 FEW = 16  # rows up to which a fit costs nothing worth preparing
 OFTEN = 64  # rows up to which every ask is preceded by a fit
 REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
+
+NEAR = 0.15  # of the range of each context: where nothing is left to gain in the one, so it is taken to be in the other
+MOST_CALM = 512
 
 Hyperparameters = dict[str, dict[str, list[float]]]
 
@@ -23,6 +41,10 @@ Hyperparameters = dict[str, dict[str, list[float]]]
 @dataclass(frozen=True, slots=True)
 class Study:
     """`length`: number of events so far; `at`: the latest moment any of them names, unix seconds.
+
+    `context`: the present one, as the last ask or the last window told it; `started`: the start windows, where there is
+    one, that made the baseline; `calm`: the contexts of explorations that promised less than min_effect, since the last
+    drift.
 
     Hyperparameters are of a history `based`, conditioning is on everything. They lag by the last result, so that they
     can be sought while it is waited for: `issued_on` is the history when the last candidate was handed out, `observed`
@@ -34,6 +56,9 @@ class Study:
     history: History
     guard: Guard
     course: Course
+    context: Context = field(default_factory=dict)
+    started: tuple[Observation, ...] = ()
+    calm: tuple[Context, ...] = ()
     hyperparameters: Hyperparameters = field(default_factory=dict)
     based: History | None = None
     issued_on: History = field(default_factory=History)
@@ -51,6 +76,7 @@ class Study:
             History(),
             Guard(start),
             Course(endless=config.budget is None and config.budget_cost is None),
+            config.usual,
         )
 
     def apply(self, event: Event) -> Study:
@@ -62,6 +88,9 @@ class Study:
             history=history,
             guard=self.guard.apply(event, self.config, deployment, history),
             course=self.course.apply(event),
+            context=_context(self.context, event),
+            started=self._started(event),
+            calm=self._calm(event),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
             based=self.basis if isinstance(event, Refitted) else self.based,
             issued_on=history if isinstance(event, Issued) else self.issued_on,
@@ -69,6 +98,31 @@ class Study:
             length=self.length + 1,
             at=max(self.at, getattr(event, "at", 0.0)),
         )
+
+    def _started(self, event: Event) -> tuple[Observation, ...]:
+        if not isinstance(event, Baselined) or not self.context:
+            return self.started
+        return tuple(row for _, row in self.history.windows(self.deployment.deployed))
+
+    def _calm(self, event: Event) -> tuple[Context, ...]:
+        match event:
+            case Issued(kind=Kind.EXPLORE, negligible=True) if self.context:
+                return (*self.calm[-MOST_CALM + 1 :], self.context)
+            case Labelled(label=Label.DRIFT):
+                return ()
+        return self.calm
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether an endless study has nothing left to gain, as far as it knows: in the present context."""
+        if not self.context:
+            return self.course.endless and self.course.quiet >= QUIET_ASKS
+        near = sum(all(self._near(of, then) for of in self.config.context) for then in self.calm)
+        return self.course.endless and near >= QUIET_ASKS
+
+    def _near(self, of: Real, then: Context) -> bool:
+        apart = abs(unit(of, self.context[of.name]) - unit(of, then[of.name]))
+        return min(apart, 1.0 - apart) <= NEAR if of.periodic else apart <= NEAR
 
     @property
     def basis(self) -> History:
@@ -115,6 +169,17 @@ class Study:
     def baseline(self) -> dict[str, float]:
         """Mean of each outcome over the start windows; empty until they are measured."""
         return dict(self.course.baseline or {})
+
+
+def _context(present: Context, event: Event) -> Context:
+    """The present context after an event: what was measured before the last candidate says nothing of now."""
+    match event:
+        case Situated(context):
+            return context
+        case Told(observations) if present:
+            told = (row.context for row in reversed(observations) if row.role in (Role.WARM, Role.WINDOW))
+            return next(told, present)
+    return present
 
 
 def replay(config: Config, events: Iterable[Event]) -> Study:

@@ -123,6 +123,27 @@ class OutcomeGP:
         slope = self.hyperparameters.get("slope")
         return self.noise * (np.exp(self.settings.slopes(X) @ np.array(slope)) if slope else np.ones(len(X)))
 
+    def level(self, X: Floats) -> Floats:
+        """What is added to the standardised outcome at X (q, d): the shift, and what the context does, model space."""
+        return np.asarray(self.rows.shift + self._trends(X) @ self.rows.trend)
+
+    def situated(self, x: Floats) -> OutcomeGP:
+        """The same for points in the context of x (d,): the level there is one number."""
+        shift = float(self.level(x[None, :])[0])
+        return replace(self, rows=replace(self.rows, shift=shift, trend=np.zeros_like(self.rows.trend)))
+
+    def astray(self, X: Floats, v: Floats) -> Floats:
+        """How far the trend is trusted at X (q, d), v = root k(X, .): H (q, p) such that H H' is its covariance there,
+        standardised (universal kriging; Rasmussen and Williams 2006, eq. 2.42): little where rows are near."""
+        T = self._trends(self.rows.X)
+        centre = T.mean(axis=0)  # the level in the middle of the rows is known
+        W = self.root @ (T - centre)
+        L = np.linalg.cholesky(W.T @ W + self.rows.ridge * np.eye(W.shape[1]))
+        return np.asarray(np.linalg.solve(L, (self._trends(X) - centre - v.T @ W).T).T)
+
+    def _trends(self, X: Floats) -> Floats:
+        return self.settings.trends(X)[:, : len(self.rows.trend)]
+
     @cached_property
     def lengthscales(self) -> Floats:
         """The lengthscale (d,) of each column of X."""
@@ -136,13 +157,18 @@ class OutcomeGP:
         """Mean (q,) and covariance (q, q) of the noise-free outcome at X (q, d), model space."""
         k = self.k(self.rows.X, X)
         v = self.root @ k
-        mean = self.hyperparameters["mean"][0] + self.alpha @ k
-        return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * (self.k(X, X) - v.T @ v)
+        mean, covariance = self.hyperparameters["mean"][0] + self.alpha @ k, self.k(X, X) - v.T @ v
+        if len(self.rows.trend):
+            covariance += (H := self.astray(X, v)) @ H.T
+        return self.level(X) + self.rows.scale * mean, self.rows.scale**2 * covariance
 
     def predict(self, X: Floats) -> tuple[Floats, Floats]:
         """Mean and variance (q,) of the noise-free outcome at X (q, d), model space."""
-        mean, explained = moments(self.root, self.alpha, self.k(X, self.rows.X))
-        mean = self.rows.shift + self.rows.scale * (self.hyperparameters["mean"][0] + mean)
+        k = self.k(X, self.rows.X)
+        mean, explained = moments(self.root, self.alpha, k)
+        if len(self.rows.trend):
+            explained -= np.square(self.astray(X, self.root @ k.T)).sum(axis=1)
+        mean = self.level(X) + self.rows.scale * (self.hyperparameters["mean"][0] + mean)
         return mean, self.rows.scale**2 * np.maximum(1.0 - explained, LEAST_VARIANCE)
 
     def at_rows(self, X: Floats) -> tuple[Floats, Floats]:
@@ -152,7 +178,7 @@ class OutcomeGP:
         """
         index = self.rows.index
         D, A = self._diagonal(), np.einsum("ij,ij->j", self.root, self.root)
-        mean = self.rows.shift + self.rows.scale * (self.rows.y - D * self.alpha)
+        mean = self.level(self.rows.X) + self.rows.scale * (self.rows.y - D * self.alpha)
         variance = self.rows.scale**2 * np.maximum(D - D * D * A, LEAST_VARIANCE)
         if len(index) == len(X):
             return mean, variance
@@ -170,7 +196,7 @@ class OutcomeGP:
         D, root = self._diagonal()[at], np.ascontiguousarray(self.root[:, at])
         covariance = np.diag(D) - D[:, None] * (root.T @ root) * D
         mean = self.rows.y[at] - D * self.alpha[at]
-        return self.rows.shift + self.rows.scale * mean, self.rows.scale**2 * covariance
+        return self.level(X[which]) + self.rows.scale * mean, self.rows.scale**2 * covariance
 
     def left_out(self, which: Integers) -> float:
         """Log density, nats, of the rows `which` of the dataset, each given all other rows (Sundararajan and Keerthi
@@ -226,6 +252,11 @@ class Surrogate:
     def steep(self) -> set[str]:
         """The outcomes with a cliff beyond their threshold."""
         return {gp.name for gp in self.inner if gp.name != FEASIBLE}
+
+    def situated(self, x: Floats) -> Surrogate:
+        """The same for points in the context of x (d,)."""
+        outcomes, inner = (tuple(gp.situated(x) for gp in gps) for gps in (self.outcomes, self.inner))
+        return replace(self, outcomes=outcomes, inner=inner)
 
     @property
     def within(self) -> Surrogate:

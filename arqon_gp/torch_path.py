@@ -84,20 +84,19 @@ def search(
 ) -> Search:
     """The acquisition of an aim on a torch device; with `recover` the probability that all limits hold."""
     surrogate, rng_seed = found.surrogate, int(rng.integers(2**31))
+    points = found.data.X if found.seen is None else found.seen
 
     @cache
     def made(device: torch.device) -> AcquisitionFunction:
         if recover:
             return recovery(surrogate, aim.bounds, device)
-        shape = frame(surrogate, aim.goals, aim.utility, found.data.X, device)
+        shape = frame(surrogate, aim.goals, aim.utility, points, device)
         limits = constraints(surrogate, aim.bounds)
         if aim.floor is not None:
             floor = (aim.floor[0] - shape.centre) / shape.spread
             limits.append(lambda Z: floor - shape.score(Z))
         signs = None if aim.reference is None else [o.sign for o in aim.goals.objectives]
-        return build(
-            surrogate, shape, limits, found.data.X, pending, signs=signs, reference=aim.reference, rng_seed=rng_seed
-        )
+        return build(surrogate, shape, limits, points, pending, signs=signs, reference=aim.reference, rng_seed=rng_seed)
 
     return Search(made, good, torch.device(where), rng)
 

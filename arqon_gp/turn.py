@@ -1,4 +1,7 @@
-"""One ask as it unfolds: the study grows by every event emitted, until a candidate is handed out. Public: Turn."""
+"""One ask as it unfolds: the study grows by every event emitted, until a candidate is handed out.
+
+Public: Turn, yard_of, same_yard.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,34 @@ from arqon_gp import course
 from arqon_gp.advice import Advisor, Goal, Proposal, Request, initial_point
 from arqon_gp.comparison import Comparison, Yardstick, yardstick
 from arqon_gp.deadline import Deadline
-from arqon_gp.records import Baselined, Candidate, Event, Expired, Finished, Issued, Kind, Params, Prediction, Settling
+from arqon_gp.records import (
+    NO_CONTEXT,
+    Baselined,
+    Candidate,
+    Context,
+    Event,
+    Expired,
+    Finished,
+    Issued,
+    Kind,
+    Params,
+    Prediction,
+    Settling,
+    Situated,
+)
 from arqon_gp.study import Study
+
+
+def yard_of(study: Study, advisor: Advisor) -> Yardstick:
+    """How windows are judged, after the results so far, in the present context."""
+    shifts = advisor.shifts(study) if study.context else None
+    return yardstick(study.history, study.config, study.baseline, shifts)
+
+
+def same_yard(a: Study, b: Study) -> bool:
+    """Whether windows are judged alike at two moments of a study."""
+    alike = a.history is b.history and a.course.baseline is b.course.baseline
+    return alike and (not a.context or (a.context == b.context and a.hyperparameters is b.hyperparameters))
 
 
 class Turn:
@@ -18,7 +47,14 @@ class Turn:
     `yard`: the yardstick of the study as it comes in, if that is known.
     """
 
-    def __init__(self, study: Study, now: float, advisor: Advisor, yard: Yardstick | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        now: float,
+        advisor: Advisor,
+        yard: Yardstick | None = None,
+        context: Context = NO_CONTEXT,
+    ) -> None:
         self.study, self.now, self.advisor = study, now, advisor
         self.events: list[Event] = []
         self.refusals: list[str] = []
@@ -26,20 +62,22 @@ class Turn:
         self._yard = yard
         self._deadline = Deadline(study.config.max_ask_s)
         self._expire()
+        if context and study.context | context != study.context:
+            self.emit(Situated(study.context | context, now))
 
     def emit(self, event: Event) -> None:
         """One more event."""
         before = self.study
         self.study = before.apply(event)
         self.events.append(event)
-        if self.study.history is not before.history or self.study.course.baseline is not before.course.baseline:
+        if not same_yard(self.study, before):
             self._yard = None
 
     @property
     def yard(self) -> Yardstick:
         """The yardstick of the present history."""
         if self._yard is None:
-            self._yard = yardstick(self.study.history, self.study.config, self.study.baseline)
+            self._yard = yard_of(self.study, self.advisor)
         return self._yard
 
     @property
@@ -83,6 +121,11 @@ class Turn:
             proposal = initial_point(self.study.config, request)
             return replace(proposal, predicted=self._predicted(proposal.params))
         return self.advisor.propose(self.study, self.yard, replace(request, deadline=self._deadline))
+
+    def promises_little(self, proposal: Proposal) -> bool:
+        """Whether a study with a context, at rest, should rather stay than explore this."""
+        gain, study = proposal.improvement, self.study
+        return bool(study.context) and study.at_rest and gain is not None and gain < self.yard.min_effect
 
     def hold(self, reason: str, retry_after_s: float | None = None) -> Candidate:
         """What runs now, or the latest config that may run."""

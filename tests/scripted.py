@@ -46,7 +46,7 @@ class Script:
 
 
 class ScriptedSolver(ArqonSolver):
-    script: Script
+    script: Script | None = None
 
     @property
     def _advisor(self) -> Any:

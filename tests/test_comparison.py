@@ -113,7 +113,7 @@ def test_before_anything_is_known_a_single_window_says_what_its_noise_lets_it_sa
 
 def answer(history: History, question: Question, **more: Any) -> Comparison:
     found = config(**more)
-    return compare(question, yardstick(history, found, {}), found, {}, lambda params, other: None)
+    return compare(question, yardstick(history, found, {}), found, lambda params, other: None)
 
 
 def test_without_one_config_measured_twice_the_noise_is_at_most_all_there_is_and_hardly_known() -> None:
@@ -144,7 +144,7 @@ def test_the_known_variance_of_a_utility_is_in_raw_units() -> None:
 def test_last_good_is_expected_where_everything_is_since_the_config_before_it() -> None:
     history = told(*[(B, 0.0)] * 5, *[(C, 100.0)] * 2, *[(A, 101.0)] * 2)
     found = config()
-    judge = _Judge(Question(A, A, [C, A]), yardstick(history, found, {}), found, {}, lambda params, other: None)
+    judge = _Judge(Question(A, A, [C, A]), yardstick(history, found, {}), found, lambda params, other: None)
     assert judge.evidence(A, UTILITY).centre == 100.0
     assert judge.evidence(A, UTILITY).windows.tolist() == [101.0, 101.0]
 

@@ -31,9 +31,11 @@ SAMPLES: dict[type, Event] = {
         records.Issued(
             "7", 9, Kind.EXPLORE, PARAMS, "why", ODD, True, {"y": Prediction(1.0, ODD, 2e300)}, 5e-324, True, 0.1, 0.5
         ),
+        records.Situated({"load": ODD, "hour": 23.5}, 2.5),
         records.Told(
             (
                 Observation(PARAMS, {"y": ODD, "z": None}, Role.WINDOW, cost=300.0, id="7", kind=Kind.EXPLORE),
+                Observation(PARAMS, {"y": ODD}, Role.WARM, context={"load": ODD, "hour": 0.0}),
                 Observation(PARAMS, {}, Role.LATE, failed=True, eval_id="run 3", sem={"y": 0.5}, time=12.0),
                 Observation(PARAMS, {"y": ODD}, Role.WINDOW, control=records.Control(PARAMS, {"y": ODD, "z": None})),
             ),

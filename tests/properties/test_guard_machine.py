@@ -129,6 +129,9 @@ class Adversary:
     def expectation(self, study: Any, yard: Any) -> Any:
         return lambda params, other: None
 
+    def shifts(self, study: Any) -> None:
+        return None
+
     def predict(self, study: Any, params: Any) -> None:
         return None
 
@@ -190,9 +193,17 @@ class GuardMachine(RuleBasedStateMachine):
         rolls_back=st.booleans(),
         ttl=st.sampled_from([None, 45.0]),
         irregular=st.booleans(),
+        situated=st.booleans(),
     )
     def open(
-        self, seed: int, budget: int | None, limited: bool, rolls_back: bool, ttl: float | None, irregular: bool
+        self,
+        seed: int,
+        budget: int | None,
+        limited: bool,
+        rolls_back: bool,
+        ttl: float | None,
+        irregular: bool,
+        situated: bool,
     ) -> None:
         self.bounds = IRREGULAR if irregular else BOUNDS
         self.config: dict[str, Any] = {
@@ -211,6 +222,8 @@ class GuardMachine(RuleBasedStateMachine):
             self.config["constraints"]["room"] = ROOM
         if ttl:
             self.config["pending_ttl_s"] = ttl
+        if situated:
+            self.config["context"] = {"load": {"min": 0.5, "max": 2.0, "scale": "log"}}
         self.clock, self.journal, self.random = FakeClock(), MemoryJournal(), random.Random(seed)
         self.adversary = Adversary(seed)
         self.solver = self.start()
@@ -239,6 +252,10 @@ class GuardMachine(RuleBasedStateMachine):
         tail = 0.0 if good else self.random.expovariate(1.0) + 8.0 * (self.actual["idle_s"] > 300)
         return {"qps": self.load * (200.0 + merit + noise), "p99_ms": 10.0 + tail}
 
+    def seen(self) -> dict[str, Any] | None:
+        """What is observed of the context, if anything is."""
+        return self.random.choice([None, {}, {"load": self.load}]) if "context" in self.config else None
+
     # ---- asking ----
 
     @rule(applied=st.booleans())
@@ -247,7 +264,7 @@ class GuardMachine(RuleBasedStateMachine):
 
     def ask_and_apply(self, applied: bool) -> Candidate | None:
         before, self.asked = dict(self.actual), True
-        candidate = self.solver.ask_one()
+        candidate = self.solver.ask_one(self.seen())
         if candidate is None:
             self.check_end()
             self.finished = self.ended = True
@@ -317,7 +334,7 @@ class GuardMachine(RuleBasedStateMachine):
     def report_window(self, with_id: bool) -> None:
         """The window of what really runs, whatever that is: an honest caller."""
         assert self.candidate is not None
-        row: dict[str, Any] = {"params": self.actual, "values": self.measure()}
+        row: dict[str, Any] = {"params": self.actual, "values": self.measure(), "context": self.seen()}
         if with_id:
             row["id"] = self.candidate.id
             self.answered.append((self.candidate.id, row))

@@ -1,0 +1,365 @@
+"""Context: what nobody controls is an input of the model, and windows are compared as of one and the same context."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from arqon_gp import ArqonSolver, ConfigError, RequestError, ResultError
+from arqon_gp.comparison import yardstick
+from arqon_gp.config import parse
+from arqon_gp.history import CELLS, History, TrainingSets
+from arqon_gp.knobs import Real
+from arqon_gp.propose import ModelAdvisor
+from arqon_gp.records import Baselined, Label, Labelled, Observation, Role, Situated, Suspected, Told
+from arqon_gp.study import Study
+from tests.conftest import FakeClock, Make
+
+BOUNDS = {"x": {"min": 0, "max": 1, "initial": 0.5}}
+LOAD = {"load": {"min": 100, "max": 1000}}
+FREE: dict[str, Any] = {"seed": 1, "bounds": BOUNDS, "context": LOAD, "objectives": {"qps": "max"}}
+LIVE: dict[str, Any] = FREE | {"guardrails": {"max_delta": [0.1]}}
+
+
+def row(x: float, load: float | None = None, qps: float = 1.0, **more: Any) -> dict[str, Any]:
+    context = {} if load is None else {"context": {"load": load}}
+    return {"params": {"x": x}, "values": {"qps": qps}, **context, **more}
+
+
+# ---- config and results --------------------------------------------------------------------------------------------
+
+
+def test_a_context_is_a_number_in_a_range_or_one_with_a_period() -> None:
+    given = {"load": {"min": 1, "max": 100, "scale": "log"}, "hour": {"period": 24}, "disk": {"min": 0, "max": 5}}
+    config = parse(FREE | {"context": given})
+    assert config.context == (
+        Real("load", 1.0, 100.0, log=True),
+        Real("hour", 0.0, 24.0, periodic=True),
+        Real("disk", 0.0, 5.0),
+    )
+    assert config.usual == {"load": pytest.approx(10.0), "hour": 12.0, "disk": 2.5}
+    assert (config.space.names, config.inputs.names) == (["x"], ["x", "load", "hour", "disk"])
+    plain = parse(FREE | {"context": {}})
+    assert plain.inputs is plain.space
+
+
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        ({"load": {}}, "context.load: needs min and max, or period; found neither"),
+        ({"load": {"min": 1}}, "context.load: needs min and max, or period; found min"),
+        ({"load": {"min": 1, "max": 2, "period": 3}}, "context.load: needs min and max, or period; found min, max, "),
+        ({"load": {"min": 2, "max": 1}}, "context.load: min must be below max; found min 2, max 1"),
+        ({"load": {"min": 0, "max": 1, "scale": "log"}}, "context.load: scale log needs min > 0; found 0"),
+        ({"hour": {"period": 24, "scale": "log"}}, "context.hour: scale log has no meaning with a period"),
+        ({"hour": {"period": -1}}, "context.hour.period: "),
+        ({"x": {"period": 24}}, "context.x: a knob has this name; give another one"),
+        ({"qps": {"period": 24}}, "context.qps: an outcome has this name; give another one"),
+        ({"load": {"min": 1, "max": 2, "step": 1}}, "context.load: unknown key 'step'; allowed: min, max"),
+    ],
+)  # fmt: skip
+def test_a_context_that_makes_no_sense_is_refused(context: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(FREE | {"context": context})
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        ({"lod": 3}, "row 0: context.lod: not in the context; it has load"),
+        ({"load": "high"}, "row 0: context.load: expected a number or null, found 'high'"),
+        ({"load": math.nan}, "row 0: context.load: expected a finite number"),
+        ([1], "row 0: context: expected an object of what was observed, found [1]"),
+    ],
+)
+def test_a_wrong_context_of_a_result_is_refused_and_changes_nothing(make: Make, context: Any, said: str) -> None:
+    solver = make(FREE)
+    with pytest.raises(ResultError) as caught:
+        solver.seed([row(0.5) | {"context": context}])
+    assert said in str(caught.value)
+    assert solver.get_history_len() == 0
+    with pytest.raises(RequestError, match=r"^context"):
+        solver.ask_one(context)
+    assert solver.status()["context"] == {"load": 550.0}
+
+
+def test_what_is_not_told_is_as_it_was_last(make: Make) -> None:
+    solver = make(FREE | {"context": LOAD | {"hour": {"period": 24}}})
+    solver.seed([row(0.1)])
+    solver.seed([row(0.2, 300.0)])
+    solver.seed([row(0.3) | {"context": {"hour": 25, "load": None}}])
+    candidate = solver.ask_one({"load": 900})
+    assert candidate is not None
+    solver.seed([row(candidate["x"], id=candidate.id)])
+    solver.seed([row(0.4, 200.0, history=True)])
+    assert list(solver.history()["load"]) == [550.0, 300.0, 300.0, 900.0, 200.0]
+    assert list(solver.history()["hour"]) == [12.0, 12.0, 1.0, 1.0, 1.0]
+    assert solver.status()["context"] == {"load": 900.0, "hour": 1.0}, "history says nothing of now"
+    solver.seed([row(candidate["x"], 950.0, id=candidate.id)])
+    assert list(solver.history()["load"])[3] == 950.0, "another context is a correction"
+    assert solver.get_history_len() == 5
+
+
+def test_without_a_context_nothing_of_it_is_kept(make: Make) -> None:
+    solver = make({"seed": 1, "bounds": BOUNDS})
+    solver.seed([{"params": {"x": 0.5}, "value": 1.0}])
+    assert solver.status()["context"] == {}
+    assert solver._study.history.rows[0].context == {}
+    with pytest.raises(RequestError, match="the config of this study has no context"):
+        solver.ask_one({"load": 3})
+
+
+# ---- journal -------------------------------------------------------------------------------------------------------
+
+
+def test_a_context_is_written_down_when_it_changes_and_a_restart_goes_on_from_it(tmp_path: Path) -> None:
+    journal, loads = f"sqlite:///{tmp_path}/j.db", [300.0, 300.0, 700.0, 900.0, 400.0, 400.0, 800.0]
+
+    def run(restart: bool) -> tuple[list[Any], int]:
+        where, seen = (journal if restart else None), []
+        solver = ArqonSolver(LIVE, journal=where, registry=CollectorRegistry(), clock=lambda: 5.0, device="cpu")
+        for load in loads:
+            candidate = solver.ask_one({"load": load})
+            assert candidate is not None
+            assert list(candidate) == ["x"]
+            seen.append((candidate.id, candidate, candidate.kind, candidate.predicted))
+            solver.seed([row(candidate["x"], qps=10 * load - abs(candidate["x"] - 0.7), id=candidate.id)])
+            if restart:
+                solver.close()
+                solver = ArqonSolver(LIVE, journal=where, registry=CollectorRegistry(), clock=lambda: 5.0, device="cpu")
+        told = [event for event in solver._journal.read("default", 0) if isinstance(event, Situated)]
+        assert [solver.explain(of[0])["context"]["load"] for of in seen] == loads
+        solver.close()
+        return seen, len(told)
+
+    assert run(restart=True) == run(restart=False)
+    assert run(restart=False)[1] == 5
+
+
+# ---- the model -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [{"min": 0, "max": 24}, {"period": 24}])
+def test_the_best_config_of_each_context_is_found_and_remembered(make: Make, scale: dict[str, Any]) -> None:
+    """The optimum moves from 0.2 to 0.8; afterwards both are known, without another window. The level moves by a
+    hundred times as much as any config is worth.
+    """
+    solver, random = make(FREE | {"context": {"hour": scale}, "probe_ratio": 0.0}), np.random.default_rng(0)
+
+    def best(hour: float) -> float:
+        return 0.5 - 0.3 * math.cos(2.0 * math.pi * hour / 24.0)
+
+    def level(hour: float) -> float:
+        return 1200.0 * (1.0 - math.cos(2.0 * math.pi * hour / 24.0)) if "period" in scale else 100.0 * hour
+
+    late = []
+    for i in range(60):
+        hour = float(i * 3 % 24)
+        candidate = solver.ask_one({"hour": hour})
+        assert candidate is not None
+        late.append(abs(candidate["x"] - best(hour)))
+        value = level(hour) - 50.0 * (candidate["x"] - best(hour)) ** 2 + 0.2 * random.normal()
+        solver.seed([row(candidate["x"], qps=value, id=candidate.id)])
+    assert np.mean(late[-16:]) < 0.12, "nothing depends on the level"
+    for hour in (0.0, 6.0, 12.0, 21.0):
+        found = solver.recommend({"hour": hour})
+        assert found.params["x"] == pytest.approx(best(hour), abs=0.1), hour
+        assert found.outcomes is not None
+        assert found.outcomes["qps"].mean == pytest.approx(level(hour), abs=60.0)
+    assert solver.status()["context"] == {"hour": 9.0}, "a question changes nothing"
+    assert list(solver.importance()) == ["x"]
+
+
+def test_a_limit_is_judged_in_the_present_context(make: Make) -> None:
+    solver = make(FREE | {"constraints": {"p99": {"max": 100}}, "probe_ratio": 0.0})
+    rows = []
+    for load in np.linspace(100, 1000, 10):
+        for x in (0.0, 0.5, 1.0):
+            rows.append(row(x, load, 100 * x) | {"values": {"qps": 100 * x, "p99": 0.1 * load * (0.4 + x)}})
+    solver.seed(rows)
+    calm, busy = (solver.recommend({"load": load}) for load in (200.0, 1000.0))
+    assert calm.params["x"] == pytest.approx(1.0, abs=0.01)
+    assert busy.params["x"] == pytest.approx(0.6, abs=0.1)
+    candidates = [solver.ask_one({"load": 1000.0}) for _ in range(1)]
+    assert candidates[0] is not None
+    assert candidates[0]["x"] < 0.75
+
+
+def test_four_objectives_are_sought_in_the_present_context_too(make: Make) -> None:
+    """By BoTorch, which searches the same inputs."""
+    names = ("a", "b", "c", "d")
+    solver = make(FREE | {"objectives": dict.fromkeys(names, "min"), "probe_ratio": 0.0})
+    for load in (100.0, 400.0, 700.0, 1000.0):
+        for x in (0.1, 0.5, 0.9):
+            values = {name: (x - load / 1000.0) ** 2 + 0.01 * i for i, name in enumerate(names)}
+            solver.seed([{"params": {"x": x}, "values": values, "context": {"load": load}}])
+    low, high = (solver.ask(1, {"load": load}) for load in (200.0, 900.0))
+    assert low is not None
+    assert high is not None
+    assert low[0]["x"] < high[0]["x"]
+    assert solver.status()["model"]["fallbacks"] == {}
+
+
+def windows(history: History, *rows: tuple[float, float, float]) -> History:
+    told = tuple(Observation({"x": x}, {"qps": y}, Role.WINDOW, context={"load": load}) for x, load, y in rows)
+    return history.apply(Told(told, 0.0))
+
+
+def test_windows_of_one_config_in_alike_contexts_are_one_stay() -> None:
+    config = parse(FREE)
+    cell = 900.0 / CELLS
+    history = windows(
+        History(),
+        (0.5, 100.0, 1.0), (0.5, 100.0 + 0.4 * cell, 3.0), (0.5, 100.0 + 1.5 * cell, 5.0), (0.5, 100.0, 7.0),
+    )  # fmt: skip
+    data = TrainingSets(config.inputs, config.goals).of(history)
+    assert data.count[:, 0].tolist() == [2, 1, 1]
+    assert data.X[:, 1] == pytest.approx([0.2 / CELLS, 1.5 / CELLS, 0.0])
+    assert data.Y[:, 0].tolist() == [2.0, 5.0, 7.0]
+    assert len(data.distinct) == 1, "and all are windows of one config"
+
+
+def test_the_step_between_regimes_is_told_by_windows_of_one_context() -> None:
+    """Traffic doubles with the regime: what only traffic did is no drift."""
+    config = parse(FREE)
+    history = windows(History(), (0.5, 200.0, 2000.0), (0.7, 200.0, 2100.0), (0.5, 900.0, 9000.0))
+    history = history.apply(Labelled(Label.DRIFT, "", 0.0, since=3))
+    history = windows(history, (0.5, 900.0, 8500.0), (0.7, 900.0, 9000.0))
+    data = TrainingSets(config.inputs, config.goals).of(history)
+    assert data.Y[:, 0] == pytest.approx([1500.0, 1600.0, 8500.0, 8500.0, 9000.0])
+
+
+# ---- the guard -----------------------------------------------------------------------------------------------------
+
+
+def study_of(config: dict[str, Any], *rows: tuple[float, float, float]) -> Study:
+    study = Study.new(parse(config))
+    for x, load, y in rows:
+        observed = Observation({"x": x}, {"qps": y}, Role.WINDOW, context={"load": load})
+        study = study.apply(Told((observed,), 0.0))
+    return study
+
+
+def test_windows_are_compared_as_of_the_present_context() -> None:
+    """10 a unit of load: 0.7 is better by 200 wherever it is measured, though its windows came when less was on."""
+    random = np.random.default_rng(0)
+    loads = np.linspace(300.0, 900.0, 25)
+    rows = [(0.5, load, 10 * load + 5 * random.normal()) for load in loads]
+    rows += [(0.7, load, 10 * load + 200.0 + 5 * random.normal()) for load in (700.0, 710.0, 720.0, 730.0)]
+    study = study_of(LIVE, *rows).apply(Situated({"load": 800.0}, 0.0))
+    shifts = ModelAdvisor(study.config, device="cpu").shifts(study)
+    yard = yardstick(study.history, study.config, {}, shifts)
+    assert yard.windows.measured[:, 0] == pytest.approx([y for _, _, y in rows])
+    now = yard.windows.value[:, 0]
+    assert now[:25] == pytest.approx(8000.0, abs=60.0)
+    assert now[25:] == pytest.approx(8200.0, abs=160.0)
+    assert yard.noise["utility"].std < 60.0, "traffic is no noise"
+    assert yard.windows.doubt is not None
+    std = np.sqrt(yard.windows.doubt[:, 0])
+    near = int(np.argmin(np.abs(loads - 800.0)))
+    assert std[near] < 100.0 < std[25], "a window of far away says little of here"
+    assert std[25] == pytest.approx(2.0 * 0.25 * (now[25] - yard.windows.measured[25, 0]), rel=0.1)
+
+
+def test_a_baseline_is_as_it_would_be_in_the_present_context() -> None:
+    config = LIVE | {"constraints": {"qps": {"min": "0.9*baseline"}}}
+    rows = [(0.5, 300.0, 3000.0), (0.5, 300.0, 3003.0), (0.5, 300.0, 2997.0)]
+    study = study_of(config, *rows).apply(Baselined({"qps": 3000.0}, 0.0))
+    for load in np.linspace(350.0, 900.0, 12):
+        for x in (0.3, 0.5, 0.55):
+            told = Observation({"x": x}, {"qps": 10 * load * (x + 0.5)}, Role.WINDOW, context={"load": load})
+            study = study.apply(Told((told,), 0.0))
+    study = study.apply(Situated({"load": 800.0}, 0.0))
+    advisor = ModelAdvisor(study.config, device="cpu")
+    shifts = advisor.shifts(study)
+    assert shifts is not None
+    assert shifts.baseline["qps"] == pytest.approx(8000.0, rel=0.02)
+    assert study.baseline == {"qps": 3000.0}
+    good, bad = (advisor.describe(study, {"x": x}) for x in (0.5, 0.3))
+    assert good is not None
+    assert bad is not None
+    assert good[1] > 0.9 > 0.2 > bad[1], "x = 0.3 has 6400 of 8000"
+
+
+def evening(make: Make, clock: FakeClock, *, context: bool) -> ArqonSolver:
+    """A day of 96 windows: 10 a query, traffic between 1,450 and 6,200 of it, and 0.6 as good as anything."""
+    solver, random = make({k: v for k, v in LIVE.items() if context or k != "context"}), np.random.default_rng(1)
+    for i in range(120):
+        load = 380.0 + 240.0 * math.sin(2.0 * math.pi * i / 96.0)
+        candidate = solver.ask_one({"load": load} if context else None)
+        assert candidate is not None
+        value = 10.0 * load * (1.0 - 0.3 * (candidate["x"] - 0.6) ** 2) * (1.0 + 0.01 * random.normal())
+        extra = {"context": {"load": load}} if context else {}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": value}} | extra])
+        clock.pass_s(300.0)
+    return solver
+
+
+def alarms(solver: ArqonSolver) -> int:
+    return sum(isinstance(event, Suspected | Labelled) for event in solver._journal.read("default", 0))
+
+
+def test_the_evening_is_no_regression_where_the_context_is_known(make: Make, clock: FakeClock) -> None:
+    assert alarms(evening(make, clock, context=True)) <= 1
+    assert alarms(evening(make, clock, context=False)) >= 3, "the test would see it"
+
+
+def test_a_bad_step_is_taken_back_while_traffic_moves(make: Make, clock: FakeClock) -> None:
+    solver, random, windows = make(LIVE), np.random.default_rng(3), 0
+    for i in range(90):
+        load = 500.0 + 300.0 * math.sin(2.0 * math.pi * i / 96.0)
+        candidate = solver.ask_one({"load": load})
+        assert candidate is not None
+        windows += candidate["x"] > 0.65
+        value = (0.8 if candidate["x"] > 0.65 else 1.0) * 10.0 * load * (1.0 + 0.01 * random.normal())
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": value}, "context": {"load": load}}])
+        clock.pass_s(300.0)
+        if i == 40:
+            solver.enqueue({"x": 0.7})
+        if windows and candidate["x"] <= 0.65:
+            break
+    assert 1 <= windows <= 3
+
+
+# ---- rest ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_study_at_rest_watches_and_wakes_where_a_context_promises_more(
+    make: Make, clock: FakeClock, live: bool
+) -> None:
+    config = LIVE | {"guardrails": {"max_delta": [0.2], "min_effect": 2.0}} if live else FREE
+    solver, random, watched, x = make(config), np.random.default_rng(0), 0, 0.5
+
+    def tell(load: float, candidate: Any) -> None:
+        best = 0.5 if load < 500 else 0.9
+        value = load - 100.0 * (candidate["x"] - best) ** 2 + 0.3 * random.normal()
+        solver.seed([row(candidate["x"], load, value, id=candidate.id)])
+        clock.pass_s(300.0)
+
+    for _ in range(60):
+        candidate = solver.ask_one({"load": 200.0})
+        assert candidate is not None
+        watched += candidate.reason.startswith("watching")
+        tell(200.0, candidate)
+    assert watched > 10
+    assert solver.status()["target"] is None
+    for _ in range(40):
+        candidate = solver.ask_one({"load": 900.0})
+        assert candidate is not None
+        x = candidate["x"]
+        tell(900.0, candidate)
+    assert x == pytest.approx(0.9, abs=0.15)
+    back = []
+    for _ in range(16):
+        candidate = solver.ask_one({"load": 200.0})
+        assert candidate is not None
+        back.append(candidate["x"])
+        tell(200.0, candidate)
+    assert back[-1] == pytest.approx(0.5, abs=0.15), "what was best there comes back"
