@@ -190,6 +190,9 @@ class Moving:
         numbers = [k for k in knobs if not k.choices]
         choice = next((k for k in knobs if k.choices), None)
         U = _sequence(_FIRST, len(numbers))
+        if near is not None:  # to stay is legal
+            stay = [(float(v) - k.low) / (k.high - k.low) for k, v in zip(knobs, near, strict=True) if not k.choices]
+            U = np.vstack([stay, U])
         best: tuple[float, dict[str, Value], float] = (-math.inf, {}, 0.0)
         for index in range(len(choice.choices) if choice else 1):
             points, found = U, (-math.inf, U[0])
