@@ -21,7 +21,8 @@ Outcomes = dict[str, float]
 
 DAY, WINDOW = 86400.0, 300.0
 _STEP_DAYS = (0.7, 1.3)  # the dependency changes within these days
-_FIRST, _ROUNDS, _EACH = 700, 10, 90  # configurations of a search for the optimum, for each choice of a categorical
+_FIRST, _NEAR, _ROUNDS, _EACH = 700, 200, 8, 60  # configurations of a search, for each choice of a categorical
+_BASINS, _POLISHED = 6, 2  # where a search goes on at first; searches within max_delta of what it found
 _NOISE = (0.01, 0.06, 0.15)  # standard deviation: of the rate, of log p99, of the log of any other outcome
 _GROSS, _GROSS_FACTOR = 0.01, 2.0  # share of windows whose p99 is so many times what it would be
 
@@ -181,7 +182,13 @@ class Moving:
 
         With `near`: the best within max_delta of it.
         """
-        params, score = self._best(self.conditions(at), tuple(near[k.name] for k in self.plant.knobs) if near else None)
+        now, names = self.conditions(at), [k.name for k in self.plant.knobs]
+        if near is not None:
+            params, score = self._best(now, tuple(near[n] for n in names))
+            return dict(params), score
+        params, score = self._best(now, None)
+        for _ in range(_POLISHED):
+            params, score = self._best(now, tuple(params[n] for n in names))
         return dict(params), score
 
     def _search(self, now: Conditions, near: tuple[Value, ...] | None) -> tuple[dict[str, Value], float]:
@@ -189,7 +196,7 @@ class Moving:
         knobs = self.plant.knobs if near is None else _boxed(self.plant.knobs, near)
         numbers = [k for k in knobs if not k.choices]
         choice = next((k for k in knobs if k.choices), None)
-        U = _sequence(_FIRST, len(numbers))
+        U = _sequence(_FIRST if near is None else _NEAR, len(numbers))
         if near is not None:  # to stay is legal
             stay = [(float(v) - k.low) / (k.high - k.low) for k, v in zip(knobs, near, strict=True) if not k.choices]
             U = np.vstack([stay, U])
@@ -209,8 +216,10 @@ class Moving:
                     if found[0] > best[0]:
                         chosen = {k.name: _plain(k, P[k.name][top]) for k in knobs}
                         best = (found[0], chosen, float(scores[top]))
-                near = found[1] + 0.3 * 0.6**turn * (2.0 * _sequence(_EACH, len(numbers), turn) - 1.0)
-                points = np.clip(near, 0.0, 1.0)
+                # several basins at first, then only the best
+                centres = points[np.argsort(-merit)[:_BASINS]] if turn < 2 else found[1][None, :]
+                offsets = 0.3 * 0.6**turn * (2.0 * _sequence(_EACH, len(numbers), turn) - 1.0)
+                points = np.clip((centres[:, None, :] + offsets).reshape(-1, len(numbers)), 0.0, 1.0)
         return best[1], best[2]
 
 
