@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
+from functools import cache
+from typing import Any
+
 import numpy as np
 import pytest
+from scipy.stats import qmc
 
-from arqon_gp.simulators import ConnectionPool, JvmGc
+from arqon_gp.config import parse
+from arqon_gp.simulators import SYSTEMS, ConnectionPool, JvmGc, Moving
+from tests.conftest import FakeClock, Make
 
 POOL = {"pool_size": 50, "max_idle_time_s": 120, "connection_timeout_ms": 1000}
 JVM = {"heap_size_gb": 16, "new_ratio": 3, "survivor_ratio": 8, "max_gc_pause_ms": 200}
@@ -44,3 +53,146 @@ def test_a_heap_too_small_is_out_of_memory() -> None:
     assert JvmGc().truth(JVM | {"heap_size_gb": 4})["error_rate"] == 0.9
     assert JvmGc().truth(JVM)["error_rate"] < 0.01
     assert JvmGc().truth(JVM | {"heap_size_gb": 32})["p99_latency_ms"] > JvmGc().truth(JVM)["p99_latency_ms"]
+
+
+NAMES = list(SYSTEMS)
+HOURS = np.arange(0.5, 48.0, 3.0) * 3600.0
+
+
+@cache
+def moving(name: str, seed: int = 0) -> Moving:
+    return Moving(SYSTEMS[name], seed)
+
+
+def static(system: Moving) -> dict[str, Any]:
+    return {knob.name: knob.initial for knob in system.plant.knobs}
+
+
+def steps(system: Moving, a: dict[str, Any], b: dict[str, Any]) -> float:
+    """The largest move of a knob, in its max_delta."""
+    return max(abs(a[k.name] - b[k.name]) / k.delta for k in system.plant.knobs if not k.choices)
+
+
+def sample(system: Moving, n: int) -> dict[str, np.ndarray]:
+    """{knob: (n,)}: a Sobol sequence over the bounds, corners too."""
+    U = qmc.Sobol(len(system.plant.knobs), rng=np.random.default_rng(0)).random(n)
+    U = np.concatenate([U, np.array(list(itertools.product((0.0, 1.0), repeat=U.shape[1])))])
+    found = {}
+    for u, knob in zip(U.T, system.plant.knobs, strict=True):
+        low, high = (0, len(knob.choices) - 1) if knob.choices else (knob.low, knob.high)
+        found[knob.name] = np.rint(low + u * (high - low)) if knob.whole or knob.choices else low + u * (high - low)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_window_is_a_function_of_seed_params_and_time(name: str) -> None:
+    a, b, other = moving(name), Moving(SYSTEMS[name], 0), moving(name, 1)
+    params = static(a)
+    b.observe(params, 0.0)
+    for at in (150.0, 90_000.0):
+        assert a.observe(params, at) == b.observe(params, at)
+        assert a.context(at) == b.context(at)
+        assert a.observe(params, at) != other.observe(params, at)
+    assert a.scenario != other.scenario
+    code = f"from arqon_gp.simulators import *; print(Moving(SYSTEMS[{name!r}], 0).observe({params!r}, 150.0))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(a.observe(params, 150.0)), "in another process"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_configurations_in_one_window_see_the_same_noise(name: str) -> None:
+    system, at = moving(name), 4000.0
+    best, _ = system.optimum(at)
+    ratios = []
+    for params in (best, static(system)):
+        seen, truth = system.observe(params, at), system.truth(params, at)
+        ratios.append([seen[n] / truth[n] for n in list(truth)[:2]])
+    assert ratios[0] == pytest.approx(ratios[1])
+    later = system.observe(best, at + 300.0), system.truth(best, at + 300.0)
+    assert [later[0][n] / later[1][n] for n in list(later[1])[:2]] != pytest.approx(ratios[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_truth_is_sane_over_the_whole_box_and_a_week(name: str) -> None:
+    system = moving(name)
+    P = sample(system, 512)
+    for at in (0.0, 40_000.0, 130_000.0, 600_000.0):
+        now = system.conditions(at)
+        (_, rate), (_, worst), *shares = system.plant.outcomes(P, now).items()
+        assert np.isfinite(rate).all()
+        assert np.isfinite(worst).all()
+        assert (rate >= 0.0).all()
+        assert (rate <= now.arrivals * (1.0 + 1e-9)).all()
+        assert (worst > 0.0).all()
+        for share, values in shares:
+            assert ((values >= 0.0) & (values <= 1.0)).all(), share
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_optimum_keeps_the_limits_and_nothing_sampled_is_better(name: str) -> None:
+    system = moving(name)
+    P = sample(system, 1024)
+    for at in HOURS:
+        best, score = system.optimum(at)
+        truth = system.truth(best, at)
+        assert not system.breaches(truth)
+        assert system.score(truth) == pytest.approx(score)
+        outcomes = system.plant.outcomes(P, system.conditions(at))
+        scores = sum(w * outcomes[n] for n, w in system.plant.weights.items())
+        kept = np.all([outcomes[n] <= limit for n, limit in system.plant.limits.items()], axis=0)
+        scale = sum(abs(w * truth[n]) for n, w in system.plant.weights.items())  # the score itself crosses zero
+        assert score >= np.max(np.where(kept, scores, -np.inf)) - 0.0005 * scale
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_optimum_moves_by_more_than_two_steps_and_a_legal_step_is_never_better(name: str) -> None:
+    system = moving(name)
+    path = [system.optimum(at) for at in HOURS]
+    assert max(steps(system, a[0], b[0]) for a, b in itertools.combinations(path, 2)) > 2.0
+    near, score = system.optimum(HOURS[4], near=path[0][0])
+    assert steps(system, near, path[0][0]) <= 1.0 + 1e-9
+    assert score <= path[4][1] + 0.002 * abs(path[4][1])
+
+    def over(params: dict[str, Any]) -> float:
+        truth = system.truth(params, HOURS[4])
+        return max(truth[n] / limit for n, limit in system.plant.limits.items())
+
+    assert over(near) <= max(1.0, over(path[0][0])) + 1e-9, "to stay is legal"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_score_follows_the_traffic_so_its_level_is_no_merit(name: str) -> None:
+    system = moving(name)
+    levels = [system.optimum(at)[1] for at in HOURS]
+    arrivals = [system.conditions(at).arrivals for at in HOURS]
+    lost = [score - system.score(system.truth(static(system), at)) for at, score in zip(HOURS, levels, strict=True)]
+    assert np.corrcoef(levels, arrivals)[0, 1] > 0.9
+    assert np.ptp(levels) > 2.0 * np.median(lost), "a day swings it by more than the static default loses"
+    assert np.mean(lost) > 0.0
+
+
+def test_a_scenario_is_daily_traffic_ageing_and_one_step() -> None:
+    made = [moving("pool", seed).scenario for seed in range(20)]
+    assert all(80 <= s.arrivals <= 86 and 0.7 <= s.step_at / 86400 <= 1.3 and 1.4 <= s.step <= 1.7 for s in made)
+    assert len({s.peak_h for s in made}) == 20
+    scenario = made[0]
+    before, after = scenario.conditions(scenario.step_at - 1.0), scenario.conditions(scenario.step_at)
+    assert (before.step, after.step) == (1.0, scenario.step)
+    assert scenario.conditions(2 * 86400.0).wear == pytest.approx(1.0 + 2.0 * scenario.ageing)
+    saturday, friday = ((day * 86400.0 - scenario.start_at) + 3600 * scenario.peak_h for day in (5, 4))
+    ratio = scenario.conditions(saturday).arrivals / scenario.conditions(friday).arrivals
+    assert ratio == pytest.approx(scenario.weekend, rel=0.15), "but for the wander"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_guarded_study_runs_on_its_config(name: str, make: Make, clock: FakeClock) -> None:
+    system = moving(name)
+    config = system.config() | {"seed": 1, "name": f"moving {name}"}
+    assert list(parse(config).space.names) == [knob.name for knob in system.plant.knobs]
+    solver = make(config)
+    for window in range(30):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        values = system.observe(candidate, 300.0 * window + 150.0)
+        clock.pass_s(300.0)
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])

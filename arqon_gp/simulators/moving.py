@@ -1,0 +1,258 @@
+"""A system whose optimum moves: what happens to it (Scenario), what holds at a moment (Conditions), and its windows.
+
+A Plant is the physics: outcomes of configurations under conditions, without noise. `Moving(plant, seed)` puts it under
+the seed's scenario. Times `at` are seconds since the start. Everything is a function of (plant, seed, params, at).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray
+Value = float | int | str
+Params = Mapping[str, Value]
+Outcomes = dict[str, float]
+
+DAY, WINDOW = 86400.0, 300.0
+_STEP_DAYS = (0.7, 1.3)  # the dependency changes within these days
+_FIRST, _NEAR, _ROUNDS, _EACH = 700, 200, 8, 60  # configurations of a search, for each choice of a categorical
+_BASINS, _POLISHED = 6, 2  # where a search goes on at first; searches within max_delta of what it found
+_NOISE = (0.01, 0.06, 0.15)  # standard deviation: of the rate, of log p99, of the log of any other outcome
+_GROSS, _GROSS_FACTOR = 0.01, 2.0  # share of windows whose p99 is so many times what it would be
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """From `low` to `high` with at most `delta` a step, or one of `choices`."""
+
+    name: str
+    initial: Value
+    low: float = 0.0
+    high: float = 1.0
+    delta: float = 1.0
+    whole: bool = False
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Swings:
+    """The ranges that a seed's scenario is drawn from."""
+
+    arrivals: tuple[float, float]  # a second, mean of a weekday
+    amplitude: tuple[float, float]  # of the day's swing, a share of the mean
+    weekend: tuple[float, float]  # level of Saturday and Sunday, a share of a weekday
+    ageing: tuple[float, float]  # growth of the wear, a day
+    step: tuple[float, float]  # size of the step in what the system depends on, a factor
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What holds at a moment, the same for every configuration."""
+
+    arrivals: float  # a second
+    wear: float = 1.0  # factor >= 1: what ageing has done
+    step: float = 1.0  # 1 before the dependency changed, the scenario's factor after it
+    fresh: float = 0.5  # 0 to 1: share of new things in the demand, highest four hours before the traffic's peak
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Diurnal traffic with weekends and a small wander, steady ageing, and one step at `step_at`."""
+
+    arrivals: float
+    amplitude: float
+    weekend: float
+    ageing: float
+    step: float
+    step_at: float
+    start_at: float  # s since Monday 0:00 when `at` = 0
+    peak_h: float  # hour of the day's highest traffic
+    wander: tuple[tuple[float, float], ...]  # (period s, phase) of three sines of 2 % each
+
+    @classmethod
+    def draw(cls, swings: Swings, random: np.random.Generator) -> Scenario:
+        """Of these ranges, each uniform; the start on Monday to Wednesday, the peak between 13 and 19 h."""
+        ranges = (swings.arrivals, swings.amplitude, swings.weekend, swings.ageing, swings.step)
+        level, amplitude, weekend, ageing, step = (float(random.uniform(*r)) for r in ranges)
+        step_at = float(DAY * random.uniform(*_STEP_DAYS))
+        start, peak = float(DAY * random.integers(3)), float(random.uniform(13.0, 19.0))
+        wander = tuple((float(3600 * random.uniform(1.0, 8.0)), float(random.uniform(0.0, math.tau))) for _ in range(3))
+        return cls(level, amplitude, weekend, ageing, step, step_at, start, peak, wander)
+
+    def conditions(self, at: float) -> Conditions:
+        """At `at`. The weekend sets in and ends within three hours around midnight."""
+        hour, weekday = self.clock(at)
+        day = math.cos(math.tau * (hour - self.peak_h) / 24.0)
+        hours = (weekday * 24.0 + hour - 120.0 + 84.0) % 168.0 - 84.0  # since Saturday 0:00, -84 to 84
+        off = min(1.0, max(0.0, 0.5 + hours / 3.0), max(0.0, 0.5 + (48.0 - hours) / 3.0))
+        drift = sum(0.02 * math.sin(math.tau * at / period + phase) for period, phase in self.wander)
+        arrivals = self.arrivals * (1.0 + self.amplitude * day) * (1.0 + off * (self.weekend - 1.0)) * math.exp(drift)
+        fresh = 0.5 + 0.5 * math.cos(math.tau * (hour - self.peak_h + 4.0) / 24.0)
+        return Conditions(
+            arrivals, 1.0 + self.ageing * at / DAY, self.step if at >= self.step_at else 1.0, round(fresh, 12)
+        )
+
+    def clock(self, at: float) -> tuple[float, int]:
+        """Hour of the day (0 to 24) and weekday (0 = Monday)."""
+        since = self.start_at + at
+        return since % DAY / 3600.0, int(since // DAY) % 7
+
+
+class Plant(Protocol):
+    """The physics of a system. The first outcome is a rate, the second its p99, the third its share of errors."""
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """In the order of bounds and max_delta."""
+
+    @property
+    def swings(self) -> Swings:
+        """What its scenarios are drawn from."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each outcome in the score, negative where less is better."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The service-level objectives: each outcome's maximum."""
+
+    def outcomes(self, P: dict[str, Array], now: Conditions) -> dict[str, Array]:
+        """Of k configurations {knob: (k,)} (a categorical as the index of its choice), without noise, each (k,)."""
+
+
+class Moving:
+    """A plant under the scenario of a seed."""
+
+    def __init__(self, plant: Plant, seed: int = 0) -> None:
+        self.plant, self.seed = plant, seed
+        self.scenario = Scenario.draw(plant.swings, np.random.default_rng([seed, 1]))
+        self._best = lru_cache(maxsize=None)(self._search)
+
+    def conditions(self, at: float) -> Conditions:
+        """What holds at `at`."""
+        return self.scenario.conditions(at)
+
+    def truth(self, params: Params, at: float) -> Outcomes:
+        """The outcomes without noise at `at`, as if the system had settled there."""
+        P = {k.name: np.array([k.choices.index(str(params[k.name])) if k.choices else float(params[k.name])])
+             for k in self.plant.knobs}  # fmt: skip
+        return {name: float(v[0]) for name, v in self.plant.outcomes(P, self.conditions(at)).items()}
+
+    def observe(self, params: Params, at: float) -> Outcomes:
+        """The noisy window number at // 300 s; its noise depends on the seed and that number alone."""
+        truth = self.truth(params, at)
+        random = np.random.default_rng([self.seed, 2, int(at // WINDOW)])
+        z, gross = random.standard_normal(len(truth)), random.random() < _GROSS
+        (rate, done), (p99, worst), *shares = truth.items()
+        seen = {rate: done * max(0.0, 1.0 + _NOISE[0] * z[0]), p99: worst * math.exp(_NOISE[1] * z[1])}
+        seen[p99] *= _GROSS_FACTOR if gross else 1.0
+        return seen | {n: min(1.0, v * math.exp(_NOISE[2] * z[2 + i])) for i, (n, v) in enumerate(shares)}
+
+    def context(self, at: float) -> dict[str, float]:
+        """What an operator sees and nobody controls: hour, weekday, and the window's arrivals a second (1 % noise)."""
+        hour, weekday = self.scenario.clock(at)
+        z = np.random.default_rng([self.seed, 3, int(at // WINDOW)]).standard_normal()
+        return {"hour": hour, "weekday": float(weekday), "arrivals": self.conditions(at).arrivals * (1.0 + 0.01 * z)}
+
+    def config(self) -> dict[str, Any]:
+        """The parts of an arqon config that the system gives: bounds, objectives, constraints, guardrails."""
+        bounds = {k.name: _bounds(k) for k in self.plant.knobs}
+        goals = {n: {"direction": "max" if w > 0 else "min", "weight": abs(w)} for n, w in self.plant.weights.items()}
+        limits = {n: {"max": v} for n, v in self.plant.limits.items()}
+        deltas = [int(k.delta) if k.choices or k.whole else k.delta for k in self.plant.knobs]
+        return {"bounds": bounds, "objectives": goals, "constraints": limits, "guardrails": {"max_delta": deltas}}
+
+    def score(self, outcomes: Mapping[str, float]) -> float:
+        """The utility: the weighted sum of the outcomes. It follows the traffic, so its level is no merit."""
+        return sum(w * outcomes[name] for name, w in self.plant.weights.items())
+
+    def breaches(self, outcomes: Mapping[str, float]) -> bool:
+        """Whether a service-level objective is broken."""
+        return any(outcomes[name] > limit for name, limit in self.plant.limits.items())
+
+    def optimum(self, at: float, near: Params | None = None) -> tuple[dict[str, Value], float]:
+        """The configuration with the highest score that keeps the limits, or breaks them least, and that score.
+
+        With `near`: the best within max_delta of it.
+        """
+        now, names = self.conditions(at), [k.name for k in self.plant.knobs]
+        if near is not None:
+            params, score = self._best(now, tuple(near[n] for n in names))
+            return dict(params), score
+        params, score = self._best(now, None)
+        for _ in range(_POLISHED):
+            params, score = self._best(now, tuple(params[n] for n in names))
+        return dict(params), score
+
+    def _search(self, now: Conditions, near: tuple[Value, ...] | None) -> tuple[dict[str, Value], float]:
+        """A dense sequence for each choice, then boxes that shrink around the best."""
+        knobs = self.plant.knobs if near is None else _boxed(self.plant.knobs, near)
+        numbers = [k for k in knobs if not k.choices]
+        choice = next((k for k in knobs if k.choices), None)
+        U = _sequence(_FIRST if near is None else _NEAR, len(numbers))
+        if near is not None:  # to stay is legal
+            stay = [(float(v) - k.low) / (k.high - k.low) for k, v in zip(knobs, near, strict=True) if not k.choices]
+            U = np.vstack([stay, U])
+        best: tuple[float, dict[str, Value], float] = (-math.inf, {}, 0.0)
+        for index in range(len(choice.choices) if choice else 1):
+            points, found = U, (-math.inf, U[0])
+            for turn in range(_ROUNDS + 1):
+                P = {k.name: _value(k, points[:, i]) for i, k in enumerate(numbers)}
+                P |= {choice.name: np.full(len(points), index)} if choice else {}
+                outcomes = self.plant.outcomes(P, now)
+                scores = np.asarray(sum(w * outcomes[name] for name, w in self.plant.weights.items()))
+                over = np.maximum.reduce([outcomes[n] / limit - 1.0 for n, limit in self.plant.limits.items()])
+                merit = np.where(over > 0.0, -1e6 * (1.0 + over), scores)
+                top = int(merit.argmax())
+                if merit[top] > found[0]:
+                    found = (float(merit[top]), points[top])
+                    if found[0] > best[0]:
+                        chosen = {k.name: _plain(k, P[k.name][top]) for k in knobs}
+                        best = (found[0], chosen, float(scores[top]))
+                # several basins at first, then only the best
+                centres = points[np.argsort(-merit)[:_BASINS]] if turn < 2 else found[1][None, :]
+                offsets = 0.3 * 0.6**turn * (2.0 * _sequence(_EACH, len(numbers), turn) - 1.0)
+                points = np.clip((centres[:, None, :] + offsets).reshape(-1, len(numbers)), 0.0, 1.0)
+        return best[1], best[2]
+
+
+def _bounds(knob: Knob) -> dict[str, Any]:
+    """As a config states it."""
+    if knob.choices:
+        return {"type": "categorical", "choices": list(knob.choices), "initial": knob.initial}
+    return {"type": "int" if knob.whole else "float", "min": knob.low, "max": knob.high, "initial": knob.initial}
+
+
+def _boxed(knobs: tuple[Knob, ...], near: tuple[Value, ...]) -> tuple[Knob, ...]:
+    """The knobs within their `delta` of these values."""
+    return tuple(
+        k if k.choices else replace(k, low=max(k.low, float(v) - k.delta), high=min(k.high, float(v) + k.delta))
+        for k, v in zip(knobs, near, strict=True)
+    )
+
+
+def _value(knob: Knob, u: Array) -> Array:
+    """(k,) in [0, 1] -> (k,) in the knob's own units."""
+    x = knob.low + u * (knob.high - knob.low)
+    return np.asarray(np.rint(x) if knob.whole else x)
+
+
+def _plain(knob: Knob, x: float) -> Value:
+    """One value, of its Python type."""
+    return knob.choices[int(x)] if knob.choices else int(x) if knob.whole else float(x)
+
+
+def _sequence(n: int, d: int, start: int = 0) -> Array:
+    """(n, d) points that fill the unit cube: multiples of powers of the d-dimensional golden ratio (Roberts 2018)."""
+    ratio = 1.5
+    for _ in range(50):
+        ratio = (1.0 + ratio) ** (1.0 / (d + 1.0))
+    steps = np.arange(1 + 997 * start, n + 1 + 997 * start)[:, None]
+    return np.asarray((0.5 + steps * ratio ** -np.arange(1.0, d + 1.0)) % 1.0)
