@@ -346,7 +346,7 @@ def _apart(keys: tuple[Key, ...], values: Floats, known: tuple[bool, ...]) -> tu
         if i < LEAST_WINDOWS or keys[i] != keys[i - 1]:
             continue
         begin = i - 1
-        while begin > i - LATEST_WINDOWS and keys[begin - 1] == keys[i] and not apart[begin]:
+        while begin > max(0, i - LATEST_WINDOWS) and keys[begin - 1] == keys[i] and not apart[begin]:
             begin -= 1
         for stay, latest, y in zip(
             values[begin:i].T, values[max(0, i - LATEST_WINDOWS) : i].T, values[i].tolist(), strict=True

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver, ConfigError, RequestError, ResultError
-from arqon_gp.comparison import yardstick
+from arqon_gp.comparison import Question, compare, yardstick
 from arqon_gp.config import parse
 from arqon_gp.history import CELLS, History, TrainingSets
 from arqon_gp.knobs import Real
@@ -363,3 +363,74 @@ def test_a_study_at_rest_watches_and_wakes_where_a_context_promises_more(
         back.append(candidate["x"])
         tell(200.0, candidate)
     assert back[-1] == pytest.approx(0.5, abs=0.15), "what was best there comes back"
+
+
+# ---- the trend -----------------------------------------------------------------------------------------------------
+
+
+def fitted(*rows: tuple[float, float, float]) -> tuple[Any, ModelAdvisor, Study]:
+    study = study_of(FREE, *rows)
+    advisor = ModelAdvisor(study.config, device="cpu")
+    outlook = advisor.outlook(study)
+    assert outlook is not None
+    return outlook.fitted["qps"], advisor, study
+
+
+def test_the_doubt_of_a_trend_is_that_of_a_kernel_that_is_linear_in_the_context() -> None:
+    random = np.random.default_rng(0)
+    X = random.random((12, 2))
+    gp, _, study = fitted(*((x, 100.0 + 900.0 * c, 300.0 * c + np.sin(5 * x) + 0.1 * random.normal()) for x, c in X))
+    at = random.random((5, 2)) * [1.0, 2.0]
+    centre = (gp.rows.X[:, 1] - 0.5).mean()
+
+    def k(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+        slopes = [Z[:, 1:] - 0.5 - centre for Z in (A, B)]
+        return np.asarray(gp.k(A, B) + slopes[0] @ slopes[1].T / gp.rows.ridge)
+
+    K = k(gp.rows.X, gp.rows.X) + np.diag(gp.hyperparameters["noise"][0] * gp.rows.share + gp.rows.floor)
+    expected = k(at, at) - k(at, gp.rows.X) @ np.linalg.solve(K, k(gp.rows.X, at))
+    np.testing.assert_allclose(gp.joint(at)[1] / gp.rows.scale**2, expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(gp.predict(at)[1] / gp.rows.scale**2, np.diag(expected), rtol=1e-6, atol=1e-9)
+    assert gp.rows.trend == pytest.approx([300.0], rel=0.1)
+    assert study.config.inputs.names == ["x", "load"]
+
+
+def test_a_context_that_was_never_seen_is_known_as_little_as_the_outcome_is_large() -> None:
+    random = np.random.default_rng(0)
+    rows = [(x, 200.0, 1000.0 + random.normal()) for x in random.random(20).tolist()]
+    _, advisor, study = fitted(*rows)
+
+    def width(study: Study, load: float) -> float:
+        found = (advisor.predict(study.apply(Situated({"load": load}, 0.0)), {"x": 0.5}) or {})["qps"]
+        return (found.upper - found.lower) / (2 * 1.96)
+
+    assert width(study, 200.0) < 3.0
+    assert 200.0 < width(study, 900.0) < 2000.0
+    seen = Observation({"x": 0.5}, {"qps": 4000.0}, Role.WINDOW, context={"load": 900.0})
+    told = study.apply(Told((seen, seen, seen), 0.0))
+    assert width(told, 900.0) < 0.2 * width(study, 900.0)
+
+
+def test_a_limit_is_broken_by_a_window_as_it_was(make: Make) -> None:
+    """In the rush hour it was; that it would not be now is another question."""
+    config = LIVE | {"constraints": {"errors": {"max": 10.0}}}
+    random, study = np.random.default_rng(0), Study.new(parse(config))
+    for load in np.linspace(200.0, 900.0, 20):
+        values = {"qps": 1.0, "errors": load / 100.0 + 0.01 * random.normal()}
+        study = study.apply(Told((Observation({"x": 0.5}, values, Role.WINDOW, context={"load": load}),), 0.0))
+    last = Observation({"x": 0.5}, {"qps": 1.0, "errors": 12.0}, Role.WINDOW, context={"load": 900.0})
+    study = study.apply(Told((last,), 0.0)).apply(Situated({"load": 200.0}, 0.0))
+    yard = yardstick(study.history, study.config, {}, ModelAdvisor(study.config, device="cpu").shifts(study))
+    question = Question(running={"x": 0.5}, last_good={"x": 0.5})
+    found = compare(question, yard, study.config, lambda params, other: None)
+    assert yard.windows.value[-1, yard.windows.column("errors")] < 8.0
+    assert found.breach > 0.95
+
+
+def test_windows_are_shown_as_they_were_measured(make: Make) -> None:
+    solver = make(LIVE)
+    for load in (200.0, 900.0, 400.0, 600.0):
+        candidate = solver.ask_one({"load": load})
+        assert candidate is not None
+        solver.seed([row(candidate["x"], load, load, id=candidate.id)])
+    assert [of["utility"] for of in solver.windows()] == [200.0, 900.0, 400.0, 600.0]
