@@ -25,7 +25,7 @@ from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Limit, Objective, U
 from arqon_gp.records import Params
 
 UTILITY = "utility"
-ENOUGH_DOF = 8  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
+ENOUGH_DOF = 7  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
 LATEST_WINDOWS = 20
 LOUDER = 2.0  # how much larger the variance of the latest windows must be to count instead
 MISTRUST_STDS = 4.0  # prior scale of a level around the surrogate's word, in window stds, before anything is known

@@ -231,7 +231,7 @@ def levels(history: History, goals: Goals, table: Table | None = None) -> Levels
     values = paired(model_values(history.rows, goals), history.rows, goals)
     places = table.places if table else [()] * len(history)
     means = [_config_means(history, values, places, r) for r in range(history.regime + 1)]
-    spread = _pooled_variance(history, values)
+    spread = _pooled_variance(history, values, places)
     for r in range(history.regime - 1, -1, -1):
         for j in range(m):
             step, total = _step_between(means[r], means[r + 1], j)
@@ -261,12 +261,13 @@ def _mean_count(values: Floats) -> tuple[Floats, Floats]:
     return np.where(count > 0, total / np.maximum(count, 1.0), np.nan), count
 
 
-def _pooled_variance(history: History, values: Floats) -> Floats:
-    """Variance (m,) of windows around the mean of their config in their regime; at least one degree of freedom."""
+def _pooled_variance(history: History, values: Floats, places: Sequence[Place]) -> Floats:
+    """Variance (m,) of windows around the mean of their config in their regime and cell of the context; at least one
+    degree of freedom."""
     ss, dof = np.zeros(values.shape[1]), np.zeros(values.shape[1])
-    groups: dict[tuple[int, Key], list[Floats]] = {}
+    groups: dict[tuple[int, Key, Place], list[Floats]] = {}
     for i, y in enumerate(values):
-        groups.setdefault((history.regime_of(i), key(history.rows[i].params)), []).append(y)
+        groups.setdefault((history.regime_of(i), key(history.rows[i].params), places[i]), []).append(y)
     for group in groups.values():
         mean, count = _mean_count(np.array(group))
         ss += np.nansum((np.array(group) - mean) ** 2, axis=0)

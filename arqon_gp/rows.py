@@ -16,6 +16,7 @@ from itertools import compress
 import numpy as np
 import numpy.typing as npt
 
+from arqon_gp.cliffs import CLIFF_STDS, robust
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, Key
 from arqon_gp.knobs import Categorical, Floats, Knob
@@ -170,12 +171,13 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     if not len(index):
         raise FitError(f"no window has the outcome {name!r} yet")
     y, share, total = y[index], 1.0 / count[index], float(dof.sum())
-    if (better := settings.better.get(name)) and not inner:
-        y = np.fmax(y, data.worst[j]) if better > 0 else np.fmin(y, data.worst[j])
-    T = settings.trends(data.X[index])
+    T = settings.trends(data.X[index])[:, : 0 if name == FEASIBLE else None]
     size = 1.0 if name in settings.logs else abs(float(y.mean()))
-    trend = _trend(T[:, :0] if name == FEASIBLE else T, y, count[index], size)
-    y = y - T[:, : len(trend)] @ trend
+    trend = _trend(T, y, count[index], size)
+    if (better := settings.better.get(name)) and not inner:
+        y = _clipped(y, T @ trend, better, float(data.worst[j]))
+        trend = _trend(T, y, count[index], size)
+    y = y - T @ trend
     shift = float(y.mean())
     # what the variance of single windows at these rows would be
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (float(ss.sum()) / total if total else 0.0) * float(
@@ -211,6 +213,16 @@ def _trend(T: Floats, y: Floats, weight: Floats, size: float) -> Floats:
     ridge = _ridge(size, float(y.std()) or 1.0)
     A = centred.T @ (weight[:, None] * centred) + ridge * np.eye(T.shape[1])
     return np.asarray(np.linalg.solve(A, centred.T @ (weight * (y - np.average(y, weights=weight)))))
+
+
+def _clipped(y: Floats, level: Floats, better: int, worst: float) -> Floats:
+    """Outcomes (n,) no worse than where cliffs end; where their level (n,) moves with the context, a cliff is as far
+    below it, too: an empty street is none."""
+    if not level.any():
+        return np.fmax(y, worst) if better > 0 else np.fmin(y, worst)
+    middle, std = robust(y - level)
+    end = better * (level + middle) - CLIFF_STDS * std
+    return better * np.fmax(better * y, np.fmin(end, better * worst))
 
 
 def _ridge(size: float, scale: float) -> float:

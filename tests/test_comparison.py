@@ -46,8 +46,8 @@ def noise_of(values: np.ndarray) -> Noise:
 
 
 @pytest.mark.parametrize(("windows", "enough"), [(7, True), (6, False)])
-def test_the_current_regime_tells_the_noise_once_it_has_eight_degrees_of_freedom(windows: int, enough: bool) -> None:
-    """Two of them are the prior's, six those of seven windows of one config."""
+def test_the_current_regime_tells_the_noise_once_it_has_seven_degrees_of_freedom(windows: int, enough: bool) -> None:
+    """One of them is the prior's, six those of seven windows of one config."""
     before, now = 100 + 5 * NOISY[:40], 100 + NOISY[40 : 40 + windows]
     history = told(*[(A, v) for v in [*before, *now]], since=[40])
     found = yard(history).noise["qps"].std

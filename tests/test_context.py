@@ -267,6 +267,40 @@ def test_windows_are_compared_as_of_the_present_context() -> None:
     assert std[25] == pytest.approx(2.0 * 0.25 * (now[25] - yard.windows.measured[25, 0]), rel=0.1)
 
 
+def test_a_window_of_a_context_far_away_decides_nothing() -> None:
+    """last_good has twenty windows, all where there was little traffic; what runs has three, here. No shift was ever
+    seen, so it may be anything.
+    """
+    random = np.random.default_rng(0)
+    rows = [(0.5, 200.0, 2000.0 + 20.0 * random.normal()) for _ in range(20)]
+    rows += [(0.6, 200.0, 2000.0 + 20.0 * random.normal()) for _ in range(3)]
+    rows += [(0.6, 900.0, 3000.0 + 20.0 * random.normal()) for _ in range(3)]
+    study = study_of(LIVE, *rows).apply(Situated({"load": 900.0}, 0.0))
+    advisor = ModelAdvisor(study.config, device="cpu")
+    yard = yardstick(study.history, study.config, {}, advisor.shifts(study))
+    question = Question(running={"x": 0.6}, last_good={"x": 0.5})
+    found = compare(question, yard, study.config, lambda params, other: None)
+    assert 0.1 < found.running.better < 0.9
+    assert yard.foreign({"x": 0.5})
+    assert not yard.foreign({"x": 0.6})
+    unseen = study_of(LIVE, *rows[:23]).apply(Situated({"load": 900.0}, 0.0))
+    shifts = ModelAdvisor(unseen.config, device="cpu").shifts(unseen)
+    assert shifts is not None
+    assert np.sqrt(shifts.variance).min() > 400.0, "of 2,000"
+
+
+def test_in_a_new_context_last_good_is_measured_before_anything_is_tried(make: Make, clock: FakeClock) -> None:
+    solver, random = make(LIVE), np.random.default_rng(0)
+    for load in [200.0] * 30 + [900.0]:
+        candidate = solver.ask_one({"load": load})
+        assert candidate is not None
+        value = 10.0 * load - 100.0 * (candidate["x"] - 0.6) ** 2 + random.normal()
+        solver.seed([row(candidate["x"], load, value, id=candidate.id)])
+        clock.pass_s(300.0)
+    assert candidate.kind == "replicate"
+    assert candidate.reason == "what is found here is compared with last_good: it is measured first"
+
+
 def test_a_baseline_is_as_it_would_be_in_the_present_context() -> None:
     config = LIVE | {"constraints": {"qps": {"min": "0.9*baseline"}}}
     rows = [(0.5, 300.0, 3000.0), (0.5, 300.0, 3003.0), (0.5, 300.0, 2997.0)]
@@ -287,11 +321,11 @@ def test_a_baseline_is_as_it_would_be_in_the_present_context() -> None:
     assert good[1] > 0.9 > 0.2 > bad[1], "x = 0.3 has 6400 of 8000"
 
 
-def evening(make: Make, clock: FakeClock, *, context: bool) -> ArqonSolver:
-    """A day of 96 windows: 10 a query, traffic between 1,450 and 6,200 of it, and 0.6 as good as anything."""
+def traffic(make: Make, clock: FakeClock, *, context: bool) -> ArqonSolver:
+    """Traffic is 145 or 620 for 12 windows each, 10 a query; 0.6 is as good as anything."""
     solver, random = make({k: v for k, v in LIVE.items() if context or k != "context"}), np.random.default_rng(1)
     for i in range(120):
-        load = 380.0 + 240.0 * math.sin(2.0 * math.pi * i / 96.0)
+        load = 145.0 if i // 12 % 2 else 620.0
         candidate = solver.ask_one({"load": load} if context else None)
         assert candidate is not None
         value = 10.0 * load * (1.0 - 0.3 * (candidate["x"] - 0.6) ** 2) * (1.0 + 0.01 * random.normal())
@@ -305,9 +339,9 @@ def alarms(solver: ArqonSolver) -> int:
     return sum(isinstance(event, Suspected | Labelled) for event in solver._journal.read("default", 0))
 
 
-def test_the_evening_is_no_regression_where_the_context_is_known(make: Make, clock: FakeClock) -> None:
-    assert alarms(evening(make, clock, context=True)) <= 1
-    assert alarms(evening(make, clock, context=False)) >= 3, "the test would see it"
+def test_traffic_is_no_regression_where_the_context_is_known(make: Make, clock: FakeClock) -> None:
+    assert alarms(traffic(make, clock, context=True)) <= 2
+    assert alarms(traffic(make, clock, context=False)) >= 6, "the test would see it"
 
 
 def test_a_bad_step_is_taken_back_while_traffic_moves(make: Make, clock: FakeClock) -> None:
@@ -434,3 +468,15 @@ def test_windows_are_shown_as_they_were_measured(make: Make) -> None:
         assert candidate is not None
         solver.seed([row(candidate["x"], load, load, id=candidate.id)])
     assert [of["utility"] for of in solver.windows()] == [200.0, 900.0, 400.0, 600.0]
+
+
+def test_the_yardstick_follows_the_context(make: Make) -> None:
+    solver, values = make(LIVE), []
+    for load in (200.0, 400.0, 600.0, 800.0):
+        candidate = solver.ask_one({"load": load})
+        assert candidate is not None
+        solver.seed([row(candidate["x"], load, 10.0 * load, id=candidate.id)])
+    for load in (300.0, 700.0):
+        solver.ask_one({"load": load})
+        values.append(float(np.median(solver._yardstick().windows.value[:, 0])))
+    assert values == pytest.approx([3000.0, 7000.0], rel=0.05)

@@ -539,7 +539,7 @@ def test_a_promising_config_whose_windows_stay_incomplete_is_let_go_after_five()
         ([100.0], Label.REGRESSION),
         ([77.0, 77.0], Label.DRIFT),
         ([83.0, 104.0], Label.REGRESSION),
-        ([83.0, 90.0, 90.0], Label.DRIFT),
+        ([83.0, 88.0, 88.0], Label.DRIFT),
     ],
 )
 def test_last_good_is_measured_up_to_three_times_to_tell_what_the_suspicion_was(
