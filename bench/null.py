@@ -1,8 +1,8 @@
 """The null test: a response that no knob moves, heavy-tailed p99, load doubling halfway. Who cries wolf?
 
-10,000 windows in all: studies of 250 windows, guarded, with the real model. Counted are suspicions labelled regression;
-at most 5 in 1,000 windows are allowed (exit status 1 else). Each study is a cell: a run that was stopped goes on. A
-fake clock, so that nothing waits.
+10,000 windows in all: studies of 250 windows, guarded, with the real model; then as many where the load is told as a
+context. Counted are suspicions labelled regression; at most 5 in 1,000 windows are allowed in either (exit status 1
+else). Each study is a cell: a run that was stopped goes on. A fake clock, so that nothing waits.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from bench import record
 MOST_PER_THOUSAND = 5.0
 EARLY, UNSETTLED = 50, 75  # windows at the start, and after the load has doubled
 WINDOW_S = 60.0
+NAMES = {"blind": False, "context": True}
 
 
-def config(seed: int, budget: int | None) -> dict[str, Any]:
-    """A pool that is tuned for the seed's score, with a limit on p99."""
-    return {
+def config(seed: int, budget: int | None, *, context: bool) -> dict[str, Any]:
+    """A pool that is tuned for the seed's score; with `context` its load is told."""
+    return ({"context": {"load": {"min": 0.5, "max": 4.0, "scale": "log"}}} if context else {}) | {
         "seed": seed,
         "budget": budget,
         "bounds": {
@@ -62,19 +63,23 @@ class Indifferent:
         }
 
 
-def study(seed: int, windows: int, *, endless: bool) -> dict[str, Any]:
+def study(seed: int, windows: int, *, endless: bool, context: bool) -> dict[str, Any]:
     """One study of so many windows."""
     journal, system, now = MemoryJournal(), Indifferent(seed), [1_700_000_000.0]
-    given = config(seed, None if endless else windows)
+    given = config(seed, None if endless else windows, context=context)
     began, told = time.perf_counter(), 0
     with ArqonSolver(
         given, journal=journal, registry=CollectorRegistry(), clock=lambda: now[0], device="cpu"
     ) as solver:
-        while told < windows and (candidate := solver.ask_one()) is not None:
+        while told < windows:
+            doubled = told >= windows // 2
+            seen = {"load": 2.0 if doubled else 1.0} if context else None
+            if (candidate := solver.ask_one(seen)) is None:
+                break
             now[0] += WINDOW_S
             told += 1
-            values = system.observe(doubled=told > windows // 2)
-            solver.seed([{"params": candidate, "id": candidate.id, "values": values, "cost": WINDOW_S}])
+            row = {"params": candidate, "id": candidate.id, "values": system.observe(doubled=doubled), "cost": WINDOW_S}
+            solver.seed([row | {"context": seen}])
         recommended = solver.recommend().params
     labels: dict[str, list[int]] = {label.value: [] for label in Label}
     told = 0
@@ -85,6 +90,7 @@ def study(seed: int, windows: int, *, endless: bool) -> dict[str, Any]:
     return {
         "seed": seed,
         "endless": endless,
+        "context": context,
         "windows": told,
         "doubled_after": windows // 2,
         "labels_at_window": labels,
@@ -105,18 +111,26 @@ def main() -> int:
     if path.exists() and (kept := json.loads(path.read_text()))["settings"] == settings:
         cells = kept["figures"]["studies"]
     figures: dict[str, Any] = {}
-    for i in range(len(cells), given.studies):
-        cells.append(study(100 + i, given.windows, endless=i % 2 == 1))
+    for i in range(len(cells), 2 * given.studies):
+        number, context = i % given.studies, i >= given.studies
+        cells.append(study(100 + number, given.windows, endless=i % 2 == 1, context=context))
         print(cells[-1], file=sys.stderr)
         figures = summary(cells)
         record.write("null", figures, settings=settings, folder=given.out)
     figures = figures or summary(cells)
     print(json.dumps({k: v for k, v in figures.items() if k != "studies"}, indent=1))
-    return int(figures["regressions_per_1000"] > MOST_PER_THOUSAND)
+    rates = [of["regressions_per_1000"] for of in (figures["blind"], figures["context"]) if of]
+    return int(max(rates) > MOST_PER_THOUSAND)
 
 
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Labels over all studies."""
+    """Labels over all studies, without and with the context."""
+    parts = {name: [cell for cell in cells if cell["context"] is told] for name, told in NAMES.items()}
+    shown = {name: _labels(part) if part else {} for name, part in parts.items()}
+    return shown | {"allowed_per_1000": MOST_PER_THOUSAND, "studies": cells}
+
+
+def _labels(cells: list[dict[str, Any]]) -> dict[str, Any]:
     windows = sum(cell["windows"] for cell in cells)
     count = {label.value: sum(len(cell["labels_at_window"][label.value]) for cell in cells) for label in Label}
     found = [(at, cell["doubled_after"]) for cell in cells for at in cell["labels_at_window"]["regression"]]
@@ -127,8 +141,6 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
         "labels": count,
         "regressions": {"early": early, "after the load doubled": after, "else": len(found) - early - after},
         "regressions_per_1000": 1000.0 * count["regression"] / windows,
-        "allowed_per_1000": MOST_PER_THOUSAND,
-        "studies": cells,
     }
 
 
