@@ -16,7 +16,7 @@ from tests.test_bench import peers_are_installed
 SEED = drift.FIRST_PILOT_SEED + 9_000  # none of the pilots
 
 
-SHORT = {"gp_60": 12, "tpe_all": 12, "arqon_blind": 6, "oracle": 6}  # windows of those that are slow and take another's steps
+SHORT = {"gp_60": 12, "tpe_all": 12, "arqon_blind": 6, "oracle": 6}  # windows of the slow ones
 
 
 def noise(of: Moving, number: int) -> dict[str, float]:
