@@ -41,7 +41,7 @@ import numpy as np
 
 from arqon_gp.simulators import SYSTEMS, Moving
 from arqon_gp.simulators.moving import WINDOW, Params
-from bench import record
+from bench import live, record
 from bench.live import ADAPTIVE, ARMS
 from bench.parity import append, known
 
@@ -88,23 +88,23 @@ def _merit(of: Moving, params: Params, at: float) -> tuple[bool, float]:
 
 def loop(of: Moving, seed: int, arm: str, windows: int) -> dict[str, Any]:
     """One arm on the live system."""
-    live, config = ARMS[arm](of, seed, windows), of.config()
-    here, scores, ms = live.start, list[float](), list[float]()
+    one, config = ARMS[arm](of, seed, windows), of.config()
+    here, scores, ms = one.start, list[float](), list[float]()
     broken, over = list[int](), 0
     judged = {True: 0, False: 0}
     for number in range(windows):
         at = number * WINDOW
         began = time.perf_counter()
-        params = live.ask(at)
+        params = one.ask(at)
         asked = time.perf_counter() - began
-        if live.back is not None:
-            judged[_right(of, here, live.back, at)] += 1
+        if one.back is not None:
+            judged[_right(of, here, one.back, at)] += 1
         over += over_steps(config, here, params)
         truth, outcomes = of.truth(params, at), of.observe(params, at)
         scores.append(round(of.score(truth), 1))
         broken += [number] if of.breaches(truth) else []
         began = time.perf_counter()
-        live.tell(params, outcomes, at)
+        one.tell(params, outcomes, at)
         ms.append(1000.0 * (asked + time.perf_counter() - began))
         here = params
     return {
@@ -307,6 +307,7 @@ def main() -> int:
     print(table(figures))
     print(json.dumps(figures["registered"]))
     settings = {"windows": given.windows, "first_seed": given.first_seed, "seeds": given.seeds, "every": EVERY}
+    settings |= {"penalty": live.PENALTY, "recent": live.RECENT, "statics": live.STATICS, "threads": 1}
     record.write(name, figures, settings=settings, folder=given.out)
     return int(not figures["registered"]["passed"])
 
