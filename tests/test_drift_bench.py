@@ -1,0 +1,241 @@
+"""bench/drift.py and its arms: legal steps on every system, cells that repeat, and what the summary makes of lines."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arqon_gp.simulators import SYSTEMS, Moving
+from arqon_gp.simulators.moving import WINDOW
+from bench import drift, live
+from tests.test_bench import peers_are_installed
+
+SEED = drift.FIRST_PILOT_SEED + 9_000  # none of the pilots
+
+
+SHORT = {"gp_60": 12, "tpe_all": 12, "arqon_blind": 6, "oracle": 6}  # windows of the slow ones
+
+
+def noise(of: Moving, number: int) -> dict[str, float]:
+    """Outcomes that break a limit every few windows."""
+    random = np.random.default_rng([SEED, number])
+    rate, *others = of.plant.weights
+    usual = {name: of.plant.limits.get(name, 0.01) for name in others}
+    return {rate: 100.0 + random.normal()} | {
+        n: v * float(np.exp(0.5 * random.normal() - 0.5)) for n, v in usual.items()
+    }
+
+
+def play(of: Moving, arm: live.Live, windows: int) -> list[live.Config]:
+    """What it ran, from its start on."""
+    ran = [arm.start]
+    for number in range(windows):
+        ran.append(arm.ask(number * WINDOW))
+        arm.tell(ran[-1], noise(of, number), number * WINDOW)
+    return ran
+
+
+# ---- the arms ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # optuna: experimental
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_arm_moves_by_legal_steps(system: str) -> None:
+    peers_are_installed()
+    of = Moving(SYSTEMS[system], SEED)
+    for name, arm in live.ARMS.items():
+        ran = play(of, arm(of, SEED, 25), SHORT.get(name, 25))
+        assert [drift.over_steps(of.config(), *pair) for pair in itertools.pairwise(ran)] == [0] * (len(ran) - 1), name
+        assert (ran[0] == live.initial(of)) or name == "best_static"
+
+
+def test_over_steps_are_counted_by_knob() -> None:
+    of = Moving(SYSTEMS["cache"], SEED)
+    here = live.initial(of)
+    assert drift.over_steps(of.config(), here, here | {"eviction_policy": "lfu", "ttl_seconds": 140.0}) == 0
+    assert drift.over_steps(of.config(), here, here | {"ttl_seconds": 140.1}) == 1
+    assert drift.over_steps(of.config(), here, here | {"ttl_seconds": 99.0, "max_memory_mb": 1700.0}) == 2
+    assert drift.over_steps(of.config(), here, here | {"eviction_policy": "fifo"}) == 1
+    low = here | {"ttl_seconds": 10.0}
+    assert drift.over_steps(of.config(), low, low | {"ttl_seconds": 9.0}) == 1
+    pool = Moving(SYSTEMS["pool"], SEED)
+    assert drift.over_steps(pool.config(), live.initial(pool), live.initial(pool) | {"pool_size": 40.5}) == 1
+
+
+def outcomes(of: Moving, *, rate: float = 100.0, broken: bool = False) -> dict[str, float]:
+    rate_name, p99, *shares = of.plant.weights
+    return {rate_name: rate, p99: 1e4 * broken, **dict.fromkeys(shares, 0.0)}
+
+
+def test_after_a_broken_limit_the_next_window_goes_back_to_the_last_config_that_kept_them() -> None:
+    of = Moving(SYSTEMS["pool"], SEED)
+    one, two, three = (
+        {"pool_size": n, "max_idle_time_s": 120.0, "connection_timeout_ms": 1000.0} for n in (40, 45, 50)
+    )
+    plan = iter([one, two, three, three, three])
+    arm = live.Adaptive(of, SEED, 9, strategy=lambda seed: lambda past: next(plan))
+    for params in (one, two):
+        assert arm.ask(0.0) == params
+        assert arm.back is None
+        arm.tell(params, outcomes(of), 0.0)
+    arm.tell(arm.ask(0.0), outcomes(of, broken=True), 0.0)
+    assert (arm.ask(0.0), arm.back) == (two, two)
+    arm.tell(two, outcomes(of, broken=True), 0.0)
+    assert (arm.ask(0.0), arm.back) == (one, one), "the latest window of that one counts"
+    arm.tell(one, outcomes(of, broken=True), 0.0)
+    assert (arm.ask(0.0), arm.back) == (three, None), "nothing is left to go back to"
+
+
+def test_a_way_back_of_several_steps_is_one_rollback() -> None:
+    of = Moving(SYSTEMS["pool"], SEED)
+    start = live.initial(of)
+    arm = live.Adaptive(of, SEED, 9, strategy=lambda seed: lambda past: past.here | {"pool_size": 100})
+    arm.past.configs, arm.past.values, arm.past.kept = [start], [1.0], [True]
+    arm.past.here = start | {"pool_size": 65}
+    arm.tell(arm.past.here, outcomes(of, broken=True), 0.0)
+    seen = []
+    for _ in range(3):
+        params = arm.ask(0.0)
+        seen.append((params["pool_size"], arm.back is not None))
+        arm.tell(params, outcomes(of, broken=params["pool_size"] != 40), 0.0)
+    assert seen == [(55, True), (45, False), (40, False)]
+    assert arm.ask(0.0)["pool_size"] == 50, "the strategy goes on"
+
+
+def test_a_broken_limit_costs_a_tenth_of_the_usual_score() -> None:
+    of = Moving(SYSTEMS["pool"], SEED)
+    arm = live.Adaptive(of, SEED, 9, strategy=lambda seed: live.walk)
+    for rate in (10.0, 30.0):
+        arm.tell(arm.start, outcomes(of, rate=rate), 0.0)
+    seen = outcomes(of, rate=20.0) | {"p99_latency_ms": 1201.0, "error_rate": 0.011}
+    arm.tell(arm.start, seen, 0.0)
+    worth = 200.0 - 1201.0 - 11.0  # its size is 1012: the median of 100, 300 and 1012 is 300
+    assert arm.past.values == [100.0, 300.0, pytest.approx(worth - 2 * 0.1 * 300.0)]
+
+
+def test_local_search_repeats_what_was_better_and_leaves_what_was_worse() -> None:
+    of = Moving(SYSTEMS["pool"], SEED)
+    arm = live.Adaptive(of, SEED, 9, strategy=live.LocalSearch)
+    ran = []
+    for rate in (100.0, 110.0, 105.0, 110.0, 120.0):
+        ran.append(arm.ask(0.0))
+        arm.tell(ran[-1], outcomes(of, rate=rate), 0.0)
+    start, better, worse, again, other = ran
+    (knob,) = [name for name in start if better[name] != start[name]]
+    assert worse[knob] - better[knob] == pytest.approx(better[knob] - start[knob])  # type: ignore[operator]
+    assert again == better
+    assert [name for name in start if other[name] != again[name]] not in ([], [knob])
+
+
+# ---- the cells -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["arqon", "tpe_60", "local_search", "optimum"])
+def test_a_cell_repeats_to_the_last_digit(arm: str) -> None:
+    if arm == "tpe_60":
+        peers_are_installed()
+    one, two = (drift.cell("queue", SEED, arm, 13) for _ in range(2))
+    assert "error" not in one
+    assert {k: v for k, v in one.items() if k != "ms"} == {k: v for k, v in two.items() if k != "ms"}
+    assert len(one["scores"]) == 13
+
+
+def test_a_rollback_is_right_where_the_config_left_was_worse_or_broke_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = Moving(SYSTEMS["pool"], SEED)
+    rates = {40: 10.0, 45: 9.95, 50: 9.85}
+    monkeypatch.setattr(Moving, "truth", lambda self, params, at: outcomes(of, rate=rates[params["pool_size"]]))
+    (good, level, worse) = ({"pool_size": n} for n in rates)
+    assert drift._right(of, worse, good, WINDOW)
+    assert not drift._right(of, level, good, WINDOW)
+    monkeypatch.setattr(Moving, "truth", lambda self, params, at: outcomes(of, broken=at == 0.0))
+    assert drift._right(of, level, good, WINDOW)
+    assert not drift._right(of, level, good, 2 * WINDOW)
+
+
+# ---- the summary ---------------------------------------------------------------------------------------------------
+
+
+def line(arm: str, scores: list[float], broken: list[int] | None = None, **more: Any) -> dict[str, Any]:
+    shown = {"system": "pool", "seed": drift.FIRST_SEED, "arm": arm, "windows": len(scores), "scores": scores}
+    shown |= {"over_steps": 0, "rollbacks": {"right": 1, "wrong": 2}, "ms": 3.0, "broken": broken or []}
+    return shown | more
+
+
+def test_the_reference_is_the_best_that_keeps_the_limits() -> None:
+    lines = [
+        line("optimum", [10.0, 10.0, 10.0, 10.0], [3]),
+        line("arqon", [9.0, 12.0, 14.0, 8.0], [2, 3]),
+        line("static", [4.0, 4.0, 4.0, 4.0], [3]),
+        line("static", [1.0, 1.0, 1.0, 1.0], seed=drift.FIRST_SEED + 1),
+    ]
+    figures = drift.summary(lines, drift.FIRST_SEED, 2, 4)["systems"]["pool"]
+    assert figures["arqon"]["regret"] == pytest.approx((1 + 0 + 0 + 2) / 4)
+    assert figures["optimum"]["regret"] == pytest.approx((0 + 2 + 0 + 0) / 4)
+    assert figures["static"]["regret"] == pytest.approx((6 + 8 + 6 + 6) / 4)
+    assert figures["static"]["seeds"] == 1, "without an optimum nothing is said of a seed"
+    assert (figures["arqon"]["breaches"], figures["optimum"]["breaches"]) == (2.0, 1.0)
+    assert (figures["arqon"]["right"], figures["arqon"]["wrong"]) == (1, 2)
+    assert figures["static"]["arqon"] == {"regret": 0.75, "breaches": 2.0, "difference": [5.75, 5.75, 5.75]}
+    kept = [line("optimum", [10.0], [0]), line("arqon", [7.0]), line("static", [5.0])]
+    shown = drift.summary(kept, drift.FIRST_SEED, 1, 1)["systems"]["pool"]
+    assert [shown[arm]["regret"] for arm in ("optimum", "arqon", "static")] == [0.0, 0.0, 2.0]
+
+
+def test_differences_are_paired_by_seed() -> None:
+    lines = []
+    for i in range(4):
+        more = {"seed": drift.FIRST_SEED + i}
+        lines += [line("optimum", [10.0 + i], **more), line("arqon", [8.0], **more), line("static", [7.0], **more)]
+    row = drift.summary(lines, drift.FIRST_SEED, 4, 1)["systems"]["pool"]["static"]
+    assert row["regret"] == pytest.approx(3.0 + 1.5)
+    assert row["arqon"]["difference"] == [1.0, 1.0, 1.0]
+
+
+def test_recovery_counts_the_windows_until_the_regret_is_as_before() -> None:
+    regret = np.concatenate([np.full(20, 2.0), np.full(5, 10.0), np.full(25, 2.0)])
+    # 12 windows that hold k of the 5 bad ones: 2 + 8 k / 12 <= 3 where k <= 1
+    assert drift.recovery(regret, 20) == 4
+    assert drift.recovery(np.full(50, 2.0), 20) == 0
+    assert drift.recovery(np.concatenate([np.full(20, 2.0), np.full(30, 9.0)]), 20) == 19, "never: all there are"
+    assert drift.recovery(regret, 45) is None
+
+
+def counted(regret: dict[str, float], broken: dict[str, int], over: int = 0, seeds: int = 10) -> dict[str, Any]:
+    """The verdict on cells of `windows` windows with these regrets and numbers of breaches."""
+    lines = []
+    for system, i, arm in itertools.product(SYSTEMS, range(seeds), drift.CELLS):
+        if arm == "gp_60" and i >= drift.GP_SEEDS:
+            continue
+        lost = regret.get(f"{arm} {system}", regret.get(arm, 5.0)) if arm != "optimum" else 0.0
+        where = list(range(broken.get(arm, 0)))
+        more = {"system": system, "seed": drift.FIRST_SEED + i, "over_steps": over * (arm == "arqon")}
+        lines.append(line(arm, [100.0 - lost] * 20, where, **more))
+    return dict(drift.summary(lines, drift.FIRST_SEED, 10, 20)["registered"])
+
+
+def test_it_judges_by_what_was_registered() -> None:
+    good, breaches = {"arqon": 2.0, "tpe_60": 4.0}, {"arqon": 2, "tpe_60": 4, "local_search": 1}
+    passed = counted(good, breaches)
+    assert passed["passed"]
+    assert passed["won"] == list(SYSTEMS)
+    assert (passed["breaches"], passed["breaches_of_best_baselines"]) == (8.0, 16.0)
+    assert not counted(good, breaches, seeds=9)["complete"]
+    assert not counted(good, breaches, over=1)["passed"]
+    assert not counted(good, breaches | {"arqon": 3})["passed"]
+    assert not counted(good | {"tpe_60": 3.9}, breaches)["passed"]
+    assert not counted(good | {"gp_60": 3.9}, breaches)["passed"]
+    assert not counted(good | {"best_static": 2.0}, breaches)["passed"]
+    assert counted(good | {"static": 2.5, "oracle": 0.5, "arqon_blind": 1.0}, breaches)["passed"], "no baselines"
+    one = counted(good | {"tpe_60 jvm": 3.9}, breaches)
+    assert (one["passed"], one["won"]) == (True, ["pool", "cache", "queue"])
+    assert not counted(good | {"tpe_60 jvm": 3.9, "best_static pool": 1.0}, breaches)["passed"]
+
+
+def test_every_system_and_seed_is_on_one_shard() -> None:
+    seeds, systems = range(6), list(SYSTEMS)
+    parts = [list(drift.wanted(systems, seeds, (i, 2))) for i in range(2)]
+    assert sorted(parts[0] + parts[1]) == sorted(itertools.product(systems, seeds))
+    assert {system for system, _ in parts[0]} == set(systems)
