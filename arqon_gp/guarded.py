@@ -54,7 +54,8 @@ def _follow(turn: Turn, rails: Guardrails, verdict: guard.Verdict) -> Candidate 
                 return _walk(turn, rails)
             return turn.known(Kind.REPLICATE, turn.study.deployment.may_run, reason)
         case guard.Search(recover):
-            return _walk(turn, rails) if _ending(turn, rails) else _search(turn, rails, recover)
+            on = recover and turn.study.course.endless  # no study settles at a broken limit
+            return _walk(turn, rails) if not on and _ending(turn, rails) else _search(turn, rails, recover)
 
 
 def _pending(turn: Turn, kind: Kind) -> Candidate | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arqon_gp import Kind
-from arqon_gp.advice import Proposal
+from arqon_gp.advice import Goal, Proposal
 from arqon_gp.records import Labelled, Settling
 from tests.conftest import Make
 from tests.scripted import Loop, to
@@ -198,6 +198,33 @@ def test_an_endless_study_watches_when_nothing_is_left_to_gain_and_wakes_on_drif
     after = loop.run(12)
     assert "drift" in [e.label for e in loop.events(Labelled)]
     assert any(c.kind in ("probe", "explore") for c in after)
+
+
+def test_an_endless_study_that_watches_recovers_when_a_limit_breaks() -> None:
+    """What is watched no longer keeps it: a smaller size would."""
+    worse = False
+
+    def propose(study: Any, request: Any) -> Proposal:
+        here = study.deployment.deployed["size"]
+        size = here - 5 if request.goal is Goal.RECOVER else 50 + len(study.history) % 3
+        return Proposal(study.deployment.deployed | {"size": size}, request.goal.value, improvement=0.0, p_limits=0.99)
+
+    def measure(params: dict[str, Any]) -> dict[str, Any]:
+        system.p99 = 0.5 * params["size"] if worse else 10.0
+        return system(params)
+
+    system = System()
+    loop = Loop(config(budget=None, constraints={"p99_ms": {"max": 20}}), measure, propose)
+    for _ in range(60):
+        loop.step()
+        if loop.status["phase"] == "watching":
+            break
+    assert loop.status["phase"] == "watching"
+    worse = True
+    after = loop.run(40)
+    assert "recover" in [c.reason for c in after]
+    assert loop.status["deployed"]["size"] <= 40
+    assert system(loop.status["deployed"])["p99_ms"] <= 20
 
 
 def test_before_any_result_what_runs_is_recommended(make: Make) -> None:
