@@ -128,6 +128,13 @@ class Outlook:
             p = p * special.ndtr(side * (bound - mean) / np.sqrt(variance))
         return np.asarray(p)
 
+    def beyond_limits(self, configs: Sequence[Params]) -> Floats:
+        """How far posterior means (r,) lie beyond the limits at each config, summed in units of what varies."""
+        moments, total = self._moments(configs), np.zeros(len(configs))
+        for name, side, bound in self.bounds:
+            total += np.maximum(side * (moments(name)[0] - bound), 0.0) / self.surrogate[name].rows.scale
+        return total
+
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""
         moments, goals = self._moments(configs), self.study.config.goals

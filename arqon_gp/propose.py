@@ -43,6 +43,7 @@ from arqon_gp.trust_region import MANY_KNOBS, side_after, trusted
 log = logging.getLogger("arqon_gp")
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
+HOPELESS = 0.05  # P(all limits hold) below which the way back is the one that breaks them least
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
 FIT_SHARE = 0.5  # of the time of an ask, at most
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
@@ -377,6 +378,8 @@ class ModelAdvisor:
         search = self._search(found, yard, request, utility)
         if request.goal is not Goal.PROBE:
             best = search.best_in(region)
+            if request.goal is Goal.RECOVER and found.p_limits([best])[0] < HOPELESS and found.bounds:
+                return _least_beyond(found, region, [best, *_good(found, utility)], search.rng), None
             few = _many(study) and request.goal is Goal.IMPROVE
             for chosen in (simpler(search, region, best), best) if few else (best,):
                 if confidence is None or found.p_limits([chosen])[0] >= confidence:
@@ -443,7 +446,8 @@ class ModelAdvisor:
         gain, predicted = found.improvement(yard, params, over), found.intervals(params, noise=True)
         match request.goal:
             case Goal.RECOVER:
-                reason = f"recover: the highest P(all limits hold) within reach, {p:.2f}"
+                how = "the highest P(all limits hold)" if p >= HOPELESS else "least beyond the limits"
+                reason = f"recover: {how} within reach, P {p:.2f}"
                 return Proposal(params, reason, predicted, None, p)
             case Goal.PROBE:
                 reason = "initial design: a scrambled Sobol point"
@@ -458,6 +462,14 @@ class ModelAdvisor:
         if fraction is not None:
             reason = f"no move keeps the limits surely enough: a cautious step of {fraction:.0%} of max_delta"
         return Proposal(params, reason, predicted, gain, p, fraction)
+
+
+def _least_beyond(found: Outlook, region: Region, good: list[Params], rng: np.random.Generator) -> Params:
+    """The config of the region that is expected to be least beyond the limits. Where none may keep them, the likeliest
+    to do so is the one of which least is known."""
+    u = recurrence(len(region.space.knobs), SAFE_POINTS, rng.random(len(region.space.knobs)))
+    points = [p for p in good if region.contains(p)] + [placed(region, row, rng) for row in u]
+    return points[int(np.argmin(found.beyond_limits(points)))]
 
 
 def _torch(device: str) -> str | None:

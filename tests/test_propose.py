@@ -22,8 +22,10 @@ from arqon_gp.background import Background
 from arqon_gp.deadline import Deadline
 from arqon_gp.device import deterministic, on_device, resolve
 from arqon_gp.errors import FitError
+from arqon_gp.knobs import Interval
 from arqon_gp.maximize import maximize
 from arqon_gp.records import Kind
+from arqon_gp.space import Box
 from arqon_gp.surrogate import restore, seek
 from arqon_kernels import LogPosterior, factor
 from tests.conftest import Make
@@ -540,3 +542,34 @@ def test_a_search_whose_time_is_over_returns_the_best_screened_point_of_the_box(
     _, best = maximize(search.target, space, space.whole, good, streams[1])
     assert space.contains(space.decode(x, space.whole), space.whole)
     assert screened <= best + 0.1, "16 samples judge what is screened"
+
+
+@pytest.mark.parametrize(("limit", "sought"), [(100.0, "least beyond the limits"), (330.0, "the highest P")])
+def test_out_of_a_broken_limit_the_way_is_where_it_breaks_least_unless_it_may_hold(
+    make: Make, limit: float, sought: str
+) -> None:
+    """p99 grows by 1,000 a range; on the right, where it is worse, little is known: there it is likelier to hold."""
+    solver = make({
+        "seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max"},
+        "constraints": {"p99": {"max": limit}},
+    })  # fmt: skip
+    random = np.random.default_rng(0)
+    rows = [
+        {"params": {"x": x}, "values": {"qps": 1.0, "p99": 1000 * x + random.normal()}}
+        for x in np.linspace(0.3, 0.5, 30)
+    ]
+    solver.seed(rows)
+    solver.ask_one()
+    study, space = solver._study, solver._study.config.space
+    request = Request(Goal.RECOVER, Box((Interval(0.3, 0.9),)), {"x": 0.4}, 5)
+    proposal = solver._advisor.propose(study, solver._yardstick(), request)
+    assert proposal.reason.startswith(f"recover: {sought}")
+    assert proposal.params["x"] < 0.32
+    found = solver._advisor.outlook(study)
+    assert found is not None
+    assert space.contains(proposal.params, request.box)
+    if limit == 100.0:
+        low, high = found.p_limits([{"x": 0.3}, {"x": 0.9}])
+        assert high > low, "the highest P would lead the other way"
+        scale = found.surrogate["p99"].rows.scale
+        assert found.beyond_limits([{"x": 0.4}])[0] * scale == pytest.approx(300.0, abs=3.0)
