@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from arqon_gp.comparison import Expectation, Shifts, Yardstick
+from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import placed, sobol
@@ -20,6 +20,7 @@ from arqon_gp.legal import Region
 from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.space import Box
 from arqon_gp.study import Study
+from arqon_gp.yardstick import Shifts, Yardstick
 
 FALLBACK_POINTS = 64
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from arqon_gp import free, guarded
 from arqon_gp.advice import Advisor
-from arqon_gp.comparison import Comparison, Yardstick
+from arqon_gp.comparison import Comparison
 from arqon_gp.records import NO_CONTEXT, Candidate, Context, Event
 from arqon_gp.study import Study
 from arqon_gp.turn import Turn
+from arqon_gp.yardstick import Yardstick
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from arqon_gp.comparison import UTILITY, Yardstick
 from arqon_gp.design import sobol, spread
 from arqon_gp.knobs import Floats
 from arqon_gp.outlook import Outlook, raw
 from arqon_gp.records import Prediction
+from arqon_gp.yardstick import UTILITY, Yardstick
 
 DRAWS = 64
 MOST_POINTS = 1024  # of the design: (d + 2) for each of its base points, drawn jointly

@@ -15,7 +15,6 @@ from itertools import compress
 import numpy as np
 from scipy import special
 
-from arqon_gp.comparison import UTILITY, Shifts, Yardstick, given_reference
 from arqon_gp.history import Dataset
 from arqon_gp.knobs import Floats, unit_all
 from arqon_gp.objectives import nondominated
@@ -23,6 +22,7 @@ from arqon_gp.records import Params, Prediction
 from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS
 from arqon_gp.study import Study
 from arqon_gp.surrogate import Surrogate
+from arqon_gp.yardstick import UTILITY, Shifts, Yardstick, given_reference
 
 NORMALS = 256  # normal draws for moments of the utility
 DEFAULT_CONFIDENCE = 0.95

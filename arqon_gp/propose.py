@@ -19,7 +19,7 @@ from arqon_gp.acquisition import Aim
 from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Goal, Proposal, Request, random_step
 from arqon_gp.background import Background
-from arqon_gp.comparison import Expectation, Shifts, Yardstick
+from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import placed, recurrence, sobol
@@ -39,6 +39,7 @@ from arqon_gp.study import Study
 from arqon_gp.surrogate import restore, seek
 from arqon_gp.threads import one_thread
 from arqon_gp.trust_region import MANY_KNOBS, side_after, trusted
+from arqon_gp.yardstick import Shifts, Yardstick
 
 log = logging.getLogger("arqon_gp")
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough

@@ -15,13 +15,13 @@ import numpy as np
 
 from arqon_gp import course, limits
 from arqon_gp.advice import Advisor
-from arqon_gp.comparison import Yardstick, given_reference
 from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
 from arqon_gp.history import key
 from arqon_gp.knobs import Categorical, Interval, Options, Split, values, wrapped
 from arqon_gp.records import Dequeued, Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
 from arqon_gp.study import Study
+from arqon_gp.yardstick import Yardstick, given_reference
 
 if TYPE_CHECKING:
     import pandas

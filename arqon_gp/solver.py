@@ -21,7 +21,6 @@ from prometheus_client import CollectorRegistry
 
 from arqon_gp import report
 from arqon_gp.advice import Advisor
-from arqon_gp.comparison import UTILITY, Yardstick
 from arqon_gp.config import Config, differences, parse
 from arqon_gp.decision import Decision, decide, decide_batch
 from arqon_gp.deployment import resolve
@@ -50,6 +49,7 @@ from arqon_gp.results import context_of
 from arqon_gp.results import parse as parse_results
 from arqon_gp.study import Study, replay
 from arqon_gp.turn import same_yard, yard_of
+from arqon_gp.yardstick import UTILITY, Yardstick
 
 if TYPE_CHECKING:
     import pandas

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from arqon_gp import course
 from arqon_gp.advice import Advisor, Goal, Proposal, Request, initial_point
-from arqon_gp.comparison import Comparison, Yardstick, yardstick
+from arqon_gp.comparison import Comparison
 from arqon_gp.deadline import Deadline
 from arqon_gp.records import (
     NO_CONTEXT,
@@ -27,6 +27,7 @@ from arqon_gp.records import (
     Situated,
 )
 from arqon_gp.study import Study
+from arqon_gp.yardstick import Yardstick, yardstick
 
 
 def yard_of(study: Study, advisor: Advisor) -> Yardstick:

@@ -12,7 +12,6 @@ import pytest
 from arqon_gp import ArqonSolver
 from arqon_gp.advice import Goal, Request
 from arqon_gp.cliffs import beyond, fallen, worst
-from arqon_gp.comparison import yardstick
 from arqon_gp.config import parse
 from arqon_gp.history import History, training_set
 from arqon_gp.propose import ModelAdvisor
@@ -20,6 +19,7 @@ from arqon_gp.records import Baselined, Observation, Opened, Role, Told
 from arqon_gp.rows import FEASIBLE, WITHIN, Settings, parted, rows_of
 from arqon_gp.study import Study
 from arqon_gp.surrogate import fit, restore, seek
+from arqon_gp.yardstick import yardstick
 from tests.conftest import FakeClock, Make
 from tests.test_surrogate import told
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from arqon_gp.comparison import UTILITY, Comparison, Question, Yardstick, _flat, _Judge, compare, yardstick
+from arqon_gp.comparison import Comparison, Question, _flat, _Judge, compare
 from arqon_gp.config import parse
 from arqon_gp.evidence import Noise, p_beyond, window_noise
 from arqon_gp.history import History
 from arqon_gp.objectives import Utility
 from arqon_gp.records import Label, Labelled, Observation, Role, Told
+from arqon_gp.yardstick import UTILITY, Yardstick, yardstick
 
 A, B, C = {"x": 0.0}, {"x": 0.5}, {"x": 1.0}
 RANDOM = np.random.default_rng(0)

@@ -11,13 +11,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver, ConfigError, RequestError, ResultError
-from arqon_gp.comparison import Question, compare, yardstick
+from arqon_gp.comparison import Question, compare
 from arqon_gp.config import parse
 from arqon_gp.history import CELLS, History, TrainingSets
 from arqon_gp.knobs import Real
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Baselined, Label, Labelled, Observation, Role, Situated, Suspected, Told
 from arqon_gp.study import Study
+from arqon_gp.yardstick import yardstick
 from tests.conftest import FakeClock, Make
 
 BOUNDS = {"x": {"min": 0, "max": 1, "initial": 0.5}}

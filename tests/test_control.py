@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from arqon_gp import ArqonSolver, ResultError
-from arqon_gp.comparison import yardstick
 from arqon_gp.config import parse
 from arqon_gp.history import History, TrainingSets, levels, paired
 from arqon_gp.records import Control, Label, Labelled, Observation, Role, Told
+from arqon_gp.yardstick import yardstick
 from tests.conftest import Make
 
 CONFIG: dict[str, Any] = {

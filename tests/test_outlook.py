@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arqon_gp.comparison import yardstick
 from arqon_gp.config import parse
 from arqon_gp.history import training_set
 from arqon_gp.outlook import reference_point
 from arqon_gp.records import Baselined, Observation, Opened, Role, Told
 from arqon_gp.study import Study
+from arqon_gp.yardstick import yardstick
 
 CONFIG: dict[str, Any] = {
     "seed": 1,

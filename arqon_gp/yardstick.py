@@ -1,0 +1,247 @@
+"""How windows are judged: as series, with the noise of each and what difference matters. No torch.
+
+Series: the utility (raw utility units) and each modelled outcome (model space). Where there is a context the surrogate
+says what each window would have been in the present one: traffic is no merit. Public: UTILITY, Shifts, Windows,
+Yardstick, yardstick, given_reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from arqon_gp.cliffs import NORMAL_MAD
+from arqon_gp.config import Config
+from arqon_gp.evidence import Integers, Noise, window_noise
+from arqon_gp.history import History, Key, key, known_variance, model_values, paired
+from arqon_gp.knobs import Floats
+from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Objective, Utility
+from arqon_gp.records import Params
+
+UTILITY = "utility"
+ENOUGH_DOF = 7  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
+LATEST_WINDOWS = 20
+LOUDER = 2.0  # how much larger the variance of the latest windows must be to count instead
+WORSENED = 0.1  # of its size: where the reference point lies below the baseline
+
+
+@dataclass(frozen=True, slots=True)
+class Shifts:
+    """What brings each window to the present context: `value` to add to it and its variance, (n, m) in model space; and
+    the baseline as it would be there, raw units."""
+
+    value: Floats
+    variance: Floats
+    baseline: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """All windows as series: value and known variance (n, 1 + m), NaN where missing; column 0 is the utility.
+    Values are as of the present context, `measured` as of their own. `doubt` (n, 1 + m): the variance of what is not
+    known of the way there, which all windows of a config share; None without a context.
+    """
+
+    names: tuple[str, ...]
+    value: Floats
+    measured: Floats
+    known: Floats
+    doubt: Floats | None
+    keys: tuple[Key, ...]
+    failed: tuple[bool, ...]
+    regimes: tuple[int, ...]
+    groups: Integers = field(init=False)  # (n,) a number for each config in each regime
+
+    def __post_init__(self) -> None:
+        numbers: dict[tuple[int, Key], int] = {}
+        regime = np.searchsorted(self.regimes, np.arange(len(self.keys)), side="right")
+        pairs = zip(regime.tolist(), self.keys, strict=True)
+        groups = np.array([numbers.setdefault(pair, len(numbers)) for pair in pairs], dtype=int)
+        object.__setattr__(self, "groups", groups)
+
+    def column(self, name: str) -> int:
+        """Where a series stands."""
+        return self.names.index(name)
+
+    def rows(self, params: Params, first: int, last: int | None = None) -> list[int]:
+        """Rows of a config between two row numbers."""
+        wanted = key(params)
+        return [i for i in range(first, len(self.keys) if last is None else last) if self.keys[i] == wanted]
+
+    def complete(self, rows: Sequence[int]) -> list[int]:
+        """Those rows that have every series."""
+        return [i for i in rows if np.isfinite(self.value[i]).all()]
+
+    def spread(self, j: int, noise: Noise) -> tuple[float, int]:
+        """Half the variance of steps from one stay's level to the next beyond what noise explains, and how many steps.
+
+        Steps, and their median size: one jump of the whole level, as drift makes it, says nothing about configs.
+        """
+        seen = np.flatnonzero(np.isfinite(self.value[:, j]))
+        y, group = self.value[seen, j], self.groups[seen]
+        stays = np.split(y, np.flatnonzero(np.diff(group)) + 1)
+        if len(stays) < 2:
+            return 0.0, 0
+        steps = np.diff([stay[0] if len(stay) == 1 else np.median(stay) for stay in stays])
+        weight = 1.0 / np.array([len(stay) for stay in stays])
+        expected = noise.variance * float(np.median(weight[1:] + weight[:-1]))
+        size = NORMAL_MAD * float(np.median(np.abs(steps)))
+        return max(size**2 - expected, 0.0) / 2.0, len(steps)
+
+    def noise(self, j: int, moved_at: int | None = None) -> Noise:
+        """Noise of a series: from the current regime if it tells enough, else from all; from the latest windows if
+        louder. With `moved_at` levels may have changed at that row, so a change of level is not taken for noise.
+        """
+        group, value, known = self.groups, self.value[:, j], self.known[:, j]
+        if moved_at is not None:
+            group = np.where(np.arange(len(group)) < moved_at, group, group + len(group))
+        seen = np.isfinite(value)
+        mean_known = float(known[seen].mean()) if seen.any() else 0.0
+        for first in dict.fromkeys((self.regimes[-1], 0)):
+            found = window_noise(value[first:], group[first:], mean_known)
+            if found is not None and (found.dof >= ENOUGH_DOF or first == 0):
+                last = max(first, len(value) - LATEST_WINDOWS)
+                latest = window_noise(value[last:], group[last:], mean_known)
+                louder = latest is not None and latest.dof >= ENOUGH_DOF and latest.variance > LOUDER * found.variance
+                return latest if latest is not None and louder else found
+        spread = (
+            float(np.var(value[seen])) if seen.sum() > 1 else (0.1 * float(value[seen][0])) ** 2 if seen.any() else 1.0
+        )
+        return Noise(spread, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """How windows are judged: the utility in use, the windows, and of each series its noise and margins.
+
+    `margins`: for the utility and each objective with its own min_effect, in the units of the series. `sizes`: of each
+    objective, raw units, what percentages are of. `baseline`: what relative limits refer to, in the present context.
+    """
+
+    utility: Utility
+    windows: Windows
+    noise: Mapping[str, Noise]
+    margins: Mapping[str, float]
+    sizes: Mapping[str, float]
+    baseline: Mapping[str, float]
+
+    @property
+    def min_effect(self) -> float:
+        """The smallest difference in utility that matters."""
+        return self.margins[UTILITY]
+
+    def foreign(self, params: Params) -> bool:
+        """Whether every window of a config came in contexts that say little of the present one: less than a window."""
+        doubt, windows = self.windows.doubt, self.windows
+        if doubt is None:
+            return False
+        rows = windows.rows(params, windows.regimes[-1])
+        shared = doubt[rows, 0] / max(len(rows), 1)
+        return bool((np.sqrt(shared) > max(self.noise[UTILITY].std, self.min_effect)).all())
+
+
+def yardstick(
+    history: History, config: Config, baseline: Mapping[str, float], shifts: Shifts | None = None
+) -> Yardstick:
+    """The yardstick after these results; `shifts`: to the present context, where there is one."""
+    goals = config.goals
+    raw = np.array([[row.values.get(o.name) for o in goals.objectives] for row in history.rows], dtype=float)
+    raw = raw.reshape(len(history), len(goals.objectives))
+    model, known = model_values(history.rows, goals), known_variance(history.rows, goals)
+    beside = paired(model, history.rows, goals)  # utilities are compared beside a control, limits hold for what ran
+    merit, measured = raw, model
+    if beside is not model or shifts:
+        limited = [name in {limit.outcome for limit in goals.limits} for name in goals.modelled]
+        moved = shifts.value if shifts else 0.0
+        better = (beside + moved)[:, : len(goals.objectives)]
+        merit = np.where([o.log for o in goals.objectives], np.exp(np.minimum(better, 700.0)), better)
+        measured = np.where(limited, model, beside)
+        model = measured + moved
+    keys, failed = tuple(key(r.params) for r in history.rows), tuple(r.failed for r in history.rows)
+    outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, history.regimes)
+    noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}
+    sizes = _sizes(config, baseline, noise, raw)
+    utility = goals.utility(*_default_frame(config, baseline, sizes, raw))
+    with_utility = np.column_stack([utility(merit), model])
+    known_utility = _utility_variance(utility, raw, known, config)
+    as_measured = np.column_stack([utility(raw), measured]) if shifts else with_utility
+    known = np.column_stack([known_utility, known])
+    doubt: Floats | None = None
+    if shifts:  # so that the mean of any number of windows of a config is in as much doubt as one
+        count = np.bincount(outcomes.groups)[outcomes.groups, None].astype(float)
+        of_utility = _utility_variance(utility, raw, shifts.variance, config)
+        doubt = count * np.column_stack([of_utility, shifts.variance])
+    names = (UTILITY, *goals.modelled)
+    windows = Windows(names, with_utility, as_measured, known, doubt, keys, failed, history.regimes)
+    noise[UTILITY] = windows.noise(0)
+    margins = _margins(config, baseline, sizes, utility, noise[UTILITY])
+    return Yardstick(utility, windows, noise, margins, sizes, shifts.baseline if shifts else baseline)
+
+
+def given_reference(
+    objective: Objective, config: Config, baseline: Mapping[str, float], sizes: Mapping[str, float]
+) -> float | None:
+    """What the front has to beat in an objective, raw units: its threshold, else the baseline worsened by 10 % of its
+    size; None: to be inferred from the observed front.
+    """
+    base = baseline.get(objective.name)
+    if objective.threshold is not None or base is None or config.guardrails is None:
+        return objective.threshold
+    return base - objective.sign * WORSENED * sizes[objective.name]
+
+
+def _sizes(config: Config, baseline: Mapping[str, float], noise: Mapping[str, Noise], raw: Floats) -> dict[str, float]:
+    """Size of each objective: the larger of |baseline| and 2 window stds; without guardrails its observed range."""
+    sizes = {}
+    for j, o in enumerate(config.goals.objectives):
+        seen = raw[np.isfinite(raw[:, j]), j]
+        if config.guardrails is None:
+            sizes[o.name] = float(np.ptp(seen)) if len(seen) else 0.0
+            continue
+        level = abs(baseline.get(o.name, float(np.median(seen)) if len(seen) else 0.0))
+        std = noise[o.name].std * (level if o.log else 1.0)
+        sizes[o.name] = max(level, BASELINE_NOISE_STDS * std)
+    return sizes
+
+
+def _default_frame(
+    config: Config, baseline: Mapping[str, float], sizes: Mapping[str, float], raw: Floats
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Centre and scale of the default utility: the baseline; without guardrails the best value of each objective."""
+    centre = {}
+    for j, o in enumerate(config.goals.objectives):
+        seen = raw[np.isfinite(raw[:, j]), j]
+        best = float((o.sign * seen).max() * o.sign) if len(seen) else 0.0
+        centre[o.name] = baseline.get(o.name, best)
+    return centre, {name: size if size > 0 else 1.0 for name, size in sizes.items()}
+
+
+def _utility_variance(utility: Utility, raw: Floats, known: Floats, config: Config) -> Floats:
+    """Known variance of the utility (n,): of the weighted sum; an upper bound for the Chebyshev value."""
+    names, total = config.goals.modelled, np.zeros(len(raw))
+    for j, o in enumerate(config.goals.objectives):
+        slope = utility.coefficients[j] * (np.where(np.isfinite(raw[:, j]), raw[:, j], 0.0) if o.log else 1.0)
+        total = total + slope**2 * known[:, names.index(o.name)]
+    return np.asarray(total)
+
+
+def _margins(
+    config: Config, baseline: Mapping[str, float], sizes: Mapping[str, float], utility: Utility, noise: Noise
+) -> dict[str, float]:
+    magnitude = sum(w * sizes[o.name] for w, o in zip(utility.weights, config.goals.objectives, strict=True))
+    guard = config.guardrails
+    margins = {UTILITY: _margin(guard.min_effect if guard else None, magnitude, noise.std)}
+    for o in config.goals.objectives:
+        if o.min_effect is not None:
+            raw = _margin(o.min_effect, sizes[o.name], 0.0)
+            margins[o.name] = math.log1p(raw / sizes[o.name]) if o.log and sizes[o.name] > 0 else raw
+    return margins
+
+
+def _margin(effect: Effect | None, size: float, noise_std: float) -> float:
+    if effect is None:
+        return max(0.01 * size, 0.5 * noise_std)
+    return effect.amount if effect.amount is not None else (effect.share or 0.0) * size
