@@ -241,7 +241,7 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     good = study.guard.last_good
     if not recover and study.deployment.runs(good) and turn.yard.foreign(good):
         return turn.known(Kind.REPLICATE, good, "what is found here is compared with last_good: it is measured first")
-    if goal is Goal.IMPROVE and (step := _remembered(turn, box)) is not None:
+    if goal is Goal.IMPROVE and (step := _remembered(turn, rails, box)) is not None:
         return turn.known(Kind.EXPLORE, step, "towards the best config known for this context")
     small = limits.scaled(study.config.space, rails.steps, study.guard.fraction)
     request = Request(
@@ -262,21 +262,26 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     return turn.issue(kind, proposal)
 
 
-def _remembered(turn: Turn, box: Box) -> Params | None:
-    """A step of the box towards the confirmed config that is best in the present context, if that is elsewhere, better
-    than what runs by min_effect, and the step is safe enough."""
+def _remembered(turn: Turn, rails: Guardrails, box: Box) -> Params | None:
+    """A legal step towards the confirmed config that is best in the present context, if that is elsewhere, better than
+    what runs by min_effect, and the step is safe enough."""
     study, advisor, confidence = turn.study, turn.advisor, _confidence(turn)
-    here, confirmed = study.deployment.may_run, [params for params, _ in study.guard.confirmed]
+    space, here, confirmed = (
+        study.config.space,
+        study.deployment.may_run,
+        [params for params, _ in study.guard.confirmed],
+    )
     if not study.context or not confirmed:
         return None
     best = advisor.best(study, turn.yard, confirmed)
     if not advisor.gain(study, turn.yard, best, here) >= turn.yard.min_effect:  # nor where it is not a number
         return None
-    step = Region(study.config.space, box, here, returns=True).settled(_nearest(turn, box, best))
+    step = Region(space, box, here, returns=True).settled(_nearest(turn, box, best))
+    if limits.broken(space, rails.steps, _anchors(turn), step) or not space.contains(step, box):
+        return None
     described = advisor.describe(study, step)
     safe = confidence is None or (described is not None and described[1] >= confidence)
-    space = study.config.space
-    return step if safe and space.contains(step, box) and not space.same(step, here) else None
+    return step if safe and not space.same(step, here) else None
 
 
 def _nearest(turn: Turn, box: Box, wanted: Params) -> Params:

@@ -19,33 +19,26 @@ from arqon_gp.acquisition import Aim
 from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Goal, Proposal, Request, random_step
 from arqon_gp.background import Background
+from arqon_gp.choice import Choice, good_rows, plain, situated
 from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
-from arqon_gp.design import placed, recurrence, sobol
 from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, History, Key, TrainingSets, key
 from arqon_gp.importance import total_effects
-from arqon_gp.knobs import Floats, Interval
 from arqon_gp.legal import Region
 from arqon_gp.objectives import hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, raw, reference_point
 from arqon_gp.records import Params, Prediction, Refitted
-from arqon_gp.rows import FEASIBLE, Hyperparameters, Integers, Settings
-from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
-from arqon_gp.space import Box
+from arqon_gp.rows import Hyperparameters, Integers, Settings
+from arqon_gp.search import Engine
 from arqon_gp.study import Study
 from arqon_gp.surrogate import restore, seek
 from arqon_gp.threads import one_thread
-from arqon_gp.trust_region import MANY_KNOBS, side_after, trusted
 from arqon_gp.yardstick import Shifts, Yardstick
 
 log = logging.getLogger("arqon_gp")
-SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
-SAFE_SHORTLIST = 64
-HOPELESS = 0.05  # P(all limits hold) below which the way back is the one that breaks them least
-GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
 FIT_SHARE = 0.5  # of the time of an ask, at most
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
@@ -305,9 +298,9 @@ class ModelAdvisor:
             with one_thread():
                 aim = Aim(config.goals, yard.utility, found.bounds)
                 target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
-                good, rng = _good(found, found.mean_utility(yard)), np.random.default_rng([config.rng_seed, 0])
-                region = _situated(study, Region(space, space.whole, study.carried, returns=False))
-                inside.append(_plain(study, Engine(target, good, rng, NEVER).best_in(region)))
+                good, rng = good_rows(found, found.mean_utility(yard)), np.random.default_rng([config.rng_seed, 0])
+                region = situated(study, Region(space, space.whole, study.carried, returns=False))
+                inside.append(plain(study, Engine(target, good, rng, NEVER).best_in(region)))
         except NUMERICAL as error:
             self._count("recommendation", error)
         return found.best(yard, inside) if inside else study.deployment.deployed
@@ -341,10 +334,8 @@ class ModelAdvisor:
             if found is None:
                 raise FitError("there is no surrogate")
             with one_thread():
-                utility = found.mean_utility(yard)
-                params, fraction = self._choose(found, yard, request, utility)
-                params = _plain(study, params)
-                proposal = self._proposal(found, yard, request, params, fraction, utility)
+                stays = self._set(study, study.history).keys
+                proposal = Choice(found, yard, request, stays, self.device, self._rung).proposal()
             return self._late(proposal, request.deadline)
         except NUMERICAL as error:
             self._count("proposal", error)
@@ -360,148 +351,7 @@ class ModelAdvisor:
         self.fallbacks["max_ask_s"] = self.fallbacks.get("max_ask_s", 0) + 1
         return replace(proposal, reason=f"{proposal.reason}; cut short by max_ask_s", fallback="max_ask_s")
 
-    def _choose(
-        self, found: Outlook, yard: Yardstick, request: Request, utility: Floats
-    ) -> tuple[Params, float | None]:
-        """The maximiser in the box if it is safe enough, else the best point that is, else a cautious step.
-
-        `utility` (r,): the posterior mean of each measured config's.
-        """
-        study, confidence = found.study, request.confidence
-        region = self._region(found, request, found.best_measured(utility))
-        if request.goal is Goal.PROBE:
-            u = sobol(len(region.space.knobs), SAFE_POINTS, study.config.rng_seed)[request.number - 1 :]
-            rng = np.random.default_rng([study.config.rng_seed, request.number])
-            points = [placed(region, row, rng) for row in u]
-            chosen = points[0] if confidence is None else next(iter(_safe(found, points, confidence)), None)
-            if chosen is not None:
-                return chosen, None
-        search = self._search(found, yard, request, utility)
-        if request.goal is not Goal.PROBE:
-            best = search.best_in(region)
-            if request.goal is Goal.RECOVER and found.p_limits([best])[0] < HOPELESS and found.bounds:
-                return _least_beyond(found, region, [best, *_good(found, utility)], search.rng), None
-            few = _many(study) and request.goal is Goal.IMPROVE
-            for chosen in (simpler(search, region, best), best) if few else (best,):
-                if confidence is None or found.p_limits([chosen])[0] >= confidence:
-                    return chosen, None
-            assert confidence is not None
-            d = len(region.space.knobs)
-            u = recurrence(d, SAFE_POINTS, search.rng.random(d))
-            safe = _safe(found, [placed(region, row, search.rng) for row in u], confidence)[:SAFE_SHORTLIST]
-            if safe:
-                return safe[int(np.argmax(search.values_at(region.space.encode_all(safe))))], None
-        if request.cautious is None or request.cautious.empty:
-            return study.deployment.may_run, request.fraction
-        return search.best_in(_situated(study, request.region(study.config, request.cautious))), request.fraction
-
-    def _side(self, found: Outlook, goal: Goal, incumbent: Params) -> float | None:
-        """The mean side of the model's trust region; None: the whole space."""
-        study = found.study
-        d = len(study.config.space.knobs)
-        if d < MANY_KNOBS or goal is not Goal.IMPROVE or study.config.goals.pareto:
-            return None
-        stays = self._set(study, study.history).keys
-        return side_after(len(stays) - 1 - stays.index(key(incumbent)), d)
-
-    def _region(self, found: Outlook, request: Request, incumbent: Params) -> Region:
-        """Where the next config is sought: what the request permits, within the model's trust region."""
-        region, config = request.region(found.study.config), found.study.config
-        side = self._side(found, request.goal, incumbent)
-        if side is not None:
-            scales = np.min([found.surrogate[o.name].lengthscales for o in config.goals.objectives], axis=0)
-            region = replace(region, box=trusted(config.space, region.box, incumbent, scales, side))
-        return _situated(found.study, region)
-
-    def _search(self, found: Outlook, yard: Yardstick, request: Request, utility: Floats) -> Search:
-        """The acquisition of this request, ready to be maximised."""
-        study, goals = found.study, found.study.config.goals
-        bounds = found.bounds
-        rng = np.random.default_rng([study.config.rng_seed, request.number])
-        recover = request.goal is Goal.RECOVER and (bounds or FEASIBLE in found.surrogate)
-        floor = reference = None
-        if goals.pareto:
-            reference = reference_point(study, found.data, yard)
-            if study.config.guardrails:  # the front is explored only where a regression is less likely than not
-                level = float(found.mean_utility(yard, [study.guard.last_good])[0])
-                floor = (level - yard.min_effect, yard.min_effect)
-        aim = Aim(goals, yard.utility, bounds, reference, floor)
-        pending = found.encoded(request.pending)
-        good = _good(found, utility)
-        found = found.within if reference and not recover else found
-        if acquisition.supports(aim):
-            if recover:
-                target = acquisition.certainty(found.surrogate, aim, found.data.X)
-            else:
-                target = acquisition.problem(found.surrogate, found.data, aim, pending, rng, self._rung, found.seen)
-            return Engine(target, good, rng, request.deadline)
-        from arqon_gp import torch_path
-
-        return torch_path.search(found, aim, pending, good, rng, self.device, recover=bool(recover))
-
-    def _proposal(
-        self, found: Outlook, yard: Yardstick, request: Request, params: Params, fraction: float | None, utility: Floats
-    ) -> Proposal:
-        study, p = found.study, float(found.p_limits([params])[0])
-        over = study.guard.last_good if study.config.guardrails else found.best_measured(utility)
-        gain, predicted = found.improvement(yard, params, over), found.intervals(params, noise=True)
-        match request.goal:
-            case Goal.RECOVER:
-                how = "the highest P(all limits hold)" if p >= HOPELESS else "least beyond the limits"
-                reason = f"recover: {how} within reach, P {p:.2f}"
-                return Proposal(params, reason, predicted, None, p)
-            case Goal.PROBE:
-                reason = "initial design: a scrambled Sobol point"
-            case Goal.IMPROVE:
-                name = "hypervolume improvement" if study.config.goals.pareto else "improvement"
-                reason = f"the highest noisy expected {name} within reach; expected gain in utility {gain:.3g}"
-        if (side := self._side(found, request.goal, found.best_measured(utility))) is not None and fraction is None:
-            reason += f"; sought within {side:.1%} of the ranges around the best config, which is no new one"
-        if _many(study) and request.goal is Goal.IMPROVE and fraction is None:
-            changed = moved(study.config.space, params, study.deployment.may_run)
-            reason += f"; {len(changed)} of {len(params)} knobs change: {', '.join(changed)}"
-        if fraction is not None:
-            reason = f"no move keeps the limits surely enough: a cautious step of {fraction:.0%} of max_delta"
-        return Proposal(params, reason, predicted, gain, p, fraction)
-
-
-def _least_beyond(found: Outlook, region: Region, good: list[Params], rng: np.random.Generator) -> Params:
-    """The config of the region that is expected to be least beyond the limits. Where none may keep them, the likeliest
-    to do so is the one of which least is known."""
-    u = recurrence(len(region.space.knobs), SAFE_POINTS, rng.random(len(region.space.knobs)))
-    points = [p for p in good if region.contains(p)] + [placed(region, row, rng) for row in u]
-    return points[int(np.argmin(found.beyond_limits(points)))]
-
 
 def _torch(device: str) -> str | None:
     """The torch device of a fit; None: the engine on the CPU."""
     return None if device == "cpu" else device
-
-
-def _situated(study: Study, region: Region) -> Region:
-    """The region of the inputs that a region of the knobs is in the present context."""
-    if not study.context:
-        return region
-    pinned = tuple(Interval(value, value) for value in map(float, study.context.values()))
-    box = Box((*region.box.domains, *pinned))
-    return replace(region, space=study.config.inputs, box=box, here=region.here | study.context)
-
-
-def _plain(study: Study, inputs: Params) -> Params:
-    """The knobs of a config with its context."""
-    return {name: inputs[name] for name in study.config.space.names} if study.context else inputs
-
-
-def _many(study: Study) -> bool:
-    """Whether a step changes few of many knobs, unless more pays."""
-    return study.config.guardrails is not None and len(study.config.space.knobs) > FEW_KNOBS
-
-
-def _good(found: Outlook, utility: Floats) -> list[Params]:
-    """The measured configs with the best posterior mean of the utility, in the present context."""
-    return [found.measured[i] | found.study.context for i in np.argsort(-utility, kind="stable")[:GOOD_ROWS]]
-
-
-def _safe(found: Outlook, points: list[Params], confidence: float) -> list[Params]:
-    """Those points that keep all limits with at least this probability."""
-    return [p for p, held in zip(points, found.p_limits(points), strict=True) if held >= confidence]

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from arqon_gp import ArqonSolver
 from arqon_gp.advice import Goal, Request
+from arqon_gp.choice import Choice
 from arqon_gp.design import sobol, spread
 from arqon_gp.maximize import maximize
 from arqon_kernels._torch.acquisition import value as reference
@@ -67,8 +68,8 @@ def ours(solver: ArqonSolver, number: int) -> tuple[Problem, np.ndarray]:
     found = advisor.outlook(study)
     assert found is not None
     yard = solver._yardstick()
-    request, utility = Request(Goal.IMPROVE, space.whole, study.config.start, number), found.mean_utility(yard)
-    search: Any = advisor._search(found, yard, request, utility)
+    request = Request(Goal.IMPROVE, space.whole, study.config.start, number)
+    search: Any = Choice(found, yard, request, (), "cpu", lambda rung: None).search
     return search.target, maximize(search.target, space, space.whole, space.encode_all(search.good), search.rng)[0]
 
 

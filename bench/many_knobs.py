@@ -15,23 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from arqon_gp import propose
+from arqon_gp import choice
 from bench import record
 from bench.arms import Arqon
 from bench.parity import append, known
 from bench.problems import MANY_KNOBS, case, regret
 
 EVALUATIONS = (100, 250)
-ARMS = {"region": propose.MANY_KNOBS, "everywhere": 10_000}  # from how many knobs on there is a region
+ARMS = {"region": choice.MANY_KNOBS, "everywhere": 10_000}  # from how many knobs on there is a region
 INITIAL = 42  # points spread over the cube
 FIRST_SEED, SEEDS = 67_000, 10
 
 
 def loop(name: str, seed: int, evaluations: int, arm: str) -> dict[str, Any]:
     """The regret of one loop."""
-    of, before = case(name, seed, evaluations), propose.MANY_KNOBS
+    of, before = case(name, seed, evaluations), choice.MANY_KNOBS
     initial = min(len(of.X), INITIAL)
-    propose.MANY_KNOBS = ARMS[arm]
+    choice.MANY_KNOBS = ARMS[arm]
     try:
         solver = Arqon(of, seed)
         for number in range(evaluations):
@@ -39,7 +39,7 @@ def loop(name: str, seed: int, evaluations: int, arm: str) -> dict[str, Any]:
             solver.tell(x, of.observe(x, number))
         found = regret(of, solver.recommend()[0])
     finally:
-        propose.MANY_KNOBS = before
+        choice.MANY_KNOBS = before
     return {"problem": name, "seed": seed, "evaluations": evaluations, "arm": arm, "score": round(found, 4)}
 
 

@@ -16,7 +16,7 @@ from arqon_gp.config import parse
 from arqon_gp.history import CELLS, History, TrainingSets
 from arqon_gp.knobs import Real
 from arqon_gp.propose import ModelAdvisor
-from arqon_gp.records import Baselined, Label, Labelled, Observation, Role, Situated, Suspected, Told
+from arqon_gp.records import Baselined, Issued, Kind, Label, Labelled, Observation, Role, Situated, Suspected, Told
 from arqon_gp.study import Study
 from arqon_gp.yardstick import yardstick
 from tests.conftest import FakeClock, Make
@@ -481,3 +481,20 @@ def test_the_yardstick_follows_the_context(make: Make) -> None:
         solver.ask_one({"load": load})
         values.append(float(np.median(solver._yardstick().windows.value[:, 0])))
     assert values == pytest.approx([3000.0, 7000.0], rel=0.05)
+
+
+def test_drift_wakes_a_study_that_is_at_rest() -> None:
+    study = Study.new(parse(LIVE)).apply(Situated({"load": 300.0}, 0.0))
+    little = Issued("1", 1, Kind.EXPLORE, {"x": 0.5}, "little", 0.0, True, negligible=True)
+    for _ in range(5):
+        assert not study.at_rest
+        study = study.apply(little)
+    assert study.at_rest
+    assert study.apply(Situated({"load": 300.0 + 0.14 * 900.0}, 0.0)).at_rest
+    assert not study.apply(Situated({"load": 300.0 + 0.16 * 900.0}, 0.0)).at_rest, "not everywhere"
+    assert not study.apply(Labelled(Label.DRIFT, "", 0.0, since=0)).at_rest
+    hours = Study.new(parse(FREE | {"context": {"hour": {"period": 24}}}))
+    hours = hours.apply(Situated({"hour": 23.5}, 0.0))
+    for _ in range(5):
+        hours = hours.apply(little)
+    assert hours.apply(Situated({"hour": 0.5}, 0.0)).at_rest, "round midnight"

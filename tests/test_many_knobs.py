@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arqon_gp import propose, search
+from arqon_gp import choice, search
 from arqon_gp.config import parse
 from arqon_gp.knobs import Interval
 from arqon_gp.legal import Region
@@ -88,10 +88,10 @@ def test_knobs_stay_as_they_are_only_as_far_as_the_rules_allow() -> None:
 
 
 def test_it_is_for_many_knobs_of_what_runs(make: Make) -> None:
-    assert propose._many(make(CONFIG)._study)
-    assert not propose._many(make(CONFIG | {"guardrails": None})._study)
+    assert choice._many(make(CONFIG)._study)
+    assert not choice._many(make(CONFIG | {"guardrails": None})._study)
     few = {"bounds": {f"k{i}": CONFIG["bounds"]["k0"] for i in range(8)}, "guardrails": {"max_delta": [0.1] * 8}}
-    assert not propose._many(make(CONFIG | few)._study)
+    assert not choice._many(make(CONFIG | few)._study)
 
 
 def test_the_reason_names_the_knobs_that_change(make: Make) -> None:

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from arqon_gp import ArqonSolver, RequestError, device, propose, search, torch_path
 from arqon_gp.advice import Goal, Request
 from arqon_gp.background import Background
+from arqon_gp.choice import Choice
 from arqon_gp.deadline import Deadline
 from arqon_gp.device import deterministic, on_device, resolve
 from arqon_gp.errors import FitError
@@ -536,7 +537,7 @@ def test_a_search_whose_time_is_over_returns_the_best_screened_point_of_the_box(
     found = advisor.outlook(solver._study)
     assert found is not None
     request = Request(Goal.IMPROVE, space.whole, solver._study.config.start, 5)
-    search: Any = advisor._search(found, solver._yardstick(), request, found.mean_utility(solver._yardstick()))
+    search: Any = Choice(found, solver._yardstick(), request, (), "cpu", lambda rung: None).search
     good, streams = space.encode_all(search.good), [np.random.default_rng(0) for _ in range(2)]
     x, screened = maximize(search.target, space, space.whole, good, streams[0], Over(1.0))
     _, best = maximize(search.target, space, space.whole, good, streams[1])

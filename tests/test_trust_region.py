@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arqon_gp import limits, propose
+from arqon_gp import choice, limits
 from arqon_gp.config import parse
 from arqon_gp.knobs import Interval, Options, Split, Steps
 from arqon_gp.space import Box
@@ -123,7 +123,7 @@ def test_it_is_for_many_knobs_with_one_utility(make: Make) -> None:
 
 
 def test_under_guardrails_it_lies_within_the_guards_box(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(propose, "MANY_KNOBS", 2)
+    monkeypatch.setattr(choice, "MANY_KNOBS", 2)
     bounds = {name: {"min": 0, "max": 1, "initial": 0.5} for name in ("k0", "k1")}
     solver = make(
         {"seed": 1, "bounds": bounds, "guardrails": {"max_delta": [0.1, 0.1]}, "objectives": {"value": "max"}}

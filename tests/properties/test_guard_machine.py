@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from prometheus_client import CollectorRegistry
 
-from arqon_gp import ArqonSolver, Candidate, RequestError, propose
+from arqon_gp import ArqonSolver, Candidate, RequestError, choice
 from arqon_gp.advice import Proposal
 from arqon_gp.journal import MemoryJournal
 from tests.conftest import FakeClock
@@ -510,15 +510,15 @@ class RealMachine(GuardMachine):
     """The same with the model choosing: fewer steps, because a proposal costs a fit."""
 
     solver_class = ArqonSolver
-    few, many = propose.FEW_KNOBS, propose.MANY_KNOBS
+    few, many = choice.FEW_KNOBS, choice.MANY_KNOBS
 
-    @initialize(few=st.sampled_from([0, propose.FEW_KNOBS]), many=st.sampled_from([0, propose.MANY_KNOBS]))
+    @initialize(few=st.sampled_from([0, choice.FEW_KNOBS]), many=st.sampled_from([0, choice.MANY_KNOBS]))
     def how_many_knobs_are_many(self, few: int, many: int) -> None:
         """With 0 each step is one of many knobs: as many as can stay as they are, and in a trust region."""
-        propose.FEW_KNOBS, propose.MANY_KNOBS = few, many
+        choice.FEW_KNOBS, choice.MANY_KNOBS = few, many
 
     def teardown(self) -> None:
-        propose.FEW_KNOBS, propose.MANY_KNOBS = self.few, self.many
+        choice.FEW_KNOBS, choice.MANY_KNOBS = self.few, self.many
         super().teardown()
 
     @rule(gap_s=st.sampled_from([3.0, 30.0]), with_id=st.booleans())

@@ -1,0 +1,200 @@
+"""The model's choice of the next config: where it is sought, with which acquisition, and what is said of it.
+
+Reads like the method: a region, an acquisition in it, the safest of what it likes. Public: Choice, good_rows, situated,
+plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from arqon_gp import acquisition
+from arqon_gp.acquisition import Aim
+from arqon_gp.advice import Goal, Proposal, Request
+from arqon_gp.design import placed, recurrence, sobol
+from arqon_gp.history import Key, key
+from arqon_gp.knobs import Floats, Interval
+from arqon_gp.legal import Region
+from arqon_gp.mode import Note
+from arqon_gp.outlook import Outlook, reference_point
+from arqon_gp.records import Params
+from arqon_gp.rows import FEASIBLE
+from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
+from arqon_gp.space import Box
+from arqon_gp.study import Study
+from arqon_gp.trust_region import MANY_KNOBS, side_after, trusted
+from arqon_gp.yardstick import Yardstick
+
+SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
+SAFE_SHORTLIST = 64
+HOPELESS = 0.05  # P(all limits hold) below which the way back is the one that breaks them least
+GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One request to the surrogate. `stays`: the configs of the study's stays, in order; `device`: where torch works,
+    for what the engine does not do; `note` is told of each rung of the numerical ladder that was needed."""
+
+    found: Outlook
+    yard: Yardstick
+    request: Request
+    stays: Sequence[Key]
+    device: str
+    note: Note
+
+    def proposal(self) -> Proposal:
+        """The config that is chosen, with what is expected of it."""
+        found, study, goal = self.found, self.found.study, self.request.goal
+        params, fraction = self._chosen()
+        params, p = plain(study, params), float(found.p_limits([params])[0])
+        over = study.guard.last_good if study.config.guardrails else self._incumbent
+        gain, predicted = found.improvement(self.yard, params, over), found.intervals(params, noise=True)
+        match goal:
+            case Goal.RECOVER:
+                how = "the highest P(all limits hold)" if p >= HOPELESS else "least beyond the limits"
+                reason = f"recover: {how} within reach, P {p:.2f}"
+                return Proposal(params, reason, predicted, None, p)
+            case Goal.PROBE:
+                reason = "initial design: a scrambled Sobol point"
+            case Goal.IMPROVE:
+                name = "hypervolume improvement" if study.config.goals.pareto else "improvement"
+                reason = f"the highest noisy expected {name} within reach; expected gain in utility {gain:.3g}"
+                if self._side is not None:
+                    reason += (
+                        f"; sought within {self._side:.1%} of the ranges around the best config, which is no new one"
+                    )
+                if _many(study):
+                    changed = moved(study.config.space, params, study.deployment.may_run)
+                    reason += f"; {len(changed)} of {len(params)} knobs change: {', '.join(changed)}"
+        if fraction is not None:
+            reason = f"no move keeps the limits surely enough: a cautious step of {fraction:.0%} of max_delta"
+        return Proposal(params, reason, predicted, gain, p, fraction)
+
+    def _chosen(self) -> tuple[Params, float | None]:
+        """The maximiser in the region if it is safe enough, else the best point that is, else a cautious step."""
+        found, study, request, region = self.found, self.found.study, self.request, self._region
+        confidence, space = request.confidence, region.space
+        if request.goal is Goal.PROBE:
+            u = sobol(len(space.knobs), SAFE_POINTS, study.config.rng_seed)[request.number - 1 :]
+            rng = np.random.default_rng([study.config.rng_seed, request.number])
+            points = [placed(region, row, rng) for row in u]
+            chosen = points[0] if confidence is None else next(iter(_safe(found, points, confidence)), None)
+            if chosen is not None:
+                return chosen, None
+        search = self.search
+        if request.goal is not Goal.PROBE:
+            best = search.best_in(region)
+            if request.goal is Goal.RECOVER and found.p_limits([best])[0] < HOPELESS and found.bounds:
+                return self._least_beyond(best), None
+            few = _many(study) and request.goal is Goal.IMPROVE
+            for chosen in (simpler(search, region, best), best) if few else (best,):
+                if confidence is None or found.p_limits([chosen])[0] >= confidence:
+                    return chosen, None
+            assert confidence is not None
+            safe = _safe(found, self._spread(), confidence)[:SAFE_SHORTLIST]
+            if safe:
+                return safe[int(np.argmax(search.values_at(space.encode_all(safe))))], None
+        if request.cautious is None or request.cautious.empty:
+            return study.deployment.may_run, request.fraction
+        return search.best_in(situated(study, request.region(study.config, request.cautious))), request.fraction
+
+    def _least_beyond(self, best: Params) -> Params:
+        """The config of the region that is expected to be least beyond the limits. Where none may keep them, the
+        likeliest to do so, `best`, is the one of which least is known."""
+        good = [p for p in (best, *good_rows(self.found, self._utility)) if self._region.contains(p)]
+        points = good + self._spread()
+        return points[int(np.argmin(self.found.beyond_limits(points)))]
+
+    def _spread(self) -> list[Params]:
+        """SAFE_POINTS points spread over the region."""
+        d, rng = len(self._region.space.knobs), self.search.rng
+        return [placed(self._region, row, rng) for row in recurrence(d, SAFE_POINTS, rng.random(d))]
+
+    @cached_property
+    def _utility(self) -> Floats:
+        """The posterior mean (r,) of each measured config's utility."""
+        return self.found.mean_utility(self.yard)
+
+    @cached_property
+    def _incumbent(self) -> Params:
+        return self.found.best_measured(self._utility)
+
+    @cached_property
+    def _side(self) -> float | None:
+        """The mean side of the model's trust region; None: the whole space."""
+        config = self.found.study.config
+        d = len(config.space.knobs)
+        if d < MANY_KNOBS or self.request.goal is not Goal.IMPROVE or config.goals.pareto:
+            return None
+        return side_after(len(self.stays) - 1 - self.stays.index(key(self._incumbent)), d)
+
+    @cached_property
+    def _region(self) -> Region:
+        """Where the config is sought: what the request permits, within the trust region, in the present context."""
+        study = self.found.study
+        region = self.request.region(study.config)
+        if self._side is not None:
+            scales = [self.found.surrogate[o.name].lengthscales for o in study.config.goals.objectives]
+            near = trusted(study.config.space, region.box, self._incumbent, np.min(scales, axis=0), self._side)
+            region = replace(region, box=near)
+        return situated(study, region)
+
+    @cached_property
+    def search(self) -> Search:
+        """The acquisition of this request, ready to be maximised."""
+        found, yard, request = self.found, self.yard, self.request
+        study, goals, bounds = found.study, found.study.config.goals, found.bounds
+        rng = np.random.default_rng([study.config.rng_seed, request.number])
+        recover = request.goal is Goal.RECOVER and (bounds or FEASIBLE in found.surrogate)
+        floor = reference = None
+        if goals.pareto:
+            reference = reference_point(study, found.data, yard)
+            if study.config.guardrails:  # the front is explored only where a regression is less likely than not
+                level = float(found.mean_utility(yard, [study.guard.last_good])[0])
+                floor = (level - yard.min_effect, yard.min_effect)
+        aim = Aim(goals, yard.utility, bounds, reference, floor)
+        pending, good = found.encoded(request.pending), good_rows(found, self._utility)
+        found = found.within if reference and not recover else found
+        if acquisition.supports(aim):
+            if recover:
+                target = acquisition.certainty(found.surrogate, aim, found.data.X)
+            else:
+                target = acquisition.problem(found.surrogate, found.data, aim, pending, rng, self.note, found.seen)
+            return Engine(target, good, rng, request.deadline)
+        from arqon_gp import torch_path
+
+        return torch_path.search(found, aim, pending, good, rng, self.device, recover=bool(recover))
+
+
+def good_rows(found: Outlook, utility: Floats) -> list[Params]:
+    """The measured configs with the best posterior mean (r,) of the utility, in the present context."""
+    return [found.measured[i] | found.study.context for i in np.argsort(-utility, kind="stable")[:GOOD_ROWS]]
+
+
+def situated(study: Study, region: Region) -> Region:
+    """The region of the inputs that a region of the knobs is in the present context."""
+    if not study.context:
+        return region
+    pinned = tuple(Interval(value, value) for value in map(float, study.context.values()))
+    box = Box((*region.box.domains, *pinned))
+    return replace(region, space=study.config.inputs, box=box, here=region.here | study.context)
+
+
+def plain(study: Study, inputs: Params) -> Params:
+    """The knobs of a config with its context."""
+    return {name: inputs[name] for name in study.config.space.names} if study.context else inputs
+
+
+def _many(study: Study) -> bool:
+    """Whether a step changes few of many knobs, unless more pays."""
+    return study.config.guardrails is not None and len(study.config.space.knobs) > FEW_KNOBS
+
+
+def _safe(found: Outlook, points: list[Params], confidence: float) -> list[Params]:
+    """Those points that keep all limits with at least this probability."""
+    return [p for p, held in zip(points, found.p_limits(points), strict=True) if held >= confidence]
