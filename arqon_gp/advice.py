@@ -40,7 +40,8 @@ class Request:
     `box` is what the guard permits, seen from `here`, which is legal. `number` is the candidate's, which seeds its
     random stream. `pending`: configs handed out and not answered. `confidence`: the least P(all limits hold); None
     without guardrails or limits. If no point of the box reaches it, `cautious` is the box of a cautious step,
-    `fraction` of max_delta wide. `deadline`: until when an answer is wanted.
+    `fraction` of max_delta wide. `horizon`: for how many windows what is learned will pay, where each that explores
+    costs; None: exploring is what the budget is for. `deadline`: until when an answer is wanted.
     """
 
     goal: Goal
@@ -51,6 +52,7 @@ class Request:
     confidence: float | None = None
     cautious: Box | None = None
     fraction: float | None = None
+    horizon: float | None = None
     deadline: Deadline = field(default=NEVER, compare=False)
 
     def region(self, config: Config, box: Box | None = None) -> Region:
@@ -60,12 +62,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A config of the box with what is expected of it; see records.Issued."""
+    """A config of the box with what is expected of it; see records.Issued. `settled`: exploring would not pay, and it
+    is the best one known."""
 
     params: Params
     reason: str
     predicted: dict[str, Prediction] | None = None
     improvement: float | None = None
+    settled: bool = False
     p_limits: float | None = None
     fraction: float | None = None
     fallback: str | None = None

@@ -6,7 +6,7 @@ plain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from arqon_gp.history import Key, key
 from arqon_gp.knobs import Floats, Interval
 from arqon_gp.legal import Region
 from arqon_gp.mode import Note
-from arqon_gp.outlook import Outlook, reference_point
+from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, reference_point
 from arqon_gp.records import Params
 from arqon_gp.rows import FEASIBLE
 from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
@@ -32,6 +32,7 @@ from arqon_gp.yardstick import Yardstick
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
 HOPELESS = 0.05  # P(all limits hold) below which the way back is the one that breaks them least
+LESSON_WINDOWS = 2  # that tell what a config is worth
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
 
 
@@ -51,6 +52,8 @@ class Choice:
         """The config that is chosen, with what is expected of it."""
         found, study, goal = self.found, self.found.study, self.request.goal
         params, fraction = self._chosen()
+        if self._pays is not None and self._pays(params) <= 0.0:
+            return self._settled()
         params, p = plain(study, params), float(found.p_limits([params])[0])
         over = study.guard.last_good if study.config.guardrails else self._incumbent
         gain, predicted = found.improvement(self.yard, params, over), found.intervals(params, noise=True)
@@ -74,6 +77,47 @@ class Choice:
         if fraction is not None:
             reason = f"no move keeps the limits surely enough: a cautious step of {fraction:.0%} of max_delta"
         return Proposal(params, reason, predicted, gain, p, fraction)
+
+    @property
+    def _pays(self) -> Callable[[Params], float] | None:
+        """What exploring a config is worth, utility units summed over windows: what is gained as long as it holds, less
+        what the windows that tell it cost; None where exploring is not chosen by its price."""
+        found, horizon = self.found, self.request.horizon
+        if horizon is None or self.request.goal is not Goal.IMPROVE or found.study.config.goals.pareto:
+            return None
+
+        def worth(params: Params) -> float:
+            gain, cost = found.lesson(self.yard, plain(found.study, params), self._known, LESSON_WINDOWS)
+            return horizon * gain - LESSON_WINDOWS * cost
+
+        return worth
+
+    def _settled(self) -> Proposal:
+        """The best config within reach, as far as is known."""
+        found, params = self.found, self._known
+        gain = found.improvement(self.yard, params, found.study.deployment.may_run)
+        reason = "watching: the best config known here; exploring would cost more than it may teach"
+        predicted, p = found.intervals(params, noise=True), float(found.p_limits([params])[0])
+        return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)
+
+    @cached_property
+    def _known(self) -> Params:
+        """The config of the region with the best posterior mean that keeps the limits; what runs, if it keeps them and
+        is no worse by min_effect."""
+        found, study = self.found, self.found.study
+        here = study.deployment.may_run
+        confidence = self.request.confidence or DEFAULT_CONFIDENCE
+        aim = Aim(study.config.goals, self.yard.utility, found.bounds)
+        target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
+        good = good_rows(found, self._utility)
+        best = Engine(target, good, self.search.rng, self.request.deadline).best_in(self._region)
+        inside = [plain(study, params) for params in (best, *good) if self._region.contains(params)]
+        if not self._region.contains(here | study.context):
+            return found.best(self.yard, inside)
+        best = found.best(self.yard, [*inside, here])
+        gain = np.subtract(*found.mean_utility(self.yard, [best, here]))
+        safe = not found.bounds or found.p_limits([here])[0] >= confidence
+        return here if safe and gain < self.yard.min_effect else best
 
     def _chosen(self) -> tuple[Params, float | None]:
         """The maximiser in the region if it is safe enough, else the best point that is, else a cautious step."""

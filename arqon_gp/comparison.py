@@ -224,16 +224,30 @@ class _Judge:
         return None if bound is None else self.config.goals.to_model(limit.outcome, bound)
 
     def moved(self, last_good: Params, since: int) -> tuple[float, float, int]:
-        """P(below), P(above its former level by more than min_effect), and the number of new complete windows."""
+        """P(below), P(above its former level), and the number of new complete windows: in the utility by more than
+        min_effect, in an outcome beyond a limit that it kept, or within one that it broke."""
         new = self.windows.complete(self.windows.rows(last_good, since))
         if not new or not self.windows.complete(self.windows.rows(last_good, self.first, since)):
             return 0.0, 0.0, len(new)
-        noise, margin = self.windows.noise(self.windows.column(UTILITY), since), self.yard.min_effect
-        ever = self.evidence(last_good, UTILITY)
-        former = Evidence(*self._windows(last_good, UTILITY, self.first, since), ever.centre, ever.scale)
+        former, now, noise = self._then_and_now(last_good, since, UTILITY)
+        margin = self.yard.min_effect
+        sunk, risen = p_below(now, former, margin, noise), p_below(former, now, margin, noise)
+        for limit in self.config.goals.limits:
+            bound = self._bound(limit)
+            if bound is not None:
+                former, now, noise = self._then_and_now(last_good, since, limit.outcome)
+                kept, keeps = (p_beyond(level, bound, noise) for level in (former, now))
+                kept, keeps = (1.0 - kept, 1.0 - keeps) if limit.side > 0 else (kept, keeps)
+                sunk, risen = max(sunk, kept * (1.0 - keeps)), max(risen, (1.0 - kept) * keeps)
+        return sunk, risen, len(new)
+
+    def _then_and_now(self, params: Params, since: int, name: str) -> tuple[Evidence, Evidence, Noise]:
+        """The level of a series at a config before row `since`, and from it on; most of the time it is the same."""
+        noise = self.windows.noise(self.windows.column(name), since)
+        ever = self.evidence(params, name)
+        former = Evidence(*self._windows(params, name, self.first, since), ever.centre, ever.scale)
         level = interval(former, noise)[0]
-        now = Evidence(*self._windows(last_good, UTILITY, since), level, DRIFT_STDS * noise.std)
-        return p_below(now, former, margin, noise), p_below(former, now, margin, noise), len(new)
+        return former, Evidence(*self._windows(params, name, since), level, DRIFT_STDS * noise.std), noise
 
 
 def compare(question: Question, yard: Yardstick, config: Config, expect: Expectation) -> Comparison:

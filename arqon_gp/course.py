@@ -37,7 +37,7 @@ QUIET_ASKS = 5  # asks in a row with a negligible expected improvement, after wh
 class Course:
     """`baseline`: mean of each outcome over the start windows, raw units; None until they are measured.
 
-    `quiet`: explorations in a row that promised less than min_effect. `target`: where the study ends, once fixed.
+    `quiet`: asks in a row that promised less than min_effect, or whose exploration would not pay. `target`: where the study ends, once fixed.
     `queue`: what operators want tried, the next one first; `walking`: the last change was a step towards it.
     """
 
@@ -76,8 +76,10 @@ class Course:
                 return replace(self, starts=self.starts + 1)
             case Issued(kind=Kind.PROBE):
                 return replace(self, probes=self.probes + 1)
+            case Issued(negligible=True):
+                return replace(self, quiet=self.quiet + 1)
             case Issued(kind=Kind.EXPLORE):
-                return replace(self, quiet=self.quiet + 1 if event.negligible else 0)
+                return replace(self, quiet=0)
             case Baselined(values):
                 return replace(self, baseline=values)
             case Settling(target):

@@ -62,10 +62,8 @@ def _new(turn: Turn) -> Candidate | None:
     if course.endless and (course.target is not None or (turn.study.at_rest and not turn.study.context)):
         return _watch(turn)
     proposal = turn.sought(_request(turn, Goal.IMPROVE, len(deployment.issued) + 1))
-    if turn.promises_little(proposal):
-        best = turn.advisor.best(turn.study, turn.yard, ())
-        kind = Kind.REPLICATE if deployment.runs(best) else Kind.SETTLE
-        return turn.known(kind, best, "watching: the best config for this context")
+    if proposal.settled:
+        return turn.issue(Kind.REPLICATE if deployment.runs(proposal.params) else Kind.SETTLE, proposal)
     return turn.issue(Kind.EXPLORE, proposal)
 
 
@@ -83,7 +81,7 @@ def _request(turn: Turn, goal: Goal, number: int) -> Request:
     deployment = turn.study.deployment
     pending = [deployment.issued[n - 1].params for n in deployment.pending]
     config = turn.study.config
-    return Request(goal, config.space.whole, config.start, number, pending)
+    return Request(goal, config.space.whole, config.start, number, pending, horizon=turn.study.horizon)
 
 
 def _unmeasured_best(turn: Turn) -> Params | None:

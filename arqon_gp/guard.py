@@ -243,6 +243,8 @@ def _safe_mode_ends(case: Case, now: float) -> Event | None:
         return SafeModeLeft("the timer ran out", now)
     since = [row for row in case.history.rows[case.guard.safe_since :] if row.role is Role.WINDOW]
     good = case.comparison.good
+    if good.holds < BROKEN:
+        return SafeModeLeft("last_good itself breaks a limit: nothing is safe", now)
     calm = sum(not row.failed and key(row.params) == key(case.guard.last_good) for row in since)
     if calm >= RECOVERY_WINDOWS and calm == len(since) and good.holds >= case.confidence:
         return SafeModeLeft(f"last_good held its level and its limits for {calm} windows", now)
@@ -261,6 +263,8 @@ def _label(case: Case, now: float) -> Event | None:
     if all(row.failed for _, row in rows) and suspicion.cause is Cause.FAILED:
         return Labelled(Label.FALSE_ALARM, "last_good fails too", now)
     guilt = _guilt(suspicion.cause, c)
+    if c.good.holds < BROKEN:  # a way out was sought, and this was none
+        return Labelled(Label.FALSE_ALARM, f"last_good breaks a limit, too (P {1.0 - c.good.holds:.2f})", now)
     if guilt >= SUSPICION and c.new_windows:
         return Labelled(Label.REGRESSION, f"{suspicion.reason}; still so beside last_good (P {guilt:.2f})", now)
     if guilt < INNOCENT or len(rows) >= LABEL_WINDOWS:
@@ -279,7 +283,7 @@ def _guilt(cause: Cause, c: Comparison) -> float:
 
 
 def _safe_mode_begins(case: Case, now: float) -> Event | None:
-    if case.guard.safe_mode is not None or case.guard.suspicion is not None:
+    if case.guard.safe_mode is not None or case.guard.suspicion is not None or case.comparison.good.holds < BROKEN:
         return None
     most = case.rails.max_rollbacks_per_hour
     regressions = sum(t > now - HOUR_S for t in case.guard.regressions)
@@ -319,6 +323,8 @@ def _suspicion(case: Case, now: float) -> Event | None:
         return None
     if rows[-1][1].failed:
         return Suspected(here, Cause.FAILED, 1.0, True, "its window failed", now)
+    if c.good.holds < min(BROKEN, c.running.holds + CLEARLY):  # what would be gone back to is no better
+        return None
     if c.breached is not None and c.breach >= c.breached.confidence and c.good.holds > c.running.holds:
         reason = f"{c.breached.text()} is broken (P {c.breach:.2f} by this window alone)"
         return Suspected(here, Cause.LIMIT, c.breach, True, reason, now, c.breached.outcome)

@@ -252,10 +252,9 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
         confidence=None if recover else _confidence(turn),
         cautious=limits.box(study.config.space, small, [study.guard.last_good], within=box),
         fraction=study.guard.fraction,
+        horizon=study.horizon,
     )
     proposal = _judged(turn, rails, request, turn.sought(request))
-    if goal is Goal.IMPROVE and turn.promises_little(proposal):
-        return turn.known(Kind.REPLICATE, study.deployment.may_run, "watching: in this context nothing promises more")
     kind = Kind.PROBE if probe else Kind.EXPLORE
     if study.deployment.runs(proposal.params):
         kind = Kind.REPLICATE

@@ -176,9 +176,24 @@ class Outlook:
 
     def improvement(self, yard: Yardstick, params: Params, over: Params) -> float:
         """E[max(utility here - utility there, 0)] under the joint posterior, utility units."""
+        return float(np.maximum(self._apart(yard, params, over), 0.0).mean())
+
+    def lesson(self, yard: Yardstick, params: Params, over: Params, windows: int) -> tuple[float, float]:
+        """What so many windows at a config teach: by how much the better of it and another one is expected to be better
+        than the other, once they are told (the knowledge gradient of the pair: Frazier, Powell and Dayanik 2009), and
+        what each of them costs, utility units."""
+        apart = self._apart(yard, params, over)
+        mean, variance = float(apart.mean()), float(apart.var())
+        told = variance / math.sqrt(variance + yard.noise[UTILITY].variance / windows + 1e-300)
+        z = mean / (told + 1e-300)
+        gain = told * (math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) + z * float(special.ndtr(z)))
+        return gain - max(mean, 0.0), -mean
+
+    def _apart(self, yard: Yardstick, params: Params, over: Params) -> Floats:
+        """Draws of utility here less utility there, from the joint posterior."""
         X = np.vstack([self.x(params), self.x(over)])
         joint = {o.name: self.surrogate[o.name].joint(X) for o in self.study.config.goals.objectives}
-        return float(np.maximum(self._difference(yard, joint), 0.0).mean())
+        return self._difference(yard, joint)
 
     def expected_difference(self, yard: Yardstick, params: Params, other: Params) -> dict[str, tuple[float, float]]:
         """By how much a config, its own windows unknown, is expected to differ from another: series -> (mean, std)."""

@@ -32,6 +32,7 @@ COLD_NOISE = math.exp(-3.0)
 LENGTHSCALE_SCALE, LEAST_LENGTHSCALE = 1.0, 0.025
 KNOBS_AT_FULL_SCALE = 5
 TREND_RIDGE = 0.1  # 1 / the prior variance of a trend, in units of what else varies, where the outcome is small
+NOTHING = 1e-200  # variance of values that are all but 0: their squares would underflow
 EXACT_NOISE = 1e-6  # standardised variance of an outcome declared exact: a jitter, not a belief
 
 Hyperparameters = dict[str, list[float]]
@@ -183,7 +184,7 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (float(ss.sum()) / total if total else 0.0) * float(
         (1.0 - share).mean()
     )
-    scale = math.sqrt(variance) if variance > (1e-9 * abs(shift)) ** 2 else max(abs(shift), 1.0)
+    scale = math.sqrt(variance) if variance > max((1e-9 * abs(shift)) ** 2, NOTHING) else max(abs(shift), 1.0)
     floor = floor[index]
     if h and h.get("outliers"):
         excess = dict(zip(h["outliers"], h["excess"], strict=True))

@@ -10,15 +10,11 @@ from arqon_gp.course import QUIET_ASKS, Course
 from arqon_gp.deployment import Deployment
 from arqon_gp.guard import Guard
 from arqon_gp.history import History
-from arqon_gp.knobs import Real, unit
 from arqon_gp.records import (
     Baselined,
     Context,
     Event,
     Issued,
-    Kind,
-    Label,
-    Labelled,
     Observation,
     Params,
     Refitted,
@@ -32,8 +28,7 @@ OFTEN = 64  # rows up to which every ask is preceded by a fit
 REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
 
-NEAR = 0.15  # of the range of each context: where nothing is left to gain in the one, so it is taken to be in the other
-MOST_CALM = 512
+LEAST_HORIZON, MOST_HORIZON = 20, 200  # windows
 
 Hyperparameters = dict[str, dict[str, list[float]]]
 
@@ -43,8 +38,7 @@ class Study:
     """`length`: number of events so far; `at`: the latest moment any of them names, unix seconds.
 
     `context`: the present one, as the last ask or the last window told it; `started`: the start windows, where there is
-    one, that made the baseline; `calm`: the contexts of explorations that promised less than min_effect, since the last
-    drift.
+    one, that made the baseline.
 
     Hyperparameters are of a history `based`, conditioning is on everything. They lag by the last result, so that they
     can be sought while it is waited for: `issued_on` is the history when the last candidate was handed out, `observed`
@@ -58,7 +52,6 @@ class Study:
     course: Course
     context: Context = field(default_factory=dict)
     started: tuple[Observation, ...] = ()
-    calm: tuple[Context, ...] = ()
     hyperparameters: Hyperparameters = field(default_factory=dict)
     based: History | None = None
     issued_on: History = field(default_factory=History)
@@ -90,7 +83,6 @@ class Study:
             course=self.course.apply(event),
             context=_context(self.context, event),
             started=self._started(event),
-            calm=self._calm(event),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
             based=self.basis if isinstance(event, Refitted) else self.based,
             issued_on=history if isinstance(event, Issued) else self.issued_on,
@@ -104,25 +96,17 @@ class Study:
             return self.started
         return tuple(row for _, row in self.history.windows(self.deployment.deployed))
 
-    def _calm(self, event: Event) -> tuple[Context, ...]:
-        match event:
-            case Issued(kind=Kind.EXPLORE, negligible=True) if self.context:
-                return (*self.calm[-MOST_CALM + 1 :], self.context)
-            case Labelled(label=Label.DRIFT):
-                return ()
-        return self.calm
-
     @property
     def at_rest(self) -> bool:
-        """Whether an endless study has nothing left to gain, as far as it knows: in the present context."""
-        if not self.context:
-            return self.course.endless and self.course.quiet >= QUIET_ASKS
-        near = sum(all(self._near(of, then) for of in self.config.context) for then in self.calm)
-        return self.course.endless and near >= QUIET_ASKS
+        """Whether an endless study has nothing left to gain, as far as it knows."""
+        return self.course.endless and self.course.quiet >= QUIET_ASKS
 
-    def _near(self, of: Real, then: Context) -> bool:
-        apart = abs(unit(of, self.context[of.name]) - unit(of, then[of.name]))
-        return min(apart, 1.0 - apart) <= NEAR if of.periodic else apart <= NEAR
+    @property
+    def horizon(self) -> float | None:
+        """For how many windows what is learned now will pay: as long again as the present regime has lasted (Gott 1993,
+        "Implications of the Copernican principle for our future prospects"); None where a budget is for learning."""
+        lasted = len(self.history) - self.history.regimes[-1]
+        return min(max(lasted, LEAST_HORIZON), MOST_HORIZON) if self.course.endless else None
 
     @property
     def basis(self) -> History:

@@ -102,7 +102,7 @@ class Turn:
             change=not d.runs(proposal.params),
             predicted=proposal.predicted,
             improvement=gain,
-            negligible=gain is not None and gain < self.yard.min_effect,
+            negligible=proposal.settled or (gain is not None and gain < self.yard.min_effect),
             fraction=proposal.fraction,
             p_limits=proposal.p_limits,
             fallback=proposal.fallback,
@@ -122,11 +122,6 @@ class Turn:
             proposal = initial_point(self.study.config, request)
             return replace(proposal, predicted=self._predicted(proposal.params))
         return self.advisor.propose(self.study, self.yard, replace(request, deadline=self._deadline))
-
-    def promises_little(self, proposal: Proposal) -> bool:
-        """Whether a study with a context, at rest, should rather stay than explore this."""
-        gain, study = proposal.improvement, self.study
-        return bool(study.context) and study.at_rest and gain is not None and gain < self.yard.min_effect
 
     def hold(self, reason: str, retry_after_s: float | None = None) -> Candidate:
         """What runs now, or the latest config that may run."""

@@ -26,6 +26,7 @@ from arqon_gp.simulators.moving import WINDOW, Knob, Outcomes, Params, Value
 PENALTY = 0.1  # of the median size of the scores seen so far, for each broken limit
 RECENT = 60  # windows that tpe_60 and gp_60 look back
 STATICS = 300  # Sobol configs that best_static is chosen from, beside the initial one
+EFFECT = 0.02
 EPOCH = 1_700_000_000.0  # of the fake clock
 
 Config = dict[str, Value]
@@ -54,8 +55,10 @@ class Arqon:
         self.of, self.sees, self.start = of, sees, initial(of)
         self.back: Config | None = None
         self.now, self.here, self.returning = EPOCH, initial(of), False
+        config = of.config() | {"seed": seed} | ({"context": expected(of)} if sees else {})
+        config["guardrails"] |= {"min_effect": effect(of)}
         self.solver = ArqonSolver(
-            of.config() | {"seed": seed} | ({"context": expected(of)} if sees else {}),
+            config,
             registry=CollectorRegistry(),
             clock=lambda: self.now,
             device="cpu",
@@ -81,6 +84,12 @@ class Arqon:
     def _context(self, at: float) -> dict[str, float] | None:
         seen = self.of.context(at)
         return {name: seen[name] for name in expected(self.of)} if self.sees else None
+
+
+def effect(of: Moving) -> float:
+    """The smallest difference in the score that matters to an operator: EFFECT of the limit of the p99."""
+    p99 = list(of.plant.weights)[1]
+    return EFFECT * abs(of.plant.weights[p99]) * of.plant.limits[p99]
 
 
 def expected(of: Moving) -> dict[str, Any]:
