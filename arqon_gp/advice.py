@@ -69,10 +69,10 @@ class Proposal:
     reason: str
     predicted: dict[str, Prediction] | None = None
     improvement: float | None = None
-    settled: bool = False
     p_limits: float | None = None
     fraction: float | None = None
     fallback: str | None = None
+    settled: bool = False
 
 
 def initial_point(config: Config, request: Request) -> Proposal:

@@ -17,11 +17,11 @@ from arqon_gp.acquisition import Aim
 from arqon_gp.advice import Goal, Proposal, Request
 from arqon_gp.design import placed, recurrence, sobol
 from arqon_gp.history import Key, key
-from arqon_gp.knobs import Floats, Interval
+from arqon_gp.knobs import Categorical, Domain, Floats, Interval, Knob, Options
 from arqon_gp.legal import Region
 from arqon_gp.mode import Note
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, reference_point
-from arqon_gp.records import Params
+from arqon_gp.records import Params, Scalar
 from arqon_gp.rows import FEASIBLE
 from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
 from arqon_gp.space import Box
@@ -81,14 +81,14 @@ class Choice:
     @property
     def _pays(self) -> Callable[[Params], float] | None:
         """What exploring a config is worth, utility units summed over windows: what is gained as long as it holds, less
-        what the windows that tell it cost; None where exploring is not chosen by its price."""
+        what the windows that tell it cost, min_effect each at the least; None where there is no price."""
         found, horizon = self.found, self.request.horizon
         if horizon is None or self.request.goal is not Goal.IMPROVE or found.study.config.goals.pareto:
             return None
 
         def worth(params: Params) -> float:
             gain, cost = found.lesson(self.yard, plain(found.study, params), self._known, LESSON_WINDOWS)
-            return horizon * gain - LESSON_WINDOWS * cost
+            return horizon * gain - LESSON_WINDOWS * max(cost, self.yard.min_effect)
 
         return worth
 
@@ -112,7 +112,7 @@ class Choice:
         good = good_rows(found, self._utility)
         best = Engine(target, good, self.search.rng, self.request.deadline).best_in(self._region)
         inside = [plain(study, params) for params in (best, *good) if self._region.contains(params)]
-        if not self._region.contains(here | study.context):
+        if not self._region.contains(here | found.context):
             return found.best(self.yard, inside)
         best = found.best(self.yard, [*inside, here])
         gain = np.subtract(*found.mean_utility(self.yard, [best, here]))
@@ -145,7 +145,7 @@ class Choice:
                 return safe[int(np.argmax(search.values_at(space.encode_all(safe))))], None
         if request.cautious is None or request.cautious.empty:
             return study.deployment.may_run, request.fraction
-        return search.best_in(situated(study, request.region(study.config, request.cautious))), request.fraction
+        return search.best_in(situated(found, request.region(study.config, request.cautious))), request.fraction
 
     def _least_beyond(self, best: Params) -> Params:
         """The config of the region that is expected to be least beyond the limits. Where none may keep them, the
@@ -186,7 +186,7 @@ class Choice:
             scales = [self.found.surrogate[o.name].lengthscales for o in study.config.goals.objectives]
             near = trusted(study.config.space, region.box, self._incumbent, np.min(scales, axis=0), self._side)
             region = replace(region, box=near)
-        return situated(study, region)
+        return situated(self.found, region)
 
     @cached_property
     def search(self) -> Search:
@@ -217,21 +217,28 @@ class Choice:
 
 def good_rows(found: Outlook, utility: Floats) -> list[Params]:
     """The measured configs with the best posterior mean (r,) of the utility, in the present context."""
-    return [found.measured[i] | found.study.context for i in np.argsort(-utility, kind="stable")[:GOOD_ROWS]]
+    return [found.measured[i] | found.context for i in np.argsort(-utility, kind="stable")[:GOOD_ROWS]]
 
 
-def situated(study: Study, region: Region) -> Region:
+def situated(found: Outlook, region: Region) -> Region:
     """The region of the inputs that a region of the knobs is in the present context."""
-    if not study.context:
+    context = found.context
+    if not context:
         return region
-    pinned = tuple(Interval(value, value) for value in map(float, study.context.values()))
-    box = Box((*region.box.domains, *pinned))
-    return replace(region, space=study.config.inputs, box=box, here=region.here | study.context)
+    box = Box(
+        (*region.box.domains, *(_pinned(of, context[of.name]) for of in found.inputs.knobs[len(region.box.domains) :]))
+    )
+    return replace(region, space=found.inputs, box=box, here=region.here | context)
+
+
+def _pinned(of: Knob, value: Scalar) -> Domain:
+    return Options((value,)) if isinstance(of, Categorical) else Interval(float(value), float(value))
 
 
 def plain(study: Study, inputs: Params) -> Params:
     """The knobs of a config with its context."""
-    return {name: inputs[name] for name in study.config.space.names} if study.context else inputs
+    names = study.config.space.names
+    return {name: inputs[name] for name in names} if len(inputs) > len(names) else inputs
 
 
 def _many(study: Study) -> bool:

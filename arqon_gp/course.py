@@ -37,7 +37,8 @@ QUIET_ASKS = 5  # asks in a row with a negligible expected improvement, after wh
 class Course:
     """`baseline`: mean of each outcome over the start windows, raw units; None until they are measured.
 
-    `quiet`: asks in a row that promised less than min_effect, or whose exploration would not pay. `target`: where the study ends, once fixed.
+    `quiet`: asks in a row that promised less than min_effect, or would not pay. `target`: where the study ends, once
+    fixed.
     `queue`: what operators want tried, the next one first; `walking`: the last change was a step towards it.
     """
 

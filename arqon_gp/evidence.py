@@ -28,6 +28,7 @@ EM_STEPS = 25
 EM_TOLERANCE = 1e-9  # relative change of the variance
 PRIOR_RELATIVE_STD = 0.03  # what a window std is before it is measured, as a share of the level ...
 PRIOR_NOISE_DOF = 1.0  # ... worth so many degrees of freedom: three windows that happen to agree prove little
+CONTRADICTED = 0.001  # chance of windows that agree as well as these, from which on the prior is not believed
 FEW_WINDOWS = 6
 NODES = 7  # quadrature nodes of the unknown window variance
 GRID = 161  # points of each of the grids laid over a level
@@ -86,7 +87,10 @@ def window_noise(value: Floats, group: Integers, known: float = 0.0) -> Noise | 
         share = max(LEAST_OUTLIER_SHARE, expected / (SHARE_PRIOR_WINDOWS + len(y)))
     prior = (PRIOR_RELATIVE_STD * float(np.median(np.abs(y)))) ** 2
     total = PRIOR_NOISE_DOF + dof
-    variance = (PRIOR_NOISE_DOF * prior + dof * max(variance - known, 0.0)) / total
+    variance = max(variance - known, 0.0)
+    if variance > 0.0:  # as far as the windows do not contradict it
+        prior = min(prior, variance * dof / float(special.chdtri(dof, 1.0 - CONTRADICTED)))
+    variance = (PRIOR_NOISE_DOF * prior + dof * variance) / total
     return Noise(variance + 1e-300, total, share)
 
 

@@ -59,7 +59,7 @@ def _new(turn: Turn) -> Candidate | None:
         number = course.probes + 1
         return turn.issue(Kind.PROBE, turn.sought(_request(turn, Goal.PROBE, number)))
     turn.refit()
-    if course.endless and (course.target is not None or (turn.study.at_rest and not turn.study.context)):
+    if course.endless and (course.target is not None or turn.study.at_rest):
         return _watch(turn)
     proposal = turn.sought(_request(turn, Goal.IMPROVE, len(deployment.issued) + 1))
     if proposal.settled:

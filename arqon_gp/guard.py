@@ -360,7 +360,8 @@ def _promotion(case: Case, now: float) -> Event | None:
     if case.settling:
         passed = worse < SETTLE_PROMOTION
     else:
-        passed = worse < PROMOTION and (good_breaks or c.worse_than_best < PROMOTION)
+        better = c.running.better >= 1.0 - PROMOTION  # than last_good, which may not be the best here: on the way back
+        passed = worse < PROMOTION and (good_breaks or better or c.worse_than_best < PROMOTION)
     if not passed:
         return None
     return Promoted(here, now, f"not worse than last_good after {c.running.windows} windows (P {worse:.2f})")

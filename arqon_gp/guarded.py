@@ -155,7 +155,7 @@ def _ending(turn: Turn, rails: Guardrails) -> bool:
     study = turn.study
     if study.course.target is not None:
         return True
-    quiet = study.at_rest and not study.context
+    quiet = study.at_rest
     reserve = max(1.0, rails.windows_to_promote * _farthest(turn, rails))
     if not quiet and turn.left - 1 >= reserve:
         return False

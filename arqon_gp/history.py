@@ -29,6 +29,8 @@ APART_STDS = 6.0
 LEAST_WINDOWS, LATEST_WINDOWS = 12, 64  # by which windows of one config are said to contradict each other
 CELLS = 32  # of the range of each context: windows of one cell are alike enough for one stay
 _NOTHING: Mapping[str, float] = MappingProxyType({})
+MOST_STAY = 16  # windows of one stay: what is told of a longer one may have changed meanwhile
+TIMED_ROWS = 16
 MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, what is known now
 
 
@@ -123,7 +125,7 @@ class Dataset:
     floor (n, m) known variance of Y (given standard errors, uncertain levels); stays, within_floor (m,) what the
     windows of all stays tell of the window variance, and the known part of it; failed, tried (n,) windows that failed
     or fell off a cliff, and all; first (n,) the number of the first window's result; beyond (n, m), worst (m,):
-    cliffs.py.
+    cliffs.py; at, regime (n,) when a row was, in windows, and in which regime, `now` when the next window will be.
     """
 
     params: tuple[Params, ...]
@@ -139,6 +141,10 @@ class Dataset:
     first: npt.NDArray[np.int64]
     beyond: npt.NDArray[np.bool_]
     worst: Floats
+    at: Floats
+    regime: npt.NDArray[np.int64]
+    now: float
+    regimes: int
 
     def rows(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
         """Some of the rows; what all windows tell of the window variance, and all stays of cliffs, stays."""
@@ -155,7 +161,16 @@ class Dataset:
             tried=self.tried[index],
             first=self.first[index],
             beyond=self.beyond[index],
+            at=self.at[index],
+            regime=self.regime[index],
         )
+
+    def with_columns(self, at: int, columns: Sequence[Floats]) -> Dataset:
+        """The dataset with more inputs, each (n,), before column `at` of X."""
+        X, stays = self.X, self.stays.X
+        for column in reversed(columns):  # no noise depends on what is added here
+            X, stays = np.insert(X, at, column, axis=1), np.insert(stays, at, 0.0, axis=1)
+        return replace(self, X=np.ascontiguousarray(X), stays=replace(self.stays, X=stays)) if columns else self
 
     def without(self, params: Params) -> Dataset:
         """The dataset as if this config had never been measured."""
@@ -365,11 +380,11 @@ def training_set(
     table = table or Table.of(history.rows, space, goals)
     level, rows, m = levels(history, goals, table), history.rows, len(goals.modelled)
     keys, places, opened = table.keys, table.places, set(history.regimes)
-    first = [
-        i
-        for i in range(len(keys))
-        if i == 0 or keys[i] != keys[i - 1] or i in opened or table.apart[i] or places[i] != places[i - 1]
-    ]
+    first: list[int] = []
+    for i in range(len(keys)):
+        other = i == 0 or keys[i] != keys[i - 1] or i in opened or table.apart[i] or places[i] != places[i - 1]
+        if other or i - first[-1] == MOST_STAY:
+            first.append(i)
     n, size = len(first), np.diff([*first, len(rows)])
     several = size > 1
     values, told = paired(table.values, rows, goals) if table.controlled else table.values, table.known
@@ -384,6 +399,7 @@ def training_set(
     if n and (context := _context_columns(space, rows)):
         X[:, context] = np.add.reduceat(table.X[:, context], first, axis=0) / size[:, None]
     regime = [history.regime_of(i) for i in first]
+    at, now = _times(rows)
     Y = mean + level.shift[regime]
     failed, ends = (
         per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
@@ -407,7 +423,25 @@ def training_set(
         first=np.array(first, dtype=np.int64),
         beyond=beyond(Y, goals),
         worst=ends,
+        at=per_stay(at[:, None])[:, 0] / size if n else at,
+        regime=np.array(regime, dtype=np.int64),
+        now=now,
+        regimes=history.regime + 1,
     )
+
+
+def _times(rows: Sequence[Observation]) -> tuple[Floats, float]:
+    """When each window was (N,), in windows since the first, and when the next one will be: by the `time` of the rows
+    where all have one, a window being as long as those of the first TIMED_ROWS; else by their order."""
+    order = np.arange(len(rows), dtype=float)
+    times = np.array([row.time for row in rows], dtype=float)
+    if len(rows) < TIMED_ROWS or not np.isfinite(times).all():
+        return order, float(len(rows))
+    window = float(times[TIMED_ROWS - 1] - times[0]) / (TIMED_ROWS - 1)
+    if window <= 0.0:
+        return order, float(len(rows))
+    passed = (times - times[0]) / window
+    return passed, float(passed.max()) + 1.0
 
 
 class TrainingSets:

@@ -26,7 +26,7 @@ NOWHERE = 0.5  # the unit coordinate of a number that has no effect: as far from
 @dataclass(frozen=True, slots=True)
 class Real:
     """A float between `low` and `high`, on the grid `low + k step` if a step is given; or one of the `special` values,
-    outside of that range, which mean something else: 0 = off."""
+    outside of that range, which mean something else: 0 = off. `passing`: time, of which nothing comes back."""
 
     name: str
     low: float
@@ -35,6 +35,7 @@ class Real:
     step: float | None = None
     periodic: bool = False
     special: tuple[float, ...] = ()
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

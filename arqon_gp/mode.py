@@ -1,7 +1,7 @@
 """The hyperparameters of one outcome: where their log posterior density is highest, outliers and uneven noise included.
 
 From the prior's modes and from the last ones; then what evidence has to pay for: rows with a variance of their own
-(outliers.py), and noise that grows along a knob (heteroscedastic.py). Public: Mode, mode_of, log_posterior.
+(outliers.py), and noise that grows along a knob (heteroscedastic.py). Public: Mode, mode_of, log_posterior, limits_of.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from arqon_gp.rows import (
     COLD_NOISE,
     EXACT_NOISE,
     LEAST_LENGTHSCALE,
+    MOST_LENGTHSCALE,
     NOISE_PRIOR,
     NOISE_RANGE,
     Hyperparameters,
@@ -30,8 +31,8 @@ from arqon_gp.rows import (
 )
 from arqon_kernels import LogPosterior
 
-MOST_LENGTHSCALE = 1e4
 CATEGORY_PRIOR = (0.0, 1.0)
+DRIFT_PRIOR = (1.0, 1.0)  # with its mode at 1: a regime like the one before by 1 / e, a factor e in TIME_UNIT windows
 LEAST_CATEGORY = 0.01
 FIT_STEPS = 200
 
@@ -54,6 +55,7 @@ def log_posterior(rows: Rows, settings: Settings, *, learned: bool, device: str 
     d, numeric = len(settings.kinds), settings.numeric
     loc, scale = np.full(d, CATEGORY_PRIOR[0]), np.full(d, CATEGORY_PRIOR[1])
     loc[numeric], scale[numeric] = lengthscale_prior(len(numeric))
+    loc[settings.regime + settings.time], scale[settings.regime + settings.time] = DRIFT_PRIOR
     return LogPosterior(
         rows.X,
         rows.y,
@@ -68,6 +70,15 @@ def log_posterior(rows: Rows, settings: Settings, *, learned: bool, device: str 
         within_floor=rows.within_floor,
         device=device,
     )
+
+
+def limits_of(settings: Settings, *, learned: bool) -> tuple[Floats, Floats]:
+    """The least and the most (d + 1,) that the logs of the lengthscales and of the noise may be."""
+    low = np.full(len(settings.kinds) + 1, math.log(LEAST_CATEGORY))
+    low[settings.numeric + settings.time] = math.log(LEAST_LENGTHSCALE)
+    high = np.full(len(low), math.log(MOST_LENGTHSCALE))
+    low[-1], high[-1] = np.log(NOISE_RANGE) if learned else np.log([EXACT_NOISE, EXACT_NOISE])
+    return low, high
 
 
 def mode_of(
@@ -90,10 +101,7 @@ def mode_of(
     is. `device`: as of log_posterior().
     """
     density = log_posterior(rows, settings, learned=learned, device=device)
-    low = np.full(len(settings.kinds) + 1, math.log(LEAST_CATEGORY))
-    low[settings.numeric] = math.log(LEAST_LENGTHSCALE)
-    high = np.full(len(low), math.log(MOST_LENGTHSCALE))
-    low[-1], high[-1] = np.log(NOISE_RANGE) if learned else np.log([EXACT_NOISE, EXACT_NOISE])
+    low, high = limits_of(settings, learned=learned)
 
     def climb(of: LogPosterior, at: Floats) -> tuple[Floats, float]:
         return of.climb(at, low, high, FIT_STEPS, stop)

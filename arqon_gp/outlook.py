@@ -18,8 +18,9 @@ from scipy import special
 from arqon_gp.history import Dataset
 from arqon_gp.knobs import Floats, unit_all
 from arqon_gp.objectives import nondominated
-from arqon_gp.records import Params, Prediction
-from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS
+from arqon_gp.records import Context, Params, Prediction
+from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS, REGIME_KNOB, TIME_KNOB, drifting
+from arqon_gp.space import Space
 from arqon_gp.study import Study
 from arqon_gp.surrogate import Surrogate
 from arqon_gp.yardstick import UTILITY, Shifts, Yardstick, given_reference
@@ -41,22 +42,37 @@ class Outlook:
     surrogate: Surrogate = field(init=False)  # for points in the present context
 
     def __post_init__(self) -> None:
-        here = self.x(self.study.deployment.deployed)[0] if self.study.context else None
+        here = self.x(self.study.deployment.deployed)[0] if self.context else None
         object.__setattr__(self, "surrogate", self.fitted if here is None else self.fitted.situated(here))
+
+    @property
+    def inputs(self) -> Space:
+        """What an outcome depends on: the knobs, the context, and time and regime where they matter."""
+        return self.fitted.settings.space
+
+    @property
+    def context(self) -> Context:
+        """The present context, time and regime included."""
+        settings, more = self.fitted.settings, Context()
+        if settings.time:
+            more[TIME_KNOB] = self.data.now
+        if settings.regime:
+            more[REGIME_KNOB] = settings.regimes - 1
+        return self.study.context | more if more else self.study.context
 
     def x(self, params: Params) -> Floats:
         """One config in the present context as a row (1, d) of the unit cube."""
-        return self.study.config.inputs.encode(params | self.study.context)[None, :]
+        return self.inputs.encode(params | self.context)[None, :]
 
     def encoded(self, configs: Sequence[Params]) -> Floats:
         """Several configs in the present context as rows (n, d)."""
-        context = self.study.context
-        return self.study.config.inputs.encode_all([p | context for p in configs] if context else configs)
+        context = self.context
+        return self.inputs.encode_all([p | context for p in configs] if context else configs)
 
     @property
     def seen(self) -> Floats | None:
         """Each measured config in the present context, as rows (r, d); None where they are the rows of the dataset."""
-        return self.encoded(self.measured) if self.study.context else None
+        return self.encoded(self.measured) if self.context else None
 
     @property
     def baseline(self) -> dict[str, float]:
@@ -64,8 +80,8 @@ class Outlook:
         started, baseline = self.study.started, self.study.baseline
         if not started or not baseline:
             return baseline
-        inputs, goals = self.study.config.inputs, self.study.config.goals
-        then = inputs.encode_all([row.params | row.context for row in started])
+        now, goals = self.context, self.study.config.goals
+        then = self.inputs.encode_all([row.params | now | row.context for row in started])
         found = {}
         for name, value in baseline.items():
             gp = self.fitted[name]
@@ -87,13 +103,15 @@ class Outlook:
     def shifts(self, whole: Dataset) -> Shifts:
         """What brings each window of the study, whose stays are `whole`, to the present context."""
         config, rows = self.study.config, self.study.history.rows
-        context = slice(d := len(config.space.knobs), d + len(config.context))
+        first = len(config.space.knobs)
+        moved = slice(first, len(self.inputs.knobs))
         stays = np.diff([*whole.first.tolist(), len(rows)])
-        then = np.repeat(whole.X, stays, axis=0)
-        then[:, context] = np.column_stack([unit_all(of, [r.context[of.name] for r in rows]) for of in config.context])
+        then = np.repeat(drifting(whole, self.fitted.settings).X, stays, axis=0)
+        for i, of in enumerate(config.context, first):
+            then[:, i] = unit_all(of, [row.context[of.name] for row in rows])
         now, alone, here = then.copy(), np.repeat(then[:1], len(then), axis=0), then[:1].copy()
-        now[:, context] = here[:, context] = self.x(rows[0].params)[0, context]
-        alone[:, context] = then[:, context]  # k of a window and itself in the present context knows the context only
+        now[:, moved] = here[:, moved] = self.x(rows[0].params)[0, moved]
+        alone[:, moved] = then[:, moved]  # k of a window and itself in the present context knows the context only
         value, variance = [], []
         for name in self.fitted.settings.outcomes:
             gp = self.fitted[name]
@@ -150,7 +168,7 @@ class Outlook:
 
     def _moments(self, configs: Sequence[Params] | None) -> Callable[[str], tuple[Floats, Floats]]:
         """Mean and variance (r,) of an outcome, noise-free, at each config; None: at the measured ones."""
-        if configs is None and not self.study.context:
+        if configs is None and not self.context:
             rows = self.data.distinct
 
             def at_rows(name: str) -> tuple[Floats, Floats]:

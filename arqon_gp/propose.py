@@ -31,7 +31,7 @@ from arqon_gp.legal import Region
 from arqon_gp.objectives import hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, raw, reference_point
 from arqon_gp.records import Params, Prediction, Refitted
-from arqon_gp.rows import Hyperparameters, Integers, Settings
+from arqon_gp.rows import Hyperparameters, Integers, Settings, drifting
 from arqon_gp.search import Engine
 from arqon_gp.study import Study
 from arqon_gp.surrogate import restore, seek
@@ -159,7 +159,7 @@ class ModelAdvisor:
                 if out_of_memory(error):
                     raise
                 raise FitError(f"the surrogate cannot be conditioned: {error}") from error
-        self._fitted = Outlook(study, found, data)
+        self._fitted = Outlook(study, found, drifting(data, found.settings))
         return self._fitted
 
     def _set(self, study: Study, history: History) -> Dataset:
@@ -299,7 +299,7 @@ class ModelAdvisor:
                 aim = Aim(config.goals, yard.utility, found.bounds)
                 target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
                 good, rng = good_rows(found, found.mean_utility(yard)), np.random.default_rng([config.rng_seed, 0])
-                region = situated(study, Region(space, space.whole, study.carried, returns=False))
+                region = situated(found, Region(space, space.whole, study.carried, returns=False))
                 inside.append(plain(study, Engine(target, good, rng, NEVER).best_in(region)))
         except NUMERICAL as error:
             self._count("recommendation", error)

@@ -1,7 +1,7 @@
 """What one outcome's Gaussian process is fitted to: the rows of a dataset, standardised.
 
 Y is standardised per outcome, (y - shift) / scale, by the mean of the rows and the deviation of single windows. Public:
-Settings, Scatter, Rows, rows_of, parted, FEASIBLE, WITHIN, LEAST_SUCCESS, Hyperparameters, lengthscales,
+Settings, Scatter, Rows, rows_of, drifting, parted, FEASIBLE, WITHIN, LEAST_SUCCESS, Hyperparameters, lengthscales,
 lengthscale_prior.
 """
 
@@ -19,9 +19,9 @@ import numpy.typing as npt
 from arqon_gp.cliffs import CLIFF_STDS, robust
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, Key
-from arqon_gp.knobs import Categorical, Floats, Knob
+from arqon_gp.knobs import Categorical, Floats, Knob, Real
 from arqon_gp.space import Space
-from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
+from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER, TIME
 
 FEASIBLE = "feasible"  # the outcome that says whether a window succeeds: 1 or 0, share of the windows of a row
 WITHIN = " within thresholds"  # what a name ends in when it is of the rows that are not beyond a threshold
@@ -29,7 +29,10 @@ LEAST_SUCCESS = 0.7  # of the windows of a config that may be proposed; with 0.5
 NOISE_RANGE = (1e-4, 10.0)  # of the standardised noise variance
 NOISE_PRIOR = (1.0, 2.0)  # LogNormal(1, 2) as a raw density is log noise ~ N(-3, 2^2) as a density in log noise
 COLD_NOISE = math.exp(-3.0)
-LENGTHSCALE_SCALE, LEAST_LENGTHSCALE = 1.0, 0.025
+LENGTHSCALE_SCALE, LEAST_LENGTHSCALE, MOST_LENGTHSCALE = 1.0, 0.025, 1e4
+TIME_KNOB, REGIME_KNOB = "(time)", "(regime)"  # inputs beside the config's own
+TIME_UNIT = 100.0  # windows
+COLD_REGIME = 1.0  # the mode of its prior: e^-1 of what was known holds on
 KNOBS_AT_FULL_SCALE = 5
 TREND_RIDGE = 0.1  # 1 / the prior variance of a trend, in units of what else varies, where the outcome is small
 NOTHING = 1e-200  # variance of values that are all but 0: their squares would underflow
@@ -44,7 +47,8 @@ class Settings:
     """What is modelled: the space, the outcomes in order, and those declared free of noise.
 
     `better`: +1 for outcomes of which more is better, -1 for the others; without a sign cliffs are not clipped.
-    `context`: how many of the space's knobs, the last ones, nobody controls; `logs`: the outcomes in log space.
+    `context`: how many of the space's knobs nobody controls, the last ones but the `drift` that tell the time and the
+    regime; `logs`: the outcomes in log space.
     """
 
     space: Space
@@ -53,16 +57,51 @@ class Settings:
     better: Mapping[str, int] = field(default_factory=dict)
     context: int = 0
     logs: frozenset[str] = frozenset()
+    drift: int = 0
+
+    def drifting(self, *, time: bool, regimes: int) -> Settings:
+        """The same with time as an input, and with the regime if there are several: what is like once was."""
+        knobs = self.space.knobs[: len(self.space.knobs) - self.drift]
+        more: list[Knob] = [Real(TIME_KNOB, 0.0, TIME_UNIT, passing=True)] if time else []
+        more += [Categorical(REGIME_KNOB, tuple(range(regimes)))] if regimes > 1 else []
+        return replace(self, space=replace(self.space, knobs=(*knobs, *more)), drift=len(more))
 
     @cached_property
     def categorical(self) -> list[int]:
-        """Columns of X that are categories."""
-        return np.flatnonzero(self.kinds == CATEGORY).tolist()
+        """Columns of X that are categories, but for the regime."""
+        return [i for i in np.flatnonzero(self.kinds == CATEGORY).tolist() if i not in self.regime]
 
     @cached_property
     def numeric(self) -> list[int]:
-        """Columns of X that are numbers."""
-        return np.flatnonzero(self.kinds != CATEGORY).tolist()
+        """Columns of X that are numbers, but for the time."""
+        return np.flatnonzero((self.kinds != CATEGORY) & (self.kinds != TIME)).tolist()
+
+    @cached_property
+    def time(self) -> list[int]:
+        """The column of X that is the time, if any."""
+        return np.flatnonzero(self.kinds == TIME).tolist()
+
+    @cached_property
+    def regime(self) -> list[int]:
+        """The column of X that is the regime, if any."""
+        return [i for i, knob in enumerate(self.space) if self.drift and knob.name == REGIME_KNOB]
+
+    @property
+    def regimes(self) -> int:
+        """How many regimes the inputs tell apart."""
+        found = (len(knob.choices) for knob in self.space.knobs[-self.drift :] if isinstance(knob, Categorical))
+        return next(found, 1) if self.drift else 1
+
+    @property
+    def groups(self) -> dict[str, tuple[list[int], float]]:
+        """The hyperparameters that are lengthscales: whose they are, and what they are where they are not told."""
+        ever = MOST_LENGTHSCALE
+        return {
+            "lengthscale": (self.numeric, ever),
+            "category": (self.categorical, ever),
+            "time": (self.time, ever),
+            "regime": (self.regime, COLD_REGIME),
+        }
 
     @cached_property
     def kinds(self) -> Integers:
@@ -71,7 +110,7 @@ class Settings:
 
     def trends(self, X: Floats) -> Floats:
         """What the level of an outcome may follow (n, p) at X (n, d): numbers of the context, two waves of a cycle."""
-        last = len(self.space.knobs)
+        last = len(self.space.knobs) - self.drift
         columns = []
         for i in range(last - self.context, last):
             if self.kinds[i] == CYCLE:
@@ -149,6 +188,13 @@ class Rows:
             keys=tuple(compress(self.keys, kept)),
             index=self.index[kept],
         )
+
+
+def drifting(data: Dataset, settings: Settings) -> Dataset:
+    """The dataset with the inputs that the settings have beside its own: time and regime."""
+    columns = [data.at / TIME_UNIT] if settings.time else []
+    columns += [data.regime / (data.regimes - 1.0)] if settings.regime else []
+    return data.with_columns(len(settings.space.knobs) - settings.drift, columns)
 
 
 def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | None = None) -> Rows:
@@ -240,6 +286,8 @@ def parted(name: str, settings: Settings) -> tuple[str, bool]:
 def _kind(knob: Knob) -> int:
     if isinstance(knob, Categorical):
         return NUMBER if knob.ordered else CATEGORY
+    if isinstance(knob, Real) and knob.passing:
+        return TIME
     return CYCLE if knob.periodic else NUMBER
 
 
@@ -258,5 +306,6 @@ def lengthscale_prior(d: int) -> tuple[float, float]:
 def lengthscales(h: Hyperparameters, settings: Settings) -> Floats:
     """The lengthscale (d,) of each column of X."""
     found = np.empty(len(settings.kinds))
-    found[settings.numeric], found[settings.categorical] = h["lengthscale"], h["category"]
+    for name, (columns, default) in settings.groups.items():
+        found[columns] = h.get(name) or default
     return found

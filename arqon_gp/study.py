@@ -98,8 +98,9 @@ class Study:
 
     @property
     def at_rest(self) -> bool:
-        """Whether an endless study has nothing left to gain, as far as it knows."""
-        return self.course.endless and self.course.quiet >= QUIET_ASKS
+        """Whether an endless study has nothing left to gain, as far as it knows; with a context that is asked anew each
+        time."""
+        return self.course.endless and self.course.quiet >= QUIET_ASKS and not self.context
 
     @property
     def horizon(self) -> float | None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arqon_gp.errors import FitError
+from arqon_gp.forgetting import forgetting
 from arqon_gp.history import Dataset, key
 from arqon_gp.knobs import Floats
 from arqon_gp.mode import Note, mode_of
@@ -32,6 +33,7 @@ from arqon_gp.rows import (
     Integers,
     Rows,
     Settings,
+    drifting,
     lengthscales,
     parted,
     rows_of,
@@ -291,6 +293,10 @@ def seek(
     `device`: the torch device that the density is computed on; None: the engine.
     """
 
+    settings = settings.drifting(time=False, regimes=data.regimes)
+    passing = settings.drifting(time=True, regimes=data.regimes)
+    timeless, data = data, drifting(data, settings)
+
     def sought(data: Dataset, full: str) -> Hyperparameters:
         name, _ = parted(full, settings)
         rows, learned = rows_of(data, settings, full), name not in settings.exact
@@ -307,20 +313,22 @@ def seek(
             note=note,
             device=device,
         )
-        scales = np.exp(mode.theta)
-        outliers = np.flatnonzero(mode.excess > LEAST_EXCESS * scales[-1])
-        return {
-            "lengthscale": scales[settings.numeric].tolist(),
-            "category": scales[settings.categorical].tolist(),
-            "noise": [math.exp(mode.theta[-1])],
-            "mean": [mode.mean],
+        outliers = np.flatnonzero(mode.excess > LEAST_EXCESS * math.exp(mode.theta[-1]))
+        return _named(settings, mode.theta, mode.mean) | {
             "slope": mode.slope.tolist(),
             "outliers": data.first[rows.index[outliers]].astype(float).tolist(),
             "excess": (mode.excess[outliers] * rows.scale**2).tolist(),
         }
 
+    def remembered(name: str) -> Hyperparameters:
+        h, learned = sought(data, name), name not in settings.exact
+        rows, timed = rows_of(data, settings, name, h), rows_of(drifting(timeless, passing), passing, name, h)
+        known = h | {"time": warm[name]["time"]} if warm.get(name, {}).get("time") else h
+        lost = forgetting(rows, timed, passing, known, learned=learned, stop=stop, device=device)
+        return h | _named(passing, *lost) if lost else h
+
     names = [*settings.outcomes, *([FEASIBLE] if data.failed.any() else [])]
-    found = {name: sought(data, name) for name in names}
+    found = {name: remembered(name) for name in names}
     for j, name in enumerate(settings.outcomes):
         if data.beyond[:, j].any():
             h, inside = sought(data, name + WITHIN), np.flatnonzero(~data.beyond[:, j])
@@ -332,6 +340,13 @@ def seek(
                 found[name + WITHIN] = h
     data = _with_cliffs(data, settings, found)
     return found | ({FEASIBLE + WITHIN: sought(data, FEASIBLE + WITHIN)} if data.beyond.any() else {})
+
+
+def _named(settings: Settings, theta: Floats, mean: float) -> Hyperparameters:
+    """The logs (d + 1,) of lengthscales and noise, and the constant mean, as they are written down."""
+    scales = np.exp(theta)
+    named = {name: scales[columns].tolist() for name, (columns, _) in settings.groups.items()}
+    return named | {"noise": [float(scales[-1])], "mean": [mean]}
 
 
 def _with_cliffs(data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters]) -> Dataset:
@@ -360,7 +375,9 @@ def restore(
     `device`: as in OutcomeGP.of.
     """
     gps: tuple[list[OutcomeGP], list[OutcomeGP]] = [], []
-    data = _with_cliffs(data, settings, known)
+    regimes = data.regimes if any(h.get("regime") for h in known.values()) else 1
+    settings = settings.drifting(time=any(h.get("time") for h in known.values()), regimes=regimes)
+    data = _with_cliffs(drifting(data, settings), settings, known)
     for full, h in known.items():
         rows, (name, within) = rows_of(data, settings, full, h), parted(full, settings)
         first = None if whole is None else int(np.searchsorted(rows.index, whole))

@@ -13,7 +13,7 @@ import torch
 from botorch.models import SingleTaskGP
 from botorch.models.kernels.categorical import CategoricalKernel
 from gpytorch.constraints import GreaterThan, Interval
-from gpytorch.kernels import Kernel, MaternKernel
+from gpytorch.kernels import Kernel, MaternKernel, ProductKernel
 from gpytorch.likelihoods.gaussian_likelihood import _GaussianLikelihoodBase
 from gpytorch.likelihoods.noise_models import Noise
 from gpytorch.priors import LogNormalPrior
@@ -30,6 +30,7 @@ from arqon_gp.rows import (
     Rows,
     Settings,
     lengthscale_prior,
+    lengthscales,
 )
 from arqon_kernels.covariance import CYCLE
 
@@ -108,7 +109,7 @@ class _Matern(MaternKernel):  # type: ignore[misc]  # gpytorch ships no types
 
 
 def _kernel(settings: Settings) -> Kernel:
-    numeric, categorical = settings.numeric, settings.categorical
+    numeric, categories = settings.numeric, sorted(settings.categorical + settings.regime)
     parts: list[Kernel] = []
     if numeric:
         prior = LogNormalPrior(*lengthscale_prior(len(numeric)))
@@ -121,15 +122,18 @@ def _kernel(settings: Settings) -> Kernel:
             "lengthscale_constraint": constraint,
         }
         parts.append(_Matern(cycles, **given) if cycles else MaternKernel(**given))
-    if categorical:
+    if categories:
         kernel = CategoricalKernel(
-            ard_num_dims=len(categorical),
-            active_dims=categorical,
+            ard_num_dims=len(categories),
+            active_dims=categories,
             lengthscale_constraint=GreaterThan(1e-2, transform=None, initial_value=1.0),
         )
         kernel.register_prior("lengthscale_prior", LogNormalPrior(0.0, 1.0), lambda m: m.lengthscale)
         parts.append(kernel)
-    return parts[0] if len(parts) == 1 else parts[0] * parts[1]
+    if settings.time:  # e^-distance
+        constraint = GreaterThan(LEAST_LENGTHSCALE, transform=None, initial_value=1.0)
+        parts.append(MaternKernel(0.5, active_dims=settings.time, lengthscale_constraint=constraint))
+    return parts[0] if len(parts) == 1 else ProductKernel(*parts)
 
 
 def _model(rows: Rows, settings: Settings, device: torch.device, *, learned: bool) -> SingleTaskGP:
@@ -144,18 +148,17 @@ def _model(rows: Rows, settings: Settings, device: torch.device, *, learned: boo
     return model.to(device=device, dtype=DTYPE)
 
 
-def _parts(model: SingleTaskGP, settings: Settings) -> tuple[Kernel | None, Kernel | None]:
-    """The numeric and the categorical factor of the covariance."""
-    if settings.numeric and settings.categorical:
-        return model.covar_module.kernels[0], model.covar_module.kernels[1]
-    return (model.covar_module, None) if settings.numeric else (None, model.covar_module)
+def _parts(model: SingleTaskGP, settings: Settings) -> list[tuple[Kernel, list[int]]]:
+    """The factors of the covariance, and the columns of X that each is of."""
+    columns = [settings.numeric, sorted(settings.categorical + settings.regime), settings.time]
+    several = len([of for of in columns if of]) > 1
+    kernels = iter(model.covar_module.kernels if several else [model.covar_module])
+    return [(next(kernels), of) for of in columns if of]
 
 
 def _write(model: SingleTaskGP, settings: Settings, h: Hyperparameters) -> None:
-    matern, categories = _parts(model, settings)
-    if matern is not None:
-        matern.lengthscale = torch.tensor(h["lengthscale"], dtype=DTYPE)
-    if categories is not None:
-        categories.lengthscale = torch.tensor(h["category"], dtype=DTYPE)
+    scales = lengthscales(h, settings)
+    for kernel, columns in _parts(model, settings):
+        kernel.lengthscale = torch.tensor(scales[columns], dtype=DTYPE)
     model.likelihood.noise_covar.raw_noise.data.fill_(h["noise"][0])
     model.mean_module.constant.data.fill_(h["mean"][0])

@@ -163,8 +163,8 @@ def yardstick(
     keys, failed = tuple(key(r.params) for r in history.rows), tuple(r.failed for r in history.rows)
     outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, history.regimes)
     noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}
-    sizes = _sizes(config, baseline, noise, raw)
-    utility = goals.utility(*_default_frame(config, baseline, sizes, raw))
+    sizes = _sizes(config, baseline, noise, merit)
+    utility = goals.utility(*_default_frame(config, baseline, sizes, merit))
     with_utility = np.column_stack([utility(merit), model])
     known_utility = _utility_variance(utility, raw, known, config)
     as_measured = np.column_stack([utility(raw), measured]) if shifts else with_utility

@@ -19,10 +19,12 @@ def objective(model: SingleTaskGP, rows: Rows) -> ExactMarginalLogLikelihood:
 
 def read(model: SingleTaskGP, settings: Settings) -> Hyperparameters:
     """The hyperparameters that such a model has now."""
-    matern, categories = _parts(model, settings)
+    found = {
+        tuple(columns): kernel.lengthscale.detach().cpu().reshape(-1) for kernel, columns in _parts(model, settings)
+    }
+    scales = {i: float(value) for columns, kernel in found.items() for i, value in zip(columns, kernel, strict=True)}
     return {
-        "lengthscale": matern.lengthscale.detach().cpu().reshape(-1).tolist() if matern is not None else [],
-        "category": categories.lengthscale.detach().cpu().reshape(-1).tolist() if categories is not None else [],
+        **{name: [scales[i] for i in columns] for name, (columns, _) in settings.groups.items()},
         "noise": model.likelihood.noise.detach().cpu().reshape(-1).tolist(),
         "mean": model.mean_module.constant.detach().cpu().reshape(-1).tolist(),
     }

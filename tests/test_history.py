@@ -168,13 +168,13 @@ def test_whether_a_window_contradicts_depends_on_those_before_it_alone() -> None
 
 @pytest.mark.parametrize("last", [1.0, 99.0])
 def test_a_study_may_begin_with_a_long_stay(last: float) -> None:
-    """From the first result on, and longer than the windows that are looked at."""
+    """From the first result on, and longer than the windows that are looked at; a row is of 16 windows at most."""
     random = np.random.default_rng(0)
-    rows = [row(A, 1.0 + 0.1 * random.normal()) for _ in range(80)]
+    rows = [row(A, 1.0 + 0.1 * random.normal()) for _ in range(70)]
     at_once = told(History(), *rows, row(A, last))
     one_by_one = History()
     for one in (*rows, row(A, last)):
         one_by_one = told(one_by_one, one)
     for history in (at_once, one_by_one):
         data = training_set(history, CONFIG.space, CONFIG.goals)
-        assert data.count[:, 0].tolist() == ([81] if last == 1.0 else [80, 1])
+        assert data.count[:, 0].tolist() == [16] * 4 + ([7] if last == 1.0 else [6, 1])
