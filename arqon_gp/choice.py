@@ -6,7 +6,7 @@ plain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -33,6 +33,7 @@ SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's
 SAFE_SHORTLIST = 64
 HOPELESS = 0.05  # P(all limits hold) below which the way back is the one that breaks them least
 LESSON_WINDOWS = 2  # that tell what a config is worth
+PRICED = 12  # of the points spread over the region: those whose exploration is priced
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
 
 
@@ -52,8 +53,11 @@ class Choice:
         """The config that is chosen, with what is expected of it."""
         found, study, goal = self.found, self.found.study, self.request.goal
         params, fraction = self._chosen()
-        if self._pays is not None and self._pays(params) <= 0.0:
-            return self._settled()
+        if self.request.horizon is not None and goal is Goal.IMPROVE and not study.config.goals.pareto:
+            paying = self._paying(params, found.lasting(self.request.horizon))
+            if paying is None:
+                return self._settled()
+            params = paying
         params, p = plain(study, params), float(found.p_limits([params])[0])
         over = study.guard.last_good if study.config.guardrails else self._incumbent
         gain, predicted = found.improvement(self.yard, params, over), found.intervals(params, noise=True)
@@ -78,19 +82,22 @@ class Choice:
             reason = f"no move keeps the limits surely enough: a cautious step of {fraction:.0%} of max_delta"
         return Proposal(params, reason, predicted, gain, p, fraction)
 
-    @property
-    def _pays(self) -> Callable[[Params], float] | None:
+    def _worth(self, params: Params, horizon: float) -> float:
         """What exploring a config is worth, utility units summed over windows: what is gained as long as it holds, less
-        what the windows that tell it cost, min_effect each at the least; None where there is no price."""
-        found, horizon = self.found, self.request.horizon
-        if horizon is None or self.request.goal is not Goal.IMPROVE or found.study.config.goals.pareto:
-            return None
+        what the windows that tell it cost, min_effect each at the least, and more where a limit may break."""
+        params = plain(self.found.study, params)
+        gain, cost = self.found.lesson(self.yard, params, self._known, LESSON_WINDOWS)
+        risk = 1.0 - float(self.found.p_limits([params])[0])
+        return horizon * gain - LESSON_WINDOWS * (max(cost, self.yard.min_effect) + risk * self.yard.size)
 
-        def worth(params: Params) -> float:
-            gain, cost = found.lesson(self.yard, plain(found.study, params), self._known, LESSON_WINDOWS)
-            return horizon * gain - LESSON_WINDOWS * max(cost, self.yard.min_effect)
-
-        return worth
+    def _paying(self, best: Params, horizon: float) -> Params | None:
+        """The config of the region whose exploration is worth most, if it pays: the maximiser, or a safer one."""
+        space, points = self._region.space, self._spread()
+        order = np.argsort(-self.search.values_at(space.encode_all(points)), kind="stable")[:PRICED]
+        priced = [best, *(points[i] for i in order)]
+        worth = [self._worth(params, horizon) for params in priced]
+        most = int(np.argmax(worth))
+        return priced[most] if worth[most] > 0.0 else None
 
     def _settled(self) -> Proposal:
         """The best config within reach, as far as is known."""
@@ -103,18 +110,19 @@ class Choice:
     @cached_property
     def _known(self) -> Params:
         """The config of the region with the best posterior mean that keeps the limits; what runs, if it keeps them and
-        is no worse by min_effect."""
+        is no worse by min_effect. A broken limit may cost as much as all is worth, and chances of it less than
+        min_effect."""
         found, study = self.found, self.found.study
         here = study.deployment.may_run
-        confidence = self.request.confidence or DEFAULT_CONFIDENCE
+        confidence = max(self.request.confidence or DEFAULT_CONFIDENCE, 1.0 - self.yard.min_effect / self.yard.size)
         aim = Aim(study.config.goals, self.yard.utility, found.bounds)
         target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
         good = good_rows(found, self._utility)
         best = Engine(target, good, self.search.rng, self.request.deadline).best_in(self._region)
         inside = [plain(study, params) for params in (best, *good) if self._region.contains(params)]
         if not self._region.contains(here | found.context):
-            return found.best(self.yard, inside)
-        best = found.best(self.yard, [*inside, here])
+            return found.best(self.yard, inside, confidence)
+        best = found.best(self.yard, [*inside, here], confidence)
         gain = np.subtract(*found.mean_utility(self.yard, [best, here]))
         safe = not found.bounds or found.p_limits([here])[0] >= confidence
         return here if safe and gain < self.yard.min_effect else best

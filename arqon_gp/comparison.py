@@ -62,7 +62,8 @@ class Comparison:
     confirmed.
 
     `breach`: P(a limit is truly broken) by the last window of what runs alone, and which limit. `sunk`, `risen`:
-    last_good is below, above its former level by more than min_effect, from its windows since `since`.
+    last_good is below, above its former level by more than min_effect, from its windows since `since`. `foreign`:
+    last_good was not measured in a context that says much of the present one.
     """
 
     running: Standing
@@ -74,6 +75,7 @@ class Comparison:
     sunk: float = 0.0
     risen: float = 0.0
     new_windows: int = 0
+    foreign: bool = False
 
 
 def _mistrust(windows: Windows, j: int, noise: Noise) -> float:
@@ -258,9 +260,9 @@ def compare(question: Question, yard: Yardstick, config: Config, expect: Expecta
     suspect = Standing() if question.suspect is None else judge.standing(question.suspect, question.last_good)
     breach, breached = (0.0, None) if question.running is None else judge.breach(question.running)
     sunk, risen, new = (0.0, 0.0, 0) if question.since is None else judge.moved(question.last_good, question.since)
-    return Comparison(
-        running, good, suspect, _against_best(judge, question, running), breach, breached, sunk, risen, new
-    )
+    best = _against_best(judge, question, running)
+    foreign = yard.foreign(question.last_good)
+    return Comparison(running, good, suspect, best, breach, breached, sunk, risen, new, foreign)
 
 
 def _against_best(judge: _Judge, question: Question, running: Standing) -> float:

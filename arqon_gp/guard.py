@@ -357,7 +357,7 @@ def _promotion(case: Case, now: float) -> Event | None:
     if not (c.running.holds >= case.confidence or (good_breaks and c.running.holds > c.good.holds - CLEARLY)):
         return None
     worse = _worse(c.running, c.good)
-    if case.settling:
+    if case.settling or c.foreign:  # where last_good was never measured what runs is known better
         passed = worse < SETTLE_PROMOTION
     else:
         better = c.running.better >= 1.0 - PROMOTION  # than last_good, which may not be the best here: on the way back

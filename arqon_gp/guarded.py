@@ -273,6 +273,8 @@ def _remembered(turn: Turn, rails: Guardrails, box: Box) -> Params | None:
     if not study.context or not confirmed:
         return None
     best = advisor.best(study, turn.yard, confirmed)
+    if space.contains(best, box):  # within reach: the search knows it
+        return None
     if not advisor.gain(study, turn.yard, best, here) >= turn.yard.min_effect:  # nor where it is not a number
         return None
     step = Region(space, box, here, returns=True).settled(_nearest(turn, box, best))

@@ -19,7 +19,7 @@ from arqon_gp.history import Dataset
 from arqon_gp.knobs import Floats, unit_all
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Context, Params, Prediction
-from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS, REGIME_KNOB, TIME_KNOB, drifting
+from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS, REGIME_KNOB, TIME_KNOB, TIME_UNIT, drifting
 from arqon_gp.space import Space
 from arqon_gp.study import Study
 from arqon_gp.surrogate import Surrogate
@@ -179,16 +179,18 @@ class Outlook:
         X = self.encoded(self.measured if configs is None else configs)
         return lambda name: self.surrogate[name].predict(X)
 
-    def best(self, yard: Yardstick, configs: Sequence[Params]) -> Params:
-        """The config with the best posterior mean of the utility among those that keep the limits best."""
-        return configs[self._best(self.p_limits(configs), self.mean_utility(yard, configs))]
+    def best(self, yard: Yardstick, configs: Sequence[Params], confidence: float | None = None) -> Params:
+        """The config with the best posterior mean of the utility among those that keep the limits best, or with this
+        confidence (default: the limits' own)."""
+        return configs[self._best(self.p_limits(configs), self.mean_utility(yard, configs), confidence)]
 
     def best_measured(self, utility: Floats) -> Params:
         """The same among the measured ones, whose posterior means of the utility (r,) are given."""
         return self.measured[self._best(self.p_limits(), utility)]
 
-    def _best(self, p: Floats, utility: Floats) -> int:
-        confidence = max((x.confidence for x in self.study.config.goals.limits), default=DEFAULT_CONFIDENCE)
+    def _best(self, p: Floats, utility: Floats, confidence: float | None = None) -> int:
+        asked = max((x.confidence for x in self.study.config.goals.limits), default=DEFAULT_CONFIDENCE)
+        confidence = confidence or asked
         p = np.minimum(p, confidence)
         return max(range(len(p)), key=lambda i: (p[i], utility[i]))
 
@@ -206,6 +208,26 @@ class Outlook:
         z = mean / (told + 1e-300)
         gain = told * (math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) + z * float(special.ndtr(z)))
         return gain - max(mean, 0.0), -mean
+
+    def lasting(self, horizon: float) -> float:
+        """For how many of the next windows what is learned now will count, if their contexts are those of as many past
+        ones: in one far from here, and later, little of it is true."""
+        if not self.context:
+            return horizon
+        known, here = self.data, self.x(self.study.deployment.deployed)
+        lately = known.at > known.now - horizon
+        other = np.repeat(here, int(lately.sum()), axis=0)
+        first = len(self.study.config.space.knobs)
+        context = slice(first, first + len(self.study.config.context))
+        other[:, context] = known.X[lately, context]
+        later = np.repeat(here, math.ceil(horizon), axis=0)
+        time = self.fitted.settings.time
+        later[:, time] += np.arange(len(later))[:, None] / TIME_UNIT
+        share = min(
+            float(np.average(gp.k(other, here)[:, 0], weights=known.tried[lately])) * float(gp.k(later, here).mean())
+            for gp in (self.surrogate[o.name] for o in self.study.config.goals.objectives)
+        )
+        return horizon * share
 
     def _apart(self, yard: Yardstick, params: Params, over: Params) -> Floats:
         """Draws of utility here less utility there, from the joint posterior."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -92,8 +92,8 @@ class Windows:
         return max(size**2 - expected, 0.0) / 2.0, len(steps)
 
     def noise(self, j: int, moved_at: int | None = None) -> Noise:
-        """Noise of a series: from the current regime if it tells enough, else from all; from the latest windows if
-        louder. With `moved_at` levels may have changed at that row, so a change of level is not taken for noise.
+        """Noise of a series: from the current regime if it tells enough, else from all; from the latest windows, or
+        those of the contexts most like the present one, if louder. With `moved_at` levels may have changed at that row: a change of level is no noise.
         """
         group, value, known = self.groups, self.value[:, j], self.known[:, j]
         if moved_at is not None:
@@ -103,10 +103,17 @@ class Windows:
         for first in dict.fromkeys((self.regimes[-1], 0)):
             found = window_noise(value[first:], group[first:], mean_known)
             if found is not None and (found.dof >= ENOUGH_DOF or first == 0):
-                last = max(first, len(value) - LATEST_WINDOWS)
-                latest = window_noise(value[last:], group[last:], mean_known)
-                louder = latest is not None and latest.dof >= ENOUGH_DOF and latest.variance > LOUDER * found.variance
-                return latest if latest is not None and louder else found
+                some = [np.arange(max(first, len(value) - LATEST_WINDOWS), len(value))]
+                if self.doubt is not None:
+                    order = np.argsort(
+                        self.doubt[first:, j] / np.bincount(self.groups)[self.groups[first:]], kind="stable"
+                    )
+                    some.append(np.sort(first + order[:LATEST_WINDOWS]))
+                for rows in some:
+                    other = window_noise(value[rows], group[rows], mean_known)
+                    if other is not None and other.dof >= ENOUGH_DOF and other.variance > LOUDER * found.variance:
+                        found = other
+                return found
         spread = (
             float(np.var(value[seen])) if seen.sum() > 1 else (0.1 * float(value[seen][0])) ** 2 if seen.any() else 1.0
         )
@@ -132,6 +139,12 @@ class Yardstick:
     def min_effect(self) -> float:
         """The smallest difference in utility that matters."""
         return self.margins[UTILITY]
+
+    @property
+    def size(self) -> float:
+        """What all objectives together are worth: the sum of weight times size, utility units, at least min_effect."""
+        weights = zip(self.utility.weights, self.sizes.values(), strict=True)
+        return max(sum(abs(weight) * size for weight, size in weights), self.min_effect)
 
     def foreign(self, params: Params) -> bool:
         """Whether every window of a config came in contexts that say little of the present one: less than a window."""
@@ -162,6 +175,9 @@ def yardstick(
         model = measured + moved
     keys, failed = tuple(key(r.params) for r in history.rows), tuple(r.failed for r in history.rows)
     outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, history.regimes)
+    if shifts:  # so that the mean of any number of windows of a config is in as much doubt as one
+        count = np.bincount(outcomes.groups)[outcomes.groups, None].astype(float)
+        outcomes = replace(outcomes, doubt=count * shifts.variance)
     noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}
     sizes = _sizes(config, baseline, noise, merit)
     utility = goals.utility(*_default_frame(config, baseline, sizes, merit))
@@ -170,8 +186,7 @@ def yardstick(
     as_measured = np.column_stack([utility(raw), measured]) if shifts else with_utility
     known = np.column_stack([known_utility, known])
     doubt: Floats | None = None
-    if shifts:  # so that the mean of any number of windows of a config is in as much doubt as one
-        count = np.bincount(outcomes.groups)[outcomes.groups, None].astype(float)
+    if shifts:
         of_utility = _utility_variance(utility, raw, shifts.variance, config)
         doubt = count * np.column_stack([of_utility, shifts.variance])
     names = (UTILITY, *goals.modelled)
