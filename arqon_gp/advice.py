@@ -1,6 +1,6 @@
 """What a decision asks of the model, and what it is told: the port between the torch-free core and the surrogate.
 
-Public: Advisor, Goal, Request, Proposal, initial_point, random_step.
+Public: Advisor, Goal, Request, Proposal, Change, initial_point, random_step.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A config of the box with what is expected of it; see records.Issued. `settled`: exploring would not pay, and it
-    is the best one known."""
+    """A config of the box with what is expected of it; see records.Issued. `settled`: exploring would not pay,
+    and it is the best one known; None where exploring has no price."""
 
     params: Params
     reason: str
@@ -72,7 +72,18 @@ class Proposal:
     p_limits: float | None = None
     fraction: float | None = None
     fallback: str | None = None
-    settled: bool = False
+    settled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From row `since` on something is different: `evidence`, nats, for it in the outcome where it is strongest, and
+    which earlier regime is back (`like`, its number), if one is."""
+
+    since: int
+    outcome: str
+    evidence: float
+    like: int | None = None
 
 
 def initial_point(config: Config, request: Request) -> Proposal:
@@ -97,6 +108,9 @@ class Advisor(Protocol):
 
     def refit(self, study: Study, deadline: Deadline = NEVER) -> Refitted | None:
         """Fit to what is known now; the hyperparameters, or None when nothing can be fitted."""
+
+    def changed(self, study: Study, since: int) -> Change | None:
+        """What the evidence says of a change at row `since`; None where it says there was none."""
 
     def expectation(self, study: Study, yard: Yardstick) -> Expectation:
         """What the surrogate expects of a config from all others."""

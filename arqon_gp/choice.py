@@ -53,7 +53,8 @@ class Choice:
         """The config that is chosen, with what is expected of it."""
         found, study, goal = self.found, self.found.study, self.request.goal
         params, fraction = self._chosen()
-        if self.request.horizon is not None and goal is Goal.IMPROVE and not study.config.goals.pareto:
+        priced = self.request.horizon is not None and goal is Goal.IMPROVE and not study.config.goals.pareto
+        if self.request.horizon is not None and priced:
             paying = self._paying(params, found.lasting(self.request.horizon))
             if paying is None:
                 return self._settled()
@@ -80,7 +81,7 @@ class Choice:
                     reason += f"; {len(changed)} of {len(params)} knobs change: {', '.join(changed)}"
         if fraction is not None:
             reason = f"no move keeps the limits surely enough: a cautious step of {fraction:.0%} of max_delta"
-        return Proposal(params, reason, predicted, gain, p, fraction)
+        return Proposal(params, reason, predicted, gain, p, fraction, settled=False if priced else None)
 
     def _worth(self, params: Params, horizon: float) -> float:
         """What exploring a config is worth, utility units summed over windows: what is gained as long as it holds, less
@@ -103,7 +104,9 @@ class Choice:
         """The best config within reach, as far as is known."""
         found, params = self.found, self._known
         gain = found.improvement(self.yard, params, found.study.deployment.may_run)
-        reason = "watching: the best config known here; exploring would cost more than it may teach"
+        stays = found.study.deployment.runs(params)
+        what = "watching" if stays else "moving on"
+        reason = f"{what}: the best config known here; exploring would cost more than it may teach"
         predicted, p = found.intervals(params, noise=True), float(found.p_limits([params])[0])
         return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)
 

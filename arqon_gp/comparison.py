@@ -84,9 +84,10 @@ def _mistrust(windows: Windows, j: int, noise: Noise) -> float:
     return max(math.sqrt(variance), LEAST_MISTRUST_STDS * noise.std)
 
 
-def _flat(value: Floats, known: Floats, noise: Noise) -> Evidence:
-    """The windows alone speak."""
-    return Evidence(value, known, float(np.median(value)) if len(value) else 0.0, FLAT_STDS * noise.std)
+def _flat(value: Floats, known: Floats, noise: Noise, others: Floats) -> Evidence:
+    """The windows alone speak; where there are none, those of `others`."""
+    seen = value if len(value) else others[np.isfinite(others)]
+    return Evidence(value, known, float(np.median(seen)) if len(seen) else 0.0, FLAT_STDS * noise.std)
 
 
 class _Judge:
@@ -139,11 +140,11 @@ class _Judge:
             seen = self.windows.value[others, j]
             seen = seen[np.isfinite(seen)]
             if self.before_good is None or not len(seen):
-                return _flat(value, known, noise)
+                return _flat(value, known, noise, self.windows.value[self.first :, j])
             return Evidence(value, known, float(np.median(seen)), self.mistrust(name))
         good = self.evidence(self.last_good, name)
         if not len(good.windows):
-            return _flat(value, known, noise)
+            return _flat(value, known, noise, self.windows.value[self.first :, j])
         mean, std = (self.expect(params, self.last_good) or {}).get(name, (0.0, 0.0))
         return Evidence(value, known, self.level(self.last_good, name) + mean, math.hypot(std, self.mistrust(name)))
 
@@ -191,7 +192,10 @@ class _Judge:
         return max(found, default=0.5)
 
     def holds(self, params: Params, rows: Sequence[int]) -> float:
-        """P(all limits hold): product over limits, times the share of windows that did not fail."""
+        """P(all limits hold): product over limits, times the share of windows that did not fail; 1/2 without windows,
+        once the world has changed."""
+        if not rows and self.first:
+            return 0.5
         p = 1.0 - sum(self.windows.failed[i] for i in rows) / max(len(rows), 1)
         for limit in self.config.goals.limits:
             bound = self._bound(limit)

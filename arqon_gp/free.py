@@ -58,6 +58,7 @@ def _new(turn: Turn) -> Candidate | None:
     if _probes(turn) > 0:
         number = course.probes + 1
         return turn.issue(Kind.PROBE, turn.sought(_request(turn, Goal.PROBE, number)))
+    turn.notice()
     turn.refit()
     if course.endless and (course.target is not None or turn.study.at_rest):
         return _watch(turn)

@@ -38,6 +38,7 @@ def next_candidate(turn: Turn, rails: Guardrails) -> Candidate | None:
         return _back_into_bounds(turn, rails)
     if turn.left > 0 and (start := turn.measure_start()):
         return start
+    turn.notice()
     turn.refit()
     verdict = guard.verdict(_case(turn, rails))
     return _end(turn, rails) if turn.left <= 0 else _follow(turn, rails, verdict)

@@ -41,10 +41,12 @@ def key(params: Params) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`rows` in order of arrival; `regimes` holds the first row of each regime; `corrected` counts corrections."""
+    """`rows` in order of arrival; `regimes` holds the first row of each regime, `kinds` which is like which: the same
+    number is the same world; `corrected` counts corrections."""
 
     rows: tuple[Observation, ...] = ()
     regimes: tuple[int, ...] = (0,)
+    kinds: tuple[int, ...] = (0,)
     corrected: int = 0
     spent: int = 0
     spent_cost: float = 0.0
@@ -82,8 +84,9 @@ class History:
         match event:
             case Told(observations):
                 return self._tell(observations)
-            case Labelled(label=Label.DRIFT, since=int(since)):
-                return replace(self, regimes=(*self.regimes, since))
+            case Labelled(label=Label.DRIFT, since=int(since), like=like):
+                kind = max(self.kinds) + 1 if like is None else self.kinds[like]
+                return replace(self, regimes=(*self.regimes, since), kinds=(*self.kinds, kind))
         return self
 
     def _tell(self, observations: tuple[Observation, ...]) -> History:
@@ -125,7 +128,8 @@ class Dataset:
     floor (n, m) known variance of Y (given standard errors, uncertain levels); stays, within_floor (m,) what the
     windows of all stays tell of the window variance, and the known part of it; failed, tried (n,) windows that failed
     or fell off a cliff, and all; first (n,) the number of the first window's result; beyond (n, m), worst (m,):
-    cliffs.py; at, regime (n,) when a row was, in windows, and in which regime, `now` when the next window will be.
+    cliffs.py; at, regime (n,) when a row was, in windows, and in which kind of regime, of `regimes`; `now`, `current`
+    when the next window will be, and in which.
     """
 
     params: tuple[Params, ...]
@@ -145,6 +149,7 @@ class Dataset:
     regime: npt.NDArray[np.int64]
     now: float
     regimes: int
+    current: int
 
     def rows(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
         """Some of the rows; what all windows tell of the window variance, and all stays of cliffs, stays."""
@@ -424,9 +429,10 @@ def training_set(
         beyond=beyond(Y, goals),
         worst=ends,
         at=per_stay(at[:, None])[:, 0] / size if n else at,
-        regime=np.array(regime, dtype=np.int64),
+        regime=np.array(history.kinds, dtype=np.int64)[regime],
         now=now,
-        regimes=history.regime + 1,
+        regimes=max(history.kinds) + 1,
+        current=history.kinds[-1],
     )
 
 

@@ -42,12 +42,14 @@ Note = Callable[[str], None]  # told of each rung of the numerical ladder that w
 @dataclass(frozen=True, slots=True)
 class Mode:
     """theta (d + 1,): the logs of the lengthscales and of the noise; the constant mean; the variance (n,) of outliers
-    beyond the common noise; and the slope (p,) of the log noise, () where it is even."""
+    beyond the common noise; the slope (p,) of the log noise, () where it is even; and the log posterior density, nats,
+    less what outliers and slope cost."""
 
     theta: Floats
     mean: float
     excess: Floats
     slope: Floats
+    value: float
 
 
 def log_posterior(rows: Rows, settings: Settings, *, learned: bool, device: str | None = None) -> LogPosterior:
@@ -119,7 +121,7 @@ def mode_of(
     if not math.isfinite(value):
         raise FitError("the density of the hyperparameters is finite at no start: the data are not finite")
     if not learned or better is None or stop():
-        return Mode(theta, density.constant(theta), np.zeros(len(rows.y)), np.zeros(0))
+        return Mode(theta, density.constant(theta), np.zeros(len(rows.y)), np.zeros(0), value)
 
     def density_of(rows: Rows, excess: Floats) -> LogPosterior:
         return log_posterior(replace(rows, floor=rows.floor + excess), settings, learned=True, device=device)
@@ -135,5 +137,5 @@ def mode_of(
         begin = density_of(uneven, np.zeros(len(rows.y)))(found.theta)[0]
         at, others_there, reached = pursued(uneven, found.theta, begin)
         if reached - found.price > value + LEAST_EVIDENCE:
-            rows, theta, excess, slope = uneven, at, others_there, found.b
-    return Mode(theta, density_of(rows, excess).constant(theta), excess, slope)
+            rows, theta, excess, slope, value = uneven, at, others_there, found.b, reached - found.price
+    return Mode(theta, density_of(rows, excess).constant(theta), excess, slope, value)

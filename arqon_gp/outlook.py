@@ -57,7 +57,7 @@ class Outlook:
         if settings.time:
             more[TIME_KNOB] = self.data.now
         if settings.regime:
-            more[REGIME_KNOB] = settings.regimes - 1
+            more[REGIME_KNOB] = self.data.current
         return self.study.context | more if more else self.study.context
 
     def x(self, params: Params) -> Floats:

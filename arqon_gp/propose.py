@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
 from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
-from arqon_gp.advice import Goal, Proposal, Request, random_step
+from arqon_gp.advice import Change, Goal, Proposal, Request, random_step
 from arqon_gp.background import Background
 from arqon_gp.choice import Choice, good_rows, plain, situated
 from arqon_gp.comparison import Expectation
@@ -34,12 +35,13 @@ from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.rows import Hyperparameters, Integers, Settings, drifting
 from arqon_gp.search import Engine
 from arqon_gp.study import Study
-from arqon_gp.surrogate import restore, seek
+from arqon_gp.surrogate import evidence, restore, seek
 from arqon_gp.threads import one_thread
 from arqon_gp.yardstick import Shifts, Yardstick
 
 log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
+CHANGED = 3.0  # nats that a change of regime has to gain
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
 NUMERICAL = (FitError, RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError)  # failures answered in place
@@ -82,6 +84,32 @@ class ModelAdvisor:
             self._count("fit", error)
             return None
         return Refitted(outlook.surrogate.hyperparameters)
+
+    def changed(self, study: Study, since: int) -> Change | None:
+        """Whether the rows from `since` on are of another regime than those before, in the outcome that says so most
+        clearly; and of which, if that was there before."""
+        data, history = self._set(study, study.history), study.history
+        late = data.first >= since
+        if since <= history.regimes[-1] or late.all() or not late.any():
+            return None
+        data = data.rows(self._rows(study, history, study.based, study.hyperparameters)[0])
+        late = data.first >= since
+        kinds = range(data.regimes + 1)
+        try:
+            with one_thread():
+                worth = {
+                    kind: evidence(_as_if(data, late, kind), self._settings, study.hyperparameters) for kind in kinds
+                }
+        except NUMERICAL as error:
+            self._count("fit", error)
+            return None
+        gains = {kind: {name: of[name] - worth[data.current][name] for name in of} for kind, of in worth.items()}
+        kind = max((k for k in kinds if k != data.current), key=lambda k: sum(gains[k].values()))
+        name = max(gains[kind], key=lambda n: gains[kind][n])
+        if gains[kind][name] < CHANGED:
+            return None
+        like = history.kinds.index(kind) if kind in history.kinds else None
+        return Change(int(data.first[late][0]), name, gains[kind][name], like)
 
     def prepare(self, study: Study) -> None:
         """Begin the fit before the next candidate in the background, where a result is waited for."""
@@ -350,6 +378,11 @@ class ModelAdvisor:
             return proposal
         self.fallbacks["max_ask_s"] = self.fallbacks.get("max_ask_s", 0) + 1
         return replace(proposal, reason=f"{proposal.reason}; cut short by max_ask_s", fallback="max_ask_s")
+
+
+def _as_if(data: Dataset, late: npt.NDArray[np.bool_], kind: int) -> Dataset:
+    """The dataset if those rows were of this kind of regime."""
+    return replace(data, regime=np.where(late, kind, data.regime), regimes=max(data.regimes, kind + 1), current=kind)
 
 
 def _torch(device: str) -> str | None:

@@ -136,9 +136,10 @@ class Opened:
 class Issued:
     """A candidate was handed out, the `order`-th of all, holds included. `change`: it differs from what runs.
 
-    `improvement`: expected gain, utility units, and `negligible` when it is below min_effect. `p_limits`: P(all limits
-    hold). `fraction`: the share of max_delta a cautious step kept to. `fallback`: why the model did not choose it; such
-    a candidate is exempt from replay equality. `wish`: it is, or leads to, what an operator enqueued.
+    `improvement`: expected gain, utility units, and `negligible` when it is below min_effect, or would not pay.
+    `p_limits`: P(all limits hold). `fraction`: the share of max_delta a cautious step kept to. `fallback`: why the
+    model did not choose it; such a candidate is exempt from replay equality. `wish`: it is, or leads to, what an
+    operator enqueued.
     """
 
     id: str
@@ -320,13 +321,24 @@ class Label(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A suspicion was settled, or drift was seen at last_good. Drift opens a regime that begins at row `since`."""
+    """A suspicion was settled, or drift was seen. Drift opens a regime that begins at row `since`; `like`: the earlier
+    one that is back, by its number."""
 
     label: Label
     reason: str
     at: float
     since: int | None = None
+    like: int | None = None
     type: Literal["labelled"] = "labelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Results surprised the model several times running, but nothing changed, as far as the evidence says."""
+
+    reason: str
+    at: float
+    type: Literal["unchanged"] = "unchanged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +397,7 @@ Event = (
     | Promoted
     | Suspected
     | Labelled
+    | Unchanged
     | SafeModeEntered
     | SafeModeLeft
     | Settling

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from arqon_gp.config import Config
 from arqon_gp.course import QUIET_ASKS, Course
 from arqon_gp.deployment import Deployment
+from arqon_gp.drift import Drift
 from arqon_gp.guard import Guard
 from arqon_gp.history import History
 from arqon_gp.records import (
@@ -28,7 +29,7 @@ OFTEN = 64  # rows up to which every ask is preceded by a fit
 REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
 
-LEAST_HORIZON, MOST_HORIZON = 20, 200  # windows
+LEAST_HORIZON, MOST_HORIZON = 50, 200  # windows
 
 Hyperparameters = dict[str, dict[str, list[float]]]
 
@@ -52,6 +53,7 @@ class Study:
     course: Course
     context: Context = field(default_factory=dict)
     started: tuple[Observation, ...] = ()
+    drift: Drift = field(default_factory=Drift)
     hyperparameters: Hyperparameters = field(default_factory=dict)
     based: History | None = None
     issued_on: History = field(default_factory=History)
@@ -82,6 +84,7 @@ class Study:
             guard=self.guard.apply(event, self.config, deployment, history),
             course=self.course.apply(event),
             context=_context(self.context, event),
+            drift=self.drift.apply(event, self.config, deployment, len(history)),
             started=self._started(event),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
             based=self.basis if isinstance(event, Refitted) else self.based,

@@ -24,7 +24,7 @@ from arqon_gp.errors import FitError
 from arqon_gp.forgetting import forgetting
 from arqon_gp.history import Dataset, key
 from arqon_gp.knobs import Floats
-from arqon_gp.mode import Note, mode_of
+from arqon_gp.mode import Mode, Note, mode_of
 from arqon_gp.records import Params
 from arqon_gp.rows import (
     FEASIBLE,
@@ -298,21 +298,8 @@ def seek(
     timeless, data = data, drifting(data, settings)
 
     def sought(data: Dataset, full: str) -> Hyperparameters:
-        name, _ = parted(full, settings)
-        rows, learned = rows_of(data, settings, full), name not in settings.exact
-        better = None if name == FEASIBLE else settings.better.get(name, 0)
-        known = rows_of(data, settings, full, warm.get(full)).floor - rows.floor
-        mode = mode_of(
-            rows,
-            settings,
-            warm.get(full),
-            known,
-            learned=learned,
-            better=better,
-            stop=stop,
-            note=note,
-            device=device,
-        )
+        mode = _mode(data, settings, full, warm.get(full), stop, note, device)
+        rows = rows_of(data, settings, full)
         outliers = np.flatnonzero(mode.excess > LEAST_EXCESS * math.exp(mode.theta[-1]))
         return _named(settings, mode.theta, mode.mean) | {
             "slope": mode.slope.tolist(),
@@ -340,6 +327,29 @@ def seek(
                 found[name + WITHIN] = h
     data = _with_cliffs(data, settings, found)
     return found | ({FEASIBLE + WITHIN: sought(data, FEASIBLE + WITHIN)} if data.beyond.any() else {})
+
+
+def evidence(data: Dataset, settings: Settings, warm: Mapping[str, Hyperparameters]) -> dict[str, float]:
+    """How well each outcome's rows are told without time: the log posterior density at its mode, nats."""
+    settings = settings.drifting(time=False, regimes=data.regimes)
+    data = drifting(data, settings)
+    return {name: _mode(data, settings, name, warm.get(name)).value for name in settings.outcomes}
+
+
+def _mode(
+    data: Dataset,
+    settings: Settings,
+    full: str,
+    warm: Hyperparameters | None,
+    stop: Callable[[], bool] = lambda: False,
+    note: Note = lambda rung: None,
+    device: str | None = None,
+) -> Mode:
+    name, _ = parted(full, settings)
+    rows, learned = rows_of(data, settings, full), name not in settings.exact
+    better = None if name == FEASIBLE else settings.better.get(name, 0)
+    known = rows_of(data, settings, full, warm).floor - rows.floor
+    return mode_of(rows, settings, warm, known, learned=learned, better=better, stop=stop, note=note, device=device)
 
 
 def _named(settings: Settings, theta: Floats, mean: float) -> Hyperparameters:

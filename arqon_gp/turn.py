@@ -21,10 +21,13 @@ from arqon_gp.records import (
     Finished,
     Issued,
     Kind,
+    Label,
+    Labelled,
     Params,
     Prediction,
     Settling,
     Situated,
+    Unchanged,
 )
 from arqon_gp.study import Study
 from arqon_gp.yardstick import Yardstick, yardstick
@@ -91,7 +94,10 @@ class Turn:
     ) -> Candidate:
         """Hand out a candidate."""
         d = self.study.deployment
-        gain = proposal.improvement
+        gain, change = proposal.improvement, not d.runs(proposal.params)
+        little = gain is not None and gain < self.yard.min_effect
+        if proposal.settled is not None:
+            little = proposal.settled and not change
         event = Issued(
             id=d.next_id(kind),
             order=d.order + 1,
@@ -99,10 +105,10 @@ class Turn:
             params=dict(proposal.params),
             reason=proposal.reason,
             at=self.now,
-            change=not d.runs(proposal.params),
+            change=change,
             predicted=proposal.predicted,
             improvement=gain,
-            negligible=proposal.settled or (gain is not None and gain < self.yard.min_effect),
+            negligible=little,
             fraction=proposal.fraction,
             p_limits=proposal.p_limits,
             fallback=proposal.fallback,
@@ -131,6 +137,19 @@ class Turn:
     def again(self, number: int) -> Candidate:
         """A pending candidate as it was handed out."""
         return self.study.deployment.issued[number - 1].candidate()
+
+    def notice(self) -> None:
+        """Where results go on surprising the model: whether something changed. If so, a new regime opens."""
+        since = self.study.drift.since
+        if since is None or self.study.guard.suspicion is not None:
+            return
+        change = self.advisor.changed(self.study, since)
+        if change is None:
+            self.emit(Unchanged(f"the results since row {since} are told as well without a change", self.now))
+            return
+        back = "" if change.like is None else f"; as in regime {change.like}"
+        reason = f"{change.outcome} changed (evidence {change.evidence:.1f} nats){back}"
+        self.emit(Labelled(Label.DRIFT, reason, self.now, change.since, change.like))
 
     def refit(self) -> None:
         """Bring the surrogate up to date with what was told since; its hyperparameters are an event."""

@@ -93,7 +93,8 @@ class Windows:
 
     def noise(self, j: int, moved_at: int | None = None) -> Noise:
         """Noise of a series: from the current regime if it tells enough, else from all; from the latest windows, or
-        those of the contexts most like the present one, if louder. With `moved_at` levels may have changed at that row: a change of level is no noise.
+        those of the contexts most like the present one, if louder. With `moved_at` levels may have changed at that
+        row: a change of level is no noise.
         """
         group, value, known = self.groups, self.value[:, j], self.known[:, j]
         if moved_at is not None:
@@ -147,11 +148,12 @@ class Yardstick:
         return max(sum(abs(weight) * size for weight, size in weights), self.min_effect)
 
     def foreign(self, params: Params) -> bool:
-        """Whether every window of a config came in contexts that say little of the present one: less than a window."""
+        """Whether every window of a config came in contexts that say little of the present one: less than a window; or
+        before the present regime."""
         doubt, windows = self.windows.doubt, self.windows
-        if doubt is None:
-            return False
         rows = windows.rows(params, windows.regimes[-1])
+        if doubt is None or not rows:
+            return not rows
         shared = doubt[rows, 0] / max(len(rows), 1)
         return bool((np.sqrt(shared) > max(self.noise[UTILITY].std, self.min_effect)).all())
 

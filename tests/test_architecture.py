@@ -85,7 +85,7 @@ def told_before_the_model(config: dict[str, Any], asks: int, **options: Any) -> 
 @pytest.mark.parametrize(
     "config",
     [
-        PLAIN,
+        PLAIN | {"budget": 60},
         PLAIN | {"constraints": {"p99_ms": {"max": 3.0}}, "guardrails": {}, "probe_ratio": 0.0},
         FRONT,
         FRONT | {"guardrails": {}, "probe_ratio": 0.0},

@@ -108,7 +108,7 @@ def test_without_guardrails_the_default_utility_is_centred_at_the_best_of_each_o
 
 def test_before_anything_is_known_a_single_window_says_what_its_noise_lets_it_say() -> None:
     """P(level < 98.5 | window 100, std 1) = Phi(-1.5) = 0.067, and a little more, for it may be an outlier."""
-    level = _flat(np.array([100.0]), np.zeros(1), Noise(1.0, 1e6, 0.02))
+    level = _flat(np.array([100.0]), np.zeros(1), Noise(1.0, 1e6, 0.02), np.array([7.0]))
     assert 1.0 - p_beyond(level, 98.5, Noise(1.0, 1e6, 0.02)) == pytest.approx(0.067, abs=0.015)
 
 

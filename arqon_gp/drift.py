@@ -1,0 +1,98 @@
+"""Whether results go on surprising the model: a fold over what was predicted and what came. No torch.
+
+For each outcome a CUSUM either way (Page 1954, "Continuous inspection schemes") of the residuals of the journaled
+predictions, in their own stds: one window hardly says anything, several that are off the same way do. It only raises
+the question: whether something changed, the evidence decides (advice.Advisor.changed). Public: Drift.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from arqon_gp.config import Config
+from arqon_gp.deployment import Deployment
+from arqon_gp.records import Event, Label, Labelled, Observation, Prediction, Role, Told, Unchanged
+
+ALLOWANCE = 0.5  # stds a window that count as nothing: half of the shift that is to be seen
+ALARM = 8.0  # one false question in thousands of windows of normal noise (Siegmund 1985, eq. 2.56)
+MOST = 4.5  # stds that one window counts: a gross outlier alone is no change
+USUAL, WEIGHT = 0.8, 0.05  # the mean of |z| of normal residuals, and the weight of a window in the running one
+INTERVAL_STDS = 2.0 * 1.96  # width of a predicted interval
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """CUSUMs above and below, the row in which each began, and the usual size of residuals (predictions err)."""
+
+    above: float = 0.0
+    below: float = 0.0
+    above_since: int = 0
+    below_since: int = 0
+    usual: float = USUAL
+
+    def add(self, z: float, row: int) -> Sums:
+        """After one more residual."""
+        scaled = z * USUAL / max(self.usual, USUAL)
+        scaled = min(max(scaled, -MOST), MOST)
+        above, below = max(self.above + scaled - ALLOWANCE, 0.0), max(self.below - scaled - ALLOWANCE, 0.0)
+        return Sums(
+            above,
+            below,
+            self.above_since if self.above > 0.0 else row,
+            self.below_since if self.below > 0.0 else row,
+            (1.0 - WEIGHT) * self.usual + WEIGHT * min(abs(z), MOST),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """`sums` by outcome."""
+
+    sums: Mapping[str, Sums] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """How near a question is: 1 is one."""
+        return max((max(s.above, s.below) / ALARM for s in self.sums.values()), default=0.0)
+
+    @property
+    def since(self) -> int | None:
+        """The first row of what may be a change, if there is a question."""
+        loud = [(s.above, s.above_since) for s in self.sums.values()]
+        loud += [(s.below, s.below_since) for s in self.sums.values()]
+        return max(loud)[1] if self.score >= 1.0 else None
+
+    def apply(self, event: Event, config: Config, deployment: Deployment, rows: int) -> Drift:
+        """The state after one more event, when there are so many rows."""
+        match event:
+            case Told(observations):
+                fresh = [row for row in observations if row.role is not Role.CORRECTION]
+                state = self
+                for i, row in enumerate(fresh, rows - len(fresh)):
+                    if row.role is Role.WINDOW and row.kind is not None and row.id is not None and not row.failed:
+                        issued = deployment.find(row.id)
+                        state = state._told(row, (issued and issued.predicted) or {}, config, i)
+                return state
+            case Unchanged() | Labelled(label=Label.DRIFT):
+                return Drift({name: Sums(usual=sums.usual) for name, sums in self.sums.items()})
+        return self
+
+    def _told(self, row: Observation, predicted: Mapping[str, Prediction], config: Config, number: int) -> Drift:
+        found = dict(self.sums)
+        for name, of in predicted.items():
+            z = residual(of, row.values.get(name), log=name in config.goals.logs)
+            if z is not None:
+                found[name] = found.get(name, Sums()).add(z, number)
+        return replace(self, sums=found)
+
+
+def residual(predicted: Prediction, value: float | None, *, log: bool) -> float | None:
+    """What came less what was predicted, in stds of the prediction; None where that says nothing."""
+    if value is None or (log and not (value > 0.0 and predicted.lower > 0.0)):
+        return None
+    low, high = (math.log(x) if log else x for x in (predicted.lower, predicted.upper))
+    std = (high - low) / INTERVAL_STDS
+    middle = 0.5 * (low + high)
+    return ((math.log(value) if log else value) - middle) / std if std > 0.0 else None
