@@ -59,7 +59,7 @@ class Choice:
             if paying is None:
                 return self._settled()
             params = paying
-        params, p = plain(study, params), float(found.p_limits([params])[0])
+        params, p = plain(study, params), float(found.p_kept([params])[0])
         over = study.guard.last_good if study.config.guardrails else self._incumbent
         gain, predicted = found.improvement(self.yard, params, over), found.intervals(params, noise=True)
         match goal:
@@ -88,7 +88,7 @@ class Choice:
         what the windows that tell it cost, min_effect each at the least, and more where a limit may break."""
         params = plain(self.found.study, params)
         gain, cost = self.found.lesson(self.yard, params, self._known, LESSON_WINDOWS)
-        risk = 1.0 - float(self.found.p_limits([params])[0])
+        risk = 1.0 - float(self.found.p_kept([params])[0])
         return horizon * gain - LESSON_WINDOWS * (max(cost, self.yard.min_effect) + risk * self.yard.size)
 
     def _paying(self, best: Params, horizon: float) -> Params | None:
@@ -107,7 +107,7 @@ class Choice:
         stays = found.study.deployment.runs(params)
         what = "watching" if stays else "moving on"
         reason = f"{what}: the best config known here; exploring would cost more than it may teach"
-        predicted, p = found.intervals(params, noise=True), float(found.p_limits([params])[0])
+        predicted, p = found.intervals(params, noise=True), float(found.p_kept([params])[0])
         return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)
 
     @cached_property
@@ -127,7 +127,7 @@ class Choice:
             return found.best(self.yard, inside, confidence)
         best = found.best(self.yard, [*inside, here], confidence)
         gain = np.subtract(*found.mean_utility(self.yard, [best, here]))
-        safe = not found.bounds or found.p_limits([here])[0] >= confidence
+        safe = not found.bounds or found.p_kept([here])[0] >= confidence
         return here if safe and gain < self.yard.min_effect else best
 
     def _chosen(self) -> tuple[Params, float | None]:
@@ -148,7 +148,7 @@ class Choice:
                 return self._least_beyond(best), None
             few = _many(study) and request.goal is Goal.IMPROVE
             for chosen in (simpler(search, region, best), best) if few else (best,):
-                if confidence is None or found.p_limits([chosen])[0] >= confidence:
+                if confidence is None or found.p_kept([chosen])[0] >= confidence:
                     return chosen, None
             assert confidence is not None
             safe = _safe(found, self._spread(), confidence)[:SAFE_SHORTLIST]
@@ -259,4 +259,4 @@ def _many(study: Study) -> bool:
 
 def _safe(found: Outlook, points: list[Params], confidence: float) -> list[Params]:
     """Those points that keep all limits with at least this probability."""
-    return [p for p, held in zip(points, found.p_limits(points), strict=True) if held >= confidence]
+    return [p for p, held in zip(points, found.p_kept(points), strict=True) if held >= confidence]

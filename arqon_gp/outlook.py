@@ -146,6 +146,11 @@ class Outlook:
             p = p * special.ndtr(side * (bound - mean) / np.sqrt(variance))
         return np.asarray(p)
 
+    def p_kept(self, configs: Sequence[Params]) -> Floats:
+        """The least of these (r,) in the situations that the next windows may bring."""
+        later = [replace(self, study=replace(self.study, context=one)) for one in self.study.situations[1:]]
+        return np.asarray(np.minimum.reduce([found.p_limits(configs) for found in (self, *later)]))
+
     def beyond_limits(self, configs: Sequence[Params]) -> Floats:
         """How far posterior means (r,) lie beyond the limits at each config, summed in units of what varies."""
         moments, total = self._moments(configs), np.zeros(len(configs))
@@ -182,7 +187,7 @@ class Outlook:
     def best(self, yard: Yardstick, configs: Sequence[Params], confidence: float | None = None) -> Params:
         """The config with the best posterior mean of the utility among those that keep the limits best, or with this
         confidence (default: the limits' own)."""
-        return configs[self._best(self.p_limits(configs), self.mean_utility(yard, configs), confidence)]
+        return configs[self._best(self.p_kept(configs), self.mean_utility(yard, configs), confidence)]
 
     def best_measured(self, utility: Floats) -> Params:
         """The same among the measured ones, whose posterior means of the utility (r,) are given."""

@@ -174,10 +174,11 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Situated:
-    """The context that the next candidate is for."""
+    """The context that the next candidate is for; `doubt`: the std of each that was not told but is a forecast."""
 
     context: Context
     at: float
+    doubt: dict[str, float] = field(default_factory=dict)
     type: Literal["situated"] = "situated"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from arqon_gp.config import Config
 from arqon_gp.course import QUIET_ASKS, Course
 from arqon_gp.deployment import Deployment
 from arqon_gp.drift import Drift
+from arqon_gp.forecast import LATEST, Step, ahead, steps
 from arqon_gp.guard import Guard
 from arqon_gp.history import History
 from arqon_gp.records import (
@@ -29,6 +30,8 @@ OFTEN = 64  # rows up to which every ask is preceded by a fit
 REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
 
+AHEAD = (1.0, 2.0)  # windows: a change that turns out wrong is taken back after one, and that takes one
+DOUBT_STDS = 1.64  # of a forecast: its central 90 %
 LEAST_HORIZON, MOST_HORIZON = 50, 200  # windows
 
 Hyperparameters = dict[str, dict[str, list[float]]]
@@ -38,7 +41,8 @@ Hyperparameters = dict[str, dict[str, list[float]]]
 class Study:
     """`length`: number of events so far; `at`: the latest moment any of them names, unix seconds.
 
-    `context`: the present one, as the last ask or the last window told it; `started`: the start windows, where there is
+    `context`: the present one, as the last ask or the last window told it, or as it is expected, `doubt` by how many
+    stds of each; `started`: the start windows, where there is
     one, that made the baseline.
 
     Hyperparameters are of a history `based`, conditioning is on everything. They lag by the last result, so that they
@@ -52,6 +56,7 @@ class Study:
     guard: Guard
     course: Course
     context: Context = field(default_factory=dict)
+    doubt: Mapping[str, float] = field(default_factory=dict)
     started: tuple[Observation, ...] = ()
     drift: Drift = field(default_factory=Drift)
     hyperparameters: Hyperparameters = field(default_factory=dict)
@@ -84,6 +89,7 @@ class Study:
             guard=self.guard.apply(event, self.config, deployment, history),
             course=self.course.apply(event),
             context=_context(self.context, event),
+            doubt=event.doubt if isinstance(event, Situated) else {} if isinstance(event, Told) else self.doubt,
             drift=self.drift.apply(event, self.config, deployment, len(history)),
             started=self._started(event),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
@@ -98,6 +104,35 @@ class Study:
         if not isinstance(event, Baselined) or not self.context:
             return self.started
         return tuple(row for _, row in self.history.windows(self.deployment.deployed))
+
+    @property
+    def _steps(self) -> dict[str, Step]:
+        """How each context has moved lately."""
+        rows = [row.context for row in self.history.rows[-LATEST:] if row.role in (Role.WARM, Role.WINDOW)]
+        return {of.name: steps(rows, of) for of in self.config.context}
+
+    @property
+    def expected(self) -> tuple[Context, Mapping[str, float]]:
+        """The context of the next window, as far as the last ones tell, and the std of each that moves."""
+        last = next((row for row in reversed(self.history.rows) if row.role in (Role.WARM, Role.WINDOW)), None)
+        if last is None:
+            return self.context, {}
+        found = self._steps
+        return ahead(last.context, found, self.config.context, 1.0), {n: s.std for n, s in found.items() if s.std > 0.0}
+
+    @property
+    def situations(self) -> list[Context]:
+        """The contexts that the next candidate has to be good for: the present one, as far as it is known, and those of
+        the next windows, while it could not be left."""
+        if not self.context:
+            return [self.context]
+        found, moved = self.config.context, self._steps
+        known = [self.context]
+        if self.doubt:
+            wide = {name: Step(std=std) for name, std in self.doubt.items()}
+            known += [ahead(self.context, wide, found, 0.0, way * DOUBT_STDS) for way in (-1.0, 1.0)]
+        later = [ahead(self.context, moved, found, k) for k in AHEAD]
+        return known + [context for context in later if context != self.context]
 
     @property
     def at_rest(self) -> bool:

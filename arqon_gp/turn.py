@@ -66,8 +66,11 @@ class Turn:
         self._yard = yard
         self._deadline = Deadline(study.config.max_ask_s)
         self._expire()
-        if context and study.context | context != study.context:
-            self.emit(Situated(study.context | context, now))
+        if study.context and (context or not study.deployment.pending):
+            expected, doubt = study.expected if not study.deployment.pending else (study.context, study.doubt)
+            told = expected | context, {name: std for name, std in doubt.items() if name not in context}
+            if told != (study.context, study.doubt):
+                self.emit(Situated(told[0], now, told[1]))
 
     def emit(self, event: Event) -> None:
         """One more event."""
