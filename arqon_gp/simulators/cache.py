@@ -27,28 +27,29 @@ class Cache:
     )
     swings: ClassVar[Swings] = Swings((1400.0, 1550.0), (0.35, 0.45), (0.6, 0.8), (0.01, 0.03), (1.2, 1.4))
     weights: ClassVar[dict[str, float]] = {
-        "requests_per_second": 10.0,
+        "requests_per_second": 2.0,
         "p99_latency_ms": -1.0,
         "error_rate": -1000.0,
-        "stale_rate": -1500.0,
+        "stale_rate": -10000.0,
     }
     limits: ClassVar[dict[str, float]] = {"p99_latency_ms": 400.0, "error_rate": 0.01}
 
     objects: int = 50_000
     skew: float = 0.9
     size: float = 0.08
-    slots: float = 52.0  # fetches that the store's API allows at once
-    fetch: float = 0.060
+    slots: float = 72.0  # fetches that the store's API allows at once
+    fetch: float = 0.030  # alone
+    crowding: float = 3.0  # growth of a fetch where all slots are taken
     patience: float = 1.0
     trend: float = 0.35  # largest share of the demand that fashions are
     asked: float = 20.0  # requests for one of them ...
     life: float = 60.0  # ... in its life
-    scans: float = 0.25  # largest share of the demand
-    updates: float = 0.0008  # a second and object, four times that where all is fresh
+    scans: float = 0.20  # largest share of the demand
+    updates: float = 0.0001  # a second and object, four times that where all is fresh
     host: float = 4200.0
     neighbours: float = 0.9  # MB of the host for each request a second
     hit: float = 0.002
-    fault: float = 0.150  # a page that was swapped out
+    fault: float = 0.120  # a page that was swapped out
 
     def classes(self) -> tuple[Array, Array]:
         """Share of the catalogue's demand for one object, and number of objects, in 60 classes of equal popularity."""
@@ -56,6 +57,10 @@ class Cache:
         weight = np.arange(1, self.objects + 1) ** -self.skew
         mass, count = np.add.reduceat(weight, edges[:-1] - 1) / weight.sum(), np.diff(edges)
         return mass / count, count.astype(float)
+
+    def service(self, busy: Array, now: Conditions) -> Array:
+        """Mean time (s) of a fetch where so many are under way."""
+        return self.fetch * now.wear * (1.0 + self.crowding * busy / self.slots)
 
     def outcomes(self, P: dict[str, Array], now: Conditions) -> dict[str, Array]:
         """requests_per_second answered, p99_latency_ms, error_rate, stale_rate: share of answers that were outdated."""
@@ -73,14 +78,14 @@ class Cache:
         fits = np.where(lru[:, None], 1.0, most_popular)
         stay_trend = _stay(pace, recent, ttl)
         hit_trend = np.where(lru, (1.0 - 1.0 / self.asked) * pace * stay_trend / (1.0 + pace * stay_trend), 0.0)
-        fetch = np.full(len(ttl), self.fetch * now.wear)
-        slow, slots, patience = fetch, np.full(len(ttl), self.slots / now.step), np.full(len(ttl), self.patience)
+        service = np.tile(self.service(np.arange(1.0, self.slots + 1.0), now), (len(ttl), 1))
+        slow, slots, patience = service[:, 0], np.full(len(ttl), self.slots / now.step), np.full(len(ttl), self.patience)
         lost = np.zeros(len(ttl))
         for _ in range(10):  # misses make fetches slow, and slow fetches make misses
             late = rate * slow[:, None]
             hits = fits * rate * stay / (rate * stay + (1.0 + late) / (1.0 - lost[:, None]))
             hit = ((rate * count * hits).sum(axis=1)) / now.arrivals + trend * hit_trend
-            store = station(now.arrivals * (1.0 - hit), slots, np.tile(fetch[:, None], int(self.slots)), patience)
+            store = station(now.arrivals * (1.0 - hit), slots, service, patience)
             slow, lost = 0.5 * (slow + store.mean), 0.5 * (lost + store.lost)
         free = self.host - self.neighbours * now.arrivals
         swapped = hit * np.clip(1.0 - free / (memory * now.wear), 0.0, 1.0)
