@@ -85,7 +85,7 @@ class Jvm:
 
         Where that is too much work for the cores, the backlog grows as long as the spell `lasts`, or to the patience.
         """
-        k, stopped = len(pause), np.minimum(pause / every, 0.97)
+        k, stopped = len(pause), pause / np.maximum(every, load * every + pause)  # who waits for a core allocates nothing
         use = load / (1.0 - stopped)
         backlog = np.maximum(use - 1.0, 0.0) * lasts
         grown = np.minimum(backlog, self.patience)
