@@ -1,8 +1,9 @@
 """A cache before a slow store: a catalogue of Zipf popularity, passing fashions, and scans that nobody asks for twice.
 
-Hit ratios by the characteristic time of Che, Tung & Wang (2002, eq. 2-4), with a time to live that hits do not renew
-(Fofack et al. 2014). LRU takes whatever comes; LFU admits by how often it was asked for, so neither fashions nor scans
-(TinyLFU, Einziger et al. 2017). Who asks while an entry is being fetched asks the store too: a slow store is stampeded.
+Hit ratios by the characteristic time of Che, Tung & Wang (2002, eq. 2-4), after which LRU evicts what nobody asked for,
+with a time to live that hits do not renew (Fofack et al. 2014). LRU takes whatever comes; LFU admits by how often it was
+asked for, so fashions and scans only where room is left (TinyLFU, Einziger et al. 2017). Fetches slow one another down,
+and who asks while an entry is being fetched asks the store too: a slow store is stampeded.
 """
 
 from __future__ import annotations
@@ -66,18 +67,24 @@ class Cache:
         """requests_per_second answered, p99_latency_ms, error_rate, stale_rate: share of answers that were outdated."""
         ttl, memory, lru = P["ttl_seconds"], P["max_memory_mb"], P["eviction_policy"] == 0
         share, count = self.classes()
-        trend, scans = self.trend * now.fresh, self.scans * (1.0 - now.fresh)
-        rate, pace = now.arrivals * (1.0 - trend - scans) * share, self.asked / self.life
-        room, born = memory / self.size, now.arrivals * trend / self.asked
+        trend, scans, pace = self.trend * now.fresh, self.scans * (1.0 - now.fresh), self.asked / self.life
+        rate, room = now.arrivals * (1.0 - trend - scans) * share, memory / self.size
+        passing = now.arrivals * trend / self.asked, now.arrivals * scans
         recent = np.full(len(ttl), np.inf)
         if lru.any():
-            recent = self._recent(ttl, room, rate, count, born, now.arrivals * scans)
-        stay = _stay(rate, np.where(lru, recent, np.inf)[:, None], ttl[:, None])
-        occupied = count * rate * stay / (1.0 + rate * stay)
-        most_popular = np.clip((room[:, None] - np.cumsum(occupied, axis=1) + occupied) / occupied, 0.0, 1.0)
-        fits = np.where(lru[:, None], 1.0, most_popular)
-        stay_trend = _stay(pace, recent, ttl)
-        hit_trend = np.where(lru, (1.0 - 1.0 / self.asked) * pace * stay_trend / (1.0 + pace * stay_trend), 0.0)
+            low, high = np.full(len(ttl), -3.0), np.full(len(ttl), 9.0)  # of its logarithm
+            for _ in range(24):
+                middle = 0.5 * (low + high)
+                known, new = self._held(np.exp(middle), ttl, rate, count, *passing)
+                less = known.sum(axis=1) + new < room
+                low, high = np.where(less, middle, low), np.where(less, high, middle)
+            recent = np.where(lru, np.exp(high), np.inf)
+        stay, stay_trend = _stay(rate, recent[:, None], ttl[:, None]), _stay(pace, recent, ttl)
+        known, new = self._held(recent, ttl, rate, count, *passing)
+        left = room[:, None] - np.cumsum(known, axis=1)
+        fits = np.where(lru[:, None], 1.0, np.clip((left + known) / known, 0.0, 1.0))  # the most popular first ...
+        admitted = np.where(lru, 1.0, np.clip(left[:, -1] / np.maximum(new, 1e-9), 0.0, 1.0))  # ... the others if left
+        hit_trend = admitted * (1.0 - 1.0 / self.asked) * pace * stay_trend / (1.0 + pace * stay_trend)
         service = np.tile(self.service(np.arange(1.0, self.slots + 1.0), now), (len(ttl), 1))
         slow, slots, patience = service[:, 0], np.full(len(ttl), self.slots / now.step), np.full(len(ttl), self.patience)
         lost = np.zeros(len(ttl))
@@ -101,18 +108,15 @@ class Cache:
             "stale_rate": stale,
         }
 
-    def _recent(self, ttl: Array, room: Array, rate: Array, count: Array, born: float, scanned: float) -> Array:
-        """(k,) the characteristic time of LRU: an entry not asked for so long is evicted."""
-        low, high = np.full(len(ttl), -3.0), np.full(len(ttl), 9.0)  # of its logarithm
-        pace = self.asked / self.life
-        for _ in range(30):
-            middle = np.exp(0.5 * (low + high))
-            stay, stay_trend = _stay(rate, middle[:, None], ttl[:, None]), _stay(pace, middle, ttl)
-            held = (count * rate * stay / (1.0 + rate * stay)).sum(axis=1) + scanned * np.minimum(middle, ttl)
-            linger = np.minimum(middle, 0.5 * ttl)  # after the last request
-            held += born * (self.life + linger) * pace * stay_trend / (1.0 + pace * stay_trend)
-            low, high = np.where(held < room, np.log(middle), low), np.where(held < room, high, np.log(middle))
-        return np.asarray(np.exp(high))
+    def _held(
+        self, recent: Array, ttl: Array, rate: Array, count: Array, born: float, scanned: float
+    ) -> tuple[Array, Array]:
+        """(k, n) objects of the catalogue and (k,) others in the cache, where one not asked for `recent` s has left."""
+        stay, stay_trend = _stay(rate, recent[:, None], ttl[:, None]), _stay(self.asked / self.life, recent, ttl)
+        lives = self.life + np.minimum(recent, 0.5 * ttl)  # after the last request, too
+        full = self.asked / self.life * stay_trend
+        known = count * rate * stay / (1.0 + rate * stay)
+        return known, born * lives * full / (1.0 + full) + scanned * np.minimum(recent, ttl)
 
 
 def _stay(rate: Array | float, recent: Array, ttl: Array) -> Array:
