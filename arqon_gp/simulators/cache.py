@@ -1,7 +1,7 @@
 """A cache before a slow store: a catalogue of Zipf popularity, passing fashions, and scans that nobody asks for twice.
 
 Hit ratios by the characteristic time of Che, Tung & Wang (2002, eq. 2-4), after which LRU evicts what nobody asked for,
-with a time to live that hits do not renew (Fofack et al. 2014). LRU takes whatever comes; LFU admits by how often it was
+with a time to live that hits do not renew (Fofack et al. 2014). LRU takes whatever comes; LFU goes by how often it was
 asked for, so fashions and scans only where room is left (TinyLFU, Einziger et al. 2017). Fetches slow one another down,
 and who asks while an entry is being fetched asks the store too: a slow store is stampeded.
 """
@@ -26,12 +26,12 @@ class Cache:
         Knob("max_memory_mb", 1500.0, 200, 4000, 150),
         Knob("eviction_policy", "lru", choices=("lru", "lfu")),
     )
-    swings: ClassVar[Swings] = Swings((1400.0, 1550.0), (0.35, 0.45), (0.6, 0.8), (0.01, 0.03), (1.2, 1.4))
+    swings: ClassVar[Swings] = Swings((1380.0, 1500.0), (0.35, 0.42), (0.6, 0.8), (0.01, 0.02), (1.2, 1.3))
     weights: ClassVar[dict[str, float]] = {
-        "requests_per_second": 2.0,
+        "requests_per_second": 1.0,
         "p99_latency_ms": -1.0,
         "error_rate": -1000.0,
-        "stale_rate": -10000.0,
+        "stale_rate": -12000.0,
     }
     limits: ClassVar[dict[str, float]] = {"p99_latency_ms": 400.0, "error_rate": 0.01}
 
@@ -46,7 +46,8 @@ class Cache:
     asked: float = 20.0  # requests for one of them ...
     life: float = 60.0  # ... in its life
     scans: float = 0.20  # largest share of the demand
-    updates: float = 0.0001  # a second and object, four times that where all is fresh
+    updates: float = 0.00006  # a second and object, and ...
+    newer: float = 9.0  # ... so many times that more where all is fresh
     host: float = 4200.0
     neighbours: float = 0.9  # MB of the host for each request a second
     hit: float = 0.002
@@ -86,8 +87,8 @@ class Cache:
         admitted = np.where(lru, 1.0, np.clip(left[:, -1] / np.maximum(new, 1e-9), 0.0, 1.0))  # ... the others if left
         hit_trend = admitted * (1.0 - 1.0 / self.asked) * pace * stay_trend / (1.0 + pace * stay_trend)
         service = np.tile(self.service(np.arange(1.0, self.slots + 1.0), now), (len(ttl), 1))
-        slow, slots, patience = service[:, 0], np.full(len(ttl), self.slots / now.step), np.full(len(ttl), self.patience)
-        lost = np.zeros(len(ttl))
+        slow, lost = service[:, 0], np.zeros(len(ttl))
+        slots, patience = np.full(len(ttl), self.slots / now.step), np.full(len(ttl), self.patience)
         for _ in range(10):  # misses make fetches slow, and slow fetches make misses
             late = rate * slow[:, None]
             hits = fits * rate * stay / (rate * stay + (1.0 + late) / (1.0 - lost[:, None]))
@@ -98,7 +99,7 @@ class Cache:
         swapped = hit * np.clip(1.0 - free / (memory * now.wear), 0.0, 1.0)
         p99 = quantile(lambda t: (1.0 - hit) * store.tail(t) + swapped * np.exp(-t / self.fault), len(ttl))
         errors = (1.0 - hit) * store.lost
-        updates = self.updates * (1.0 + 3.0 * now.fresh)
+        updates = self.updates * (1.0 + self.newer * now.fresh)
         stale = (rate * count * hits * _outdated(updates * stay)).sum(axis=1) / now.arrivals
         stale += trend * hit_trend * _outdated(updates * np.minimum(stay_trend, self.life))
         return {

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -22,8 +22,8 @@ Outcomes = dict[str, float]
 DAY, WINDOW = 86400.0, 300.0
 _STEP_DAYS = (0.7, 1.3)  # the dependency changes within these days
 _MANY, _TURNS = (64, 40), (40, 25)  # configurations and generations of a search: anywhere, near another
-_PATH, _SHARE = 0.03, 0.15  # std of log p99 and of the log of a share from one window to the next: what bursts, jobs and
-# neighbours add to the counting; assumed, as measured systems vary by a few per cent
+_PATH, _SHARE = 0.03, 0.08  # std of log p99 and of the log of a share, beside the counting: from one window to the next
+# jobs and neighbours move a system by a few per cent (assumed), its errors more, as they come in bunches
 _GAIN = 1e-4  # of the score, less than that is not gone on for
 _GROSS, _GROSS_FACTOR = 0.01, 2.0  # share of windows whose p99 is so many times what it would be: a backup, a deploy
 
@@ -108,21 +108,10 @@ class Scenario:
 class Plant(Protocol):
     """The physics of a system. The first outcome is a rate, the second its p99, the third its share of errors."""
 
-    @property
-    def knobs(self) -> tuple[Knob, ...]:
-        """In the order of bounds and max_delta."""
-
-    @property
-    def swings(self) -> Swings:
-        """What its scenarios are drawn from."""
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each outcome in the score, negative where less is better."""
-
-    @property
-    def limits(self) -> dict[str, float]:
-        """The service-level objectives: each outcome's maximum."""
+    knobs: ClassVar[tuple[Knob, ...]]  # in the order of bounds and max_delta
+    swings: ClassVar[Swings]
+    weights: ClassVar[dict[str, float]]  # of each outcome in the score, negative where less is better
+    limits: ClassVar[dict[str, float]]  # the service-level objectives: an outcome's maximum
 
     def outcomes(self, P: dict[str, Array], now: Conditions) -> dict[str, Array]:
         """Of k configurations {knob: (k,)} (a categorical as the index of its choice), without noise, each (k,)."""
@@ -159,7 +148,10 @@ class Moving:
         noise = math.hypot(_PATH, 1.0 / (math.sqrt(0.01 * arrivals * WINDOW) * math.log(100.0)))
         seen = {rate: done / arrivals * self._counted(at), p99: worst * math.exp(noise * z[0])}
         seen[p99] *= _GROSS_FACTOR if gross else 1.0
-        return seen | {n: min(1.0, v * math.exp(_SHARE * z[1 + i])) for i, (n, v) in enumerate(shares)}
+        for (name, share), normal in zip(shares, z[1:], strict=True):  # binomial, where there is something to count
+            spread = math.hypot(_SHARE, 1.0 / math.sqrt(max(1.0, share * arrivals * WINDOW)))
+            seen[name] = min(1.0, share * math.exp(spread * normal))
+        return seen
 
     def context(self, at: float) -> dict[str, float]:
         """What an operator sees and nobody controls: hour, weekday, and the arrivals a second counted in the window."""
