@@ -73,7 +73,7 @@ def outcomes(of: Moving, *, rate: float = 100.0, broken: bool = False) -> dict[s
 def test_after_a_broken_limit_the_next_window_goes_back_to_the_last_config_that_kept_them() -> None:
     of = Moving(SYSTEMS["pool"], SEED)
     one, two, three = (
-        {"pool_size": n, "max_idle_time_s": 120.0, "connection_timeout_ms": 1000.0} for n in (40, 45, 50)
+        {"pool_size": n, "max_idle_time_s": 120.0, "connection_timeout_ms": 1000.0} for n in (20, 23, 26)
     )
     plan = iter([one, two, three, three, three])
     arm = live.Adaptive(of, SEED, 9, strategy=lambda seed: lambda past: next(plan))
@@ -94,15 +94,15 @@ def test_a_way_back_of_several_steps_is_one_rollback() -> None:
     start = live.initial(of)
     arm = live.Adaptive(of, SEED, 9, strategy=lambda seed: lambda past: past.here | {"pool_size": 100})
     arm.past.configs, arm.past.values, arm.past.kept = [start], [1.0], [True]
-    arm.past.here = start | {"pool_size": 65}
+    arm.past.here = start | {"pool_size": 36}
     arm.tell(arm.past.here, outcomes(of, broken=True), 0.0)
     seen = []
     for _ in range(3):
         params = arm.ask(0.0)
         seen.append((params["pool_size"], arm.back is not None))
-        arm.tell(params, outcomes(of, broken=params["pool_size"] != 40), 0.0)
-    assert seen == [(55, True), (45, False), (40, False)]
-    assert arm.ask(0.0)["pool_size"] == 50, "the strategy goes on"
+        arm.tell(params, outcomes(of, broken=params["pool_size"] != 18), 0.0)
+    assert seen == [(30, True), (24, False), (18, False)]
+    assert arm.ask(0.0)["pool_size"] == 24, "the strategy goes on"
 
 
 def test_a_broken_limit_costs_a_tenth_of_the_usual_score() -> None:

@@ -5,7 +5,8 @@ costs what survives, a major one what lives, and comes as often as the free old 
 flow of two kinds of objects with exponential lifetimes; what the survivor space cannot hold is promoted early. The
 pause target limits the eden and cuts major work into pieces, each on top of a minor pause at a fixed cost. A pause p
 delays whoever comes in the p / (1 - use) until its backlog is served, by up to p. Spells with and without pieces are
-taken as settled, but for a backlog that grows where they ask for more than the cores have.
+taken as settled, but for a backlog that grows where they ask for more than the cores have; there p99 is 15 to 30 %
+above the discrete events (and 12 % below them at night), elsewhere within 5 %.
 """
 
 from __future__ import annotations
@@ -85,7 +86,10 @@ class Jvm:
 
         Where that is too much work for the cores, the backlog grows as long as the spell `lasts`, or to the patience.
         """
-        k, stopped = len(pause), np.minimum(pause / every, 0.97)
+        k, stopped = (
+            len(pause),
+            pause / np.maximum(every, load * every + pause),
+        )  # who waits for a core allocates nothing
         use = load / (1.0 - stopped)
         backlog = np.maximum(use - 1.0, 0.0) * lasts
         grown = np.minimum(backlog, self.patience)

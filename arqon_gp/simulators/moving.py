@@ -7,10 +7,10 @@ the seed's scenario. Times `at` are seconds since the start. Everything is a fun
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -21,10 +21,11 @@ Outcomes = dict[str, float]
 
 DAY, WINDOW = 86400.0, 300.0
 _STEP_DAYS = (0.7, 1.3)  # the dependency changes within these days
-_FIRST, _NEAR, _ROUNDS, _EACH = 700, 200, 8, 60  # configurations of a search, for each choice of a categorical
-_BASINS, _POLISHED = 6, 2  # where a search goes on at first; searches within max_delta of what it found
-_NOISE = (0.01, 0.06, 0.15)  # standard deviation: of the rate, of log p99, of the log of any other outcome
-_GROSS, _GROSS_FACTOR = 0.01, 2.0  # share of windows whose p99 is so many times what it would be
+_MANY, _TURNS = (64, 40), (40, 25)  # configurations and generations of a search: anywhere, near another
+_PATH, _SHARE = 0.03, 0.08  # std of log p99 and of the log of a share, beside the counting: from one window to the next
+# jobs and neighbours move a system by a few per cent (assumed), its errors more, as they come in bunches
+_GAIN = 1e-4  # of the score, less than that is not gone on for
+_GROSS, _GROSS_FACTOR = 0.01, 2.0  # share of windows whose p99 is so many times what it would be: a backup, a deploy
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +108,10 @@ class Scenario:
 class Plant(Protocol):
     """The physics of a system. The first outcome is a rate, the second its p99, the third its share of errors."""
 
-    @property
-    def knobs(self) -> tuple[Knob, ...]:
-        """In the order of bounds and max_delta."""
-
-    @property
-    def swings(self) -> Swings:
-        """What its scenarios are drawn from."""
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each outcome in the score, negative where less is better."""
-
-    @property
-    def limits(self) -> dict[str, float]:
-        """The service-level objectives: each outcome's maximum."""
+    knobs: ClassVar[tuple[Knob, ...]]  # in the order of bounds and max_delta
+    swings: ClassVar[Swings]
+    weights: ClassVar[dict[str, float]]  # of each outcome in the score, negative where less is better
+    limits: ClassVar[dict[str, float]]  # the service-level objectives: an outcome's maximum
 
     def outcomes(self, P: dict[str, Array], now: Conditions) -> dict[str, Array]:
         """Of k configurations {knob: (k,)} (a categorical as the index of its choice), without noise, each (k,)."""
@@ -146,20 +136,33 @@ class Moving:
         return {name: float(v[0]) for name, v in self.plant.outcomes(P, self.conditions(at)).items()}
 
     def observe(self, params: Params, at: float) -> Outcomes:
-        """The noisy window number at // 300 s; its noise depends on the seed and that number alone."""
-        truth = self.truth(params, at)
+        """The noisy window number at // 300 s; its noise depends on the seed and that number alone.
+
+        The rate is the truth's share of the arrivals counted in this window. The p99 of n requests with an exponential
+        tail has a relative std of 1 / (sqrt(0.01 n) log 100): the order statistic's, by the delta method.
+        """
+        (rate, done), (p99, worst), *shares = self.truth(params, at).items()
+        arrivals = self.conditions(at).arrivals
         random = np.random.default_rng([self.seed, 2, int(at // WINDOW)])
-        z, gross = random.standard_normal(len(truth)), random.random() < _GROSS
-        (rate, done), (p99, worst), *shares = truth.items()
-        seen = {rate: done * max(0.0, 1.0 + _NOISE[0] * z[0]), p99: worst * math.exp(_NOISE[1] * z[1])}
+        z, gross = random.standard_normal(1 + len(shares)), random.random() < _GROSS
+        noise = math.hypot(_PATH, 1.0 / (math.sqrt(0.01 * arrivals * WINDOW) * math.log(100.0)))
+        seen = {rate: done / arrivals * self._counted(at), p99: worst * math.exp(noise * z[0])}
         seen[p99] *= _GROSS_FACTOR if gross else 1.0
-        return seen | {n: min(1.0, v * math.exp(_NOISE[2] * z[2 + i])) for i, (n, v) in enumerate(shares)}
+        for (name, share), normal in zip(shares, z[1:], strict=True):  # binomial, where there is something to count
+            spread = math.hypot(_SHARE, 1.0 / math.sqrt(max(1.0, share * arrivals * WINDOW)))
+            seen[name] = min(1.0, share * math.exp(spread * normal))
+        return seen
 
     def context(self, at: float) -> dict[str, float]:
-        """What an operator sees and nobody controls: hour, weekday, and the window's arrivals a second (1 % noise)."""
+        """What an operator sees and nobody controls: hour, weekday, and the arrivals a second counted in the window."""
         hour, weekday = self.scenario.clock(at)
+        return {"hour": hour, "weekday": float(weekday), "arrivals": self._counted(at)}
+
+    def _counted(self, at: float) -> float:
+        """Arrivals a second as counted in this window: Poisson, so the relative std is 1 / sqrt(their number)."""
+        arrivals = self.conditions(at).arrivals
         z = np.random.default_rng([self.seed, 3, int(at // WINDOW)]).standard_normal()
-        return {"hour": hour, "weekday": float(weekday), "arrivals": self.conditions(at).arrivals * (1.0 + 0.01 * z)}
+        return float(arrivals * (1.0 + z / math.sqrt(arrivals * WINDOW)))
 
     def config(self) -> dict[str, Any]:
         """The parts of an arqon config that the system gives: bounds, objectives, constraints, guardrails."""
@@ -183,44 +186,49 @@ class Moving:
         With `near`: the best within max_delta of it.
         """
         now, names = self.conditions(at), [k.name for k in self.plant.knobs]
-        if near is not None:
-            params, score = self._best(now, tuple(near[n] for n in names))
-            return dict(params), score
-        params, score = self._best(now, None)
-        for _ in range(_POLISHED):
-            params, score = self._best(now, tuple(params[n] for n in names))
+        params, score, merit = self._best(now, tuple(near[n] for n in names) if near else None)
+        while near is None:  # on from there by legal steps, as long as that helps
+            there = self._best(now, tuple(params[n] for n in names))
+            if there[2] <= merit + _GAIN * abs(merit):
+                break
+            params, score, merit = there
         return dict(params), score
 
-    def _search(self, now: Conditions, near: tuple[Value, ...] | None) -> tuple[dict[str, Value], float]:
-        """A dense sequence for each choice, then boxes that shrink around the best."""
-        knobs = self.plant.knobs if near is None else _boxed(self.plant.knobs, near)
-        numbers = [k for k in knobs if not k.choices]
-        choice = next((k for k in knobs if k.choices), None)
-        U = _sequence(_FIRST if near is None else _NEAR, len(numbers))
+    def _search(self, now: Conditions, near: tuple[Value, ...] | None) -> tuple[dict[str, Value], float, float]:
+        """The best configuration, its score, and that less what its worst breach costs; for each choice on its own."""
+        knobs, (many, turns) = (self.plant.knobs, _MANY) if near is None else (_boxed(self.plant.knobs, near), _TURNS)
+        numbers, choice = [k for k in knobs if not k.choices], next((k for k in knobs if k.choices), None)
+        start = _sequence(many, len(numbers))
         if near is not None:  # to stay is legal
-            stay = [(float(v) - k.low) / (k.high - k.low) for k, v in zip(knobs, near, strict=True) if not k.choices]
-            U = np.vstack([stay, U])
-        best: tuple[float, dict[str, Value], float] = (-math.inf, {}, 0.0)
+            stay = [v for k, v in zip(knobs, near, strict=True) if not k.choices]
+            start[0] = [(float(v) - k.low) / (k.high - k.low) for k, v in zip(numbers, stay, strict=True)]
+        best: tuple[dict[str, Value], float, float] = ({}, 0.0, -math.inf)
         for index in range(len(choice.choices) if choice else 1):
-            points, found = U, (-math.inf, U[0])
-            for turn in range(_ROUNDS + 1):
-                P = {k.name: _value(k, points[:, i]) for i, k in enumerate(numbers)}
-                P |= {choice.name: np.full(len(points), index)} if choice else {}
+
+            def valued(U: Array, index: int = index) -> tuple[dict[str, Array], Array, Array]:
+                P = {k.name: _value(k, U[:, i]) for i, k in enumerate(numbers)}
+                P |= {choice.name: np.full(len(U), index)} if choice else {}
                 outcomes = self.plant.outcomes(P, now)
                 scores = np.asarray(sum(w * outcomes[name] for name, w in self.plant.weights.items()))
                 over = np.maximum.reduce([outcomes[n] / limit - 1.0 for n, limit in self.plant.limits.items()])
-                merit = np.where(over > 0.0, -1e6 * (1.0 + over), scores)
-                top = int(merit.argmax())
-                if merit[top] > found[0]:
-                    found = (float(merit[top]), points[top])
-                    if found[0] > best[0]:
-                        chosen = {k.name: _plain(k, P[k.name][top]) for k in knobs}
-                        best = (found[0], chosen, float(scores[top]))
-                # several basins at first, then only the best
-                centres = points[np.argsort(-merit)[:_BASINS]] if turn < 2 else found[1][None, :]
-                offsets = 0.3 * 0.6**turn * (2.0 * _sequence(_EACH, len(numbers), turn) - 1.0)
-                points = np.clip((centres[:, None, :] + offsets).reshape(-1, len(numbers)), 0.0, 1.0)
-        return best[1], best[2]
+                return P, scores, np.where(over > 0.0, -1e6 * (1.0 + over), scores)
+
+            P, scores, merit = valued(_evolved(lambda U: valued(U)[2], start, turns)[None, :])
+            if merit[0] > best[2]:
+                best = {k.name: _plain(k, P[k.name][0]) for k in knobs}, float(scores[0]), float(merit[0])
+        return best
+
+
+def _evolved(merit: Callable[[Array], Array], start: Array, turns: int) -> Array:
+    """The best in the unit cube by differential evolution towards it (Storn & Price 1997), from `start` (n, d)."""
+    random, U, values = np.random.default_rng(0), start, merit(start)
+    for _ in range(turns):
+        one, other = U[random.permutation(len(U))], U[random.permutation(len(U))]
+        step = random.uniform(0.3, 0.9, (len(U), 1)) * (U[values.argmax()] - U + one - other)
+        there = np.clip(U + np.where(random.random(U.shape) < 0.9, step, 0.0), 0.0, 1.0)
+        found = merit(there)
+        U, values = np.where((found > values)[:, None], there, U), np.maximum(found, values)
+    return np.asarray(U[values.argmax()])
 
 
 def _bounds(knob: Knob) -> dict[str, Any]:
@@ -249,10 +257,9 @@ def _plain(knob: Knob, x: float) -> Value:
     return knob.choices[int(x)] if knob.choices else int(x) if knob.whole else float(x)
 
 
-def _sequence(n: int, d: int, start: int = 0) -> Array:
+def _sequence(n: int, d: int) -> Array:
     """(n, d) points that fill the unit cube: multiples of powers of the d-dimensional golden ratio (Roberts 2018)."""
     ratio = 1.5
     for _ in range(50):
         ratio = (1.0 + ratio) ** (1.0 / (d + 1.0))
-    steps = np.arange(1 + 997 * start, n + 1 + 997 * start)[:, None]
-    return np.asarray((0.5 + steps * ratio ** -np.arange(1.0, d + 1.0)) % 1.0)
+    return np.asarray((0.5 + np.arange(1, n + 1)[:, None] * ratio ** -np.arange(1.0, d + 1.0)) % 1.0)

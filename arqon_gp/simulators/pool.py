@@ -25,27 +25,27 @@ class Pool:
     """Times in s. Wear slows the database's own work; the step multiplies the wait for what is upstream of it."""
 
     knobs: ClassVar[tuple[Knob, ...]] = (
-        Knob("pool_size", 40, 5, _MOST, 10, whole=True),
+        Knob("pool_size", 18, 5, _MOST, 6, whole=True),
         Knob("max_idle_time_s", 120.0, 30, 600, 60),
         Knob("connection_timeout_ms", 1000.0, 100, 5000, 500),
     )
-    swings: ClassVar[Swings] = Swings((80.0, 86.0), (0.5, 0.6), (0.6, 0.8), (0.01, 0.02), (1.4, 1.7))
+    swings: ClassVar[Swings] = Swings((80.0, 86.0), (0.45, 0.55), (0.6, 0.8), (0.01, 0.02), (1.3, 1.5))
     weights: ClassVar[dict[str, float]] = {"queries_per_second": 10.0, "p99_latency_ms": -1.0, "error_rate": -1000.0}
     limits: ClassVar[dict[str, float]] = {"p99_latency_ms": 1200.0, "error_rate": 0.01}
 
-    work: float = 0.028
-    upstream: float = 0.070
+    work: float = 0.022
+    upstream: float = 0.060
     contention: float = 0.005  # share of the work that waits for others
-    crosstalk: float = 0.0008  # share that each pair costs
-    memory: float = 0.015  # growth of the work for each open connection
+    crosstalk: float = 0.0009  # share that each pair costs
+    memory: float = 0.06  # growth of the work for each open connection
     burst: float = 0.4
     burst_s: float = 60.0
-    setup: float = 0.350  # opening one connection, times the step
+    setup: float = 0.25  # opening one connection, times the step
 
     def service(self, busy: Array, opened: Array, now: Conditions) -> Array:
         """Mean service (s) of a query where `busy` connections work and `opened` are open."""
         contended = 1.0 + self.contention * (busy - 1.0) + self.crosstalk * busy * (busy - 1.0)
-        return self.upstream * now.step + self.work * now.wear * contended * (1.0 + self.memory * opened)
+        return self.upstream * now.step + self.work * now.wear * (contended + self.memory * opened)
 
     def outcomes(self, P: dict[str, Array], now: Conditions) -> dict[str, Array]:
         """queries_per_second answered, p99_latency_ms (one turned away has taken its time-out), error_rate."""

@@ -4,8 +4,8 @@
 messages, whole batches of them. Waiting is GI/G/c by Sakasegawa's formula (1977, eq. 3) with the factor of Allen and
 Cunneen, (Ca^2 + Cs^2) / 2, and an exponential tail. A batch that a consumer has held beyond the visibility timeout is
 delivered again: twice the load, a storm. One that dies with its consumer comes back only then. Where another batch
-waits at a consumer for its straggler, the mean wait grows by use^6 of a straggle: fitted to the discrete-event
-simulation.
+waits at a consumer for its straggler, the mean wait grows by use^6 of a straggle: fitted to the discrete events, as is
+_KICK; with both p99 is within 11 % of them, and the share delivered twice up to 0.3 points below.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from arqon_gp.simulators.moving import WINDOW, Array, Conditions, Knob, Swings
 from arqon_gp.simulators.waiting import quantile
 
-_KICK = 0.15  # share delivered twice at a window's worst moment: whether the storm then feeds itself is the question
+_KICK = 0.15  # share delivered twice at a window's worst moment, fitted: the question is whether the storm feeds itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +26,20 @@ class Queue:
     """Times in s. Wear slows a message's work; the step divides the consumers that the API serves at once."""
 
     knobs: ClassVar[tuple[Knob, ...]] = (
-        Knob("batch_size", 20, 1, 100, 5, whole=True),
-        Knob("prefetch_count", 60, 1, 400, 20, whole=True),
-        Knob("visibility_timeout_s", 10.0, 1, 60, 1),
+        Knob("batch_size", 20, 1, 100, 4, whole=True),
+        Knob("prefetch_count", 40, 1, 400, 10, whole=True),
+        Knob("visibility_timeout_s", 5.0, 1, 60, 0.5),
     )
     swings: ClassVar[Swings] = Swings((78.0, 86.0), (0.4, 0.5), (0.6, 0.8), (0.01, 0.03), (1.2, 1.35))
-    weights: ClassVar[dict[str, float]] = {"messages_per_second": 10.0, "p99_latency_s": -30.0, "error_rate": -1000.0}
+    weights: ClassVar[dict[str, float]] = {"messages_per_second": 5.0, "p99_latency_s": -15.0, "error_rate": -1000.0}
     limits: ClassVar[dict[str, float]] = {"p99_latency_s": 15.0, "error_rate": 0.01}
 
     consumers: float = 9.0
     overhead: float = 0.80  # of a batch
     work: float = 0.036  # of a message
     memory: float = 0.0005  # growth of the work for each message prefetched
-    trip: float = 0.30  # to the broker and back, hidden where another batch is already there
-    spread: float = 0.15  # share of a batch's time that is exponential, the rest is constant
+    trip: float = 0.10  # to the broker and back, hidden where another batch is already there
+    spread: float = 0.25  # share of a batch's time that is exponential, the rest is constant
     crash: float = 0.03  # share of batches whose consumer dies at their end
 
     def outcomes(self, P: dict[str, Array], now: Conditions) -> dict[str, Array]:
