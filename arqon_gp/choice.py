@@ -117,7 +117,8 @@ class Choice:
         min_effect."""
         found, study = self.found, self.found.study
         here = study.deployment.may_run
-        confidence = max(self.request.confidence or DEFAULT_CONFIDENCE, 1.0 - self.yard.min_effect / self.yard.size)
+        size, confidence = self.yard.size, self.request.confidence or DEFAULT_CONFIDENCE
+        confidence = max(confidence, 1.0 - self.yard.min_effect / size if size > 0.0 else 0.0)
         aim = Aim(study.config.goals, self.yard.utility, found.bounds)
         target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
         good = good_rows(found, self._utility)
@@ -128,7 +129,7 @@ class Choice:
         best = found.best(self.yard, [*inside, here], confidence)
         gain = np.subtract(*found.mean_utility(self.yard, [best, here]))
         safe = not found.bounds or found.p_kept([here])[0] >= confidence
-        return here if safe and gain < self.yard.min_effect else best
+        return here if safe and gain <= self.yard.min_effect else best
 
     def _chosen(self) -> tuple[Params, float | None]:
         """The maximiser in the region if it is safe enough, else the best point that is, else a cautious step."""

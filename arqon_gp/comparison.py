@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -230,22 +230,24 @@ class _Judge:
         return None if bound is None else self.config.goals.to_model(limit.outcome, bound)
 
     def moved(self, last_good: Params, since: int) -> tuple[float, float, int]:
-        """P(below), P(above its former level), and the number of new complete windows: in the utility by more than
-        min_effect, in an outcome beyond a limit that it kept, or within one that it broke."""
+        """P(below), P(above its former level by more than min_effect), and the number of new complete windows."""
         new = self.windows.complete(self.windows.rows(last_good, since))
         if not new or not self.windows.complete(self.windows.rows(last_good, self.first, since)):
             return 0.0, 0.0, len(new)
         former, now, noise = self._then_and_now(last_good, since, UTILITY)
         margin = self.yard.min_effect
-        sunk, risen = p_below(now, former, margin, noise), p_below(former, now, margin, noise)
+        return p_below(now, former, margin, noise), p_below(former, now, margin, noise), len(new)
+
+    def still_holds(self, last_good: Params, since: int) -> float:
+        """P(all limits hold) by its windows since then: what held for long may no longer."""
+        p = 1.0
         for limit in self.config.goals.limits:
             bound = self._bound(limit)
-            if bound is not None:
-                former, now, noise = self._then_and_now(last_good, since, limit.outcome)
-                kept, keeps = (p_beyond(level, bound, noise) for level in (former, now))
-                kept, keeps = (1.0 - kept, 1.0 - keeps) if limit.side > 0 else (kept, keeps)
-                sunk, risen = max(sunk, kept * (1.0 - keeps)), max(risen, (1.0 - kept) * keeps)
-        return sunk, risen, len(new)
+            if bound is not None and len(self._windows(last_good, limit.outcome, since)[0]) > 1:
+                _, now, noise = self._then_and_now(last_good, since, limit.outcome)
+                beyond = p_beyond(now, bound, noise)
+                p *= 1.0 - beyond if limit.side > 0 else beyond
+        return p
 
     def _then_and_now(self, params: Params, since: int, name: str) -> tuple[Evidence, Evidence, Noise]:
         """The level of a series at a config before row `since`, and from it on; most of the time it is the same."""
@@ -263,7 +265,10 @@ def compare(question: Question, yard: Yardstick, config: Config, expect: Expecta
     running = Standing() if question.running is None else judge.standing(question.running, question.last_good)
     suspect = Standing() if question.suspect is None else judge.standing(question.suspect, question.last_good)
     breach, breached = (0.0, None) if question.running is None else judge.breach(question.running)
-    sunk, risen, new = (0.0, 0.0, 0) if question.since is None else judge.moved(question.last_good, question.since)
+    sunk, risen, new = 0.0, 0.0, 0
+    if question.since is not None:
+        sunk, risen, new = judge.moved(question.last_good, question.since)
+        good = replace(good, holds=min(good.holds, judge.still_holds(question.last_good, question.since)))
     best = _against_best(judge, question, running)
     foreign = yard.foreign(question.last_good)
     return Comparison(running, good, suspect, best, breach, breached, sunk, risen, new, foreign)

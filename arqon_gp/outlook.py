@@ -15,7 +15,7 @@ from itertools import compress
 import numpy as np
 from scipy import special
 
-from arqon_gp.history import Dataset
+from arqon_gp.history import CELLS, Dataset
 from arqon_gp.knobs import Floats, unit_all
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Context, Params, Prediction
@@ -27,7 +27,8 @@ from arqon_gp.yardstick import UTILITY, Shifts, Yardstick, given_reference
 
 NORMALS = 256  # normal draws for moments of the utility
 DEFAULT_CONFIDENCE = 0.95
-SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std
+SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std, while it has seen ...
+FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as it was misled
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
 
 
@@ -112,6 +113,8 @@ class Outlook:
         now, alone, here = then.copy(), np.repeat(then[:1], len(then), axis=0), then[:1].copy()
         now[:, moved] = here[:, moved] = self.x(rows[0].params)[0, moved]
         alone[:, moved] = then[:, moved]  # k of a window and itself in the present context knows the context only
+        seen = len(np.unique(np.floor(CELLS * then[:, first : first + len(config.context)]), axis=0))
+        trusted = 1.0 + max(seen - FEW_CELLS, 0) / FEW_CELLS
         value, variance = [], []
         for name in self.fitted.settings.outcomes:
             gp = self.fitted[name]
@@ -120,7 +123,8 @@ class Outlook:
             astray = gp.astray(now, after) - gp.astray(then, before)
             doubt = np.maximum(prior - np.square(after - before).sum(axis=0), 0.0) + np.square(astray).sum(axis=1)
             value.append(gp.predict(now)[0] - gp.predict(then)[0])
-            variance.append(gp.rows.scale**2 * doubt + (SHIFT_DOUBT * value[-1]) ** 2)
+            most = (SHIFT_DOUBT * value[-1]) ** 2
+            variance.append(gp.rows.scale**2 * doubt + np.minimum(most, gp.misled + most / trusted**2))
         return Shifts(np.column_stack(value), np.column_stack(variance), self.baseline)
 
     def intervals(self, params: Params, *, noise: bool) -> dict[str, Prediction]:

@@ -207,6 +207,13 @@ class OutcomeGP:
         A, alpha = np.einsum("ij,ij->j", self.root, self.root)[at], self.alpha[at]
         return float(0.5 * (np.log(A / (2.0 * math.pi)) - alpha**2 / A).sum() - at.sum() * math.log(self.rows.scale))
 
+    @cached_property
+    def misled(self) -> float:
+        """By how much more than it says the posterior of each row, given all others, is off: mean square, model space
+        (Sundararajan and Keerthi 2001, eq. 5)."""
+        A = np.einsum("ij,ij->j", self.root, self.root)
+        return self.rows.scale**2 * max(float(((self.alpha / A) ** 2 - 1.0 / A).mean()), 0.0)
+
     def _diagonal(self) -> Floats:
         return np.asarray(self.hyperparameters["noise"][0] * self.rows.share + self.rows.floor)
 
