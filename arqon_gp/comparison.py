@@ -96,12 +96,16 @@ class _Judge:
         self.last_good = question.last_good
         self.before_good = next((p for p in reversed(question.confirmed) if key(p) != key(self.last_good)), None)
         good = self.windows.rows(self.last_good, self.first)
-        self.since_good = good[0] if good else self.first  # older windows of others saw another time
+        self.since_good = self._number(good)  # older windows of others saw another time
         before = self.windows.rows(self.before_good, self.first) if self.before_good else []
-        self.since_before = before[0] if before else self.first
+        self.since_before = self._number(before)
         self._known: dict[tuple[Key, str, int], Evidence] = {}
         self._mistrust: dict[str, float] = {}
         self._levels: dict[tuple[Key, str], float] = {}
+
+    def _number(self, places: Sequence[int]) -> int:
+        """The number of the first of these results, else that of the first of the regime."""
+        return int(self.windows.numbers[places[0]]) if places else self.first
 
     def mistrust(self, name: str) -> float:
         """How far a level may be from what the surrogate says: a std in the units of the series."""
@@ -131,9 +135,8 @@ class _Judge:
         j, noise = self.windows.column(name), self.yard.noise[name]
         value, known = self._windows(params, name, first)
         if key(params) == key(self.last_good):
-            others = [
-                i for i in range(self.since_before, len(self.windows.keys)) if self.windows.keys[i] != key(params)
-            ]
+            since = self.windows.place(self.since_before)
+            others = [i for i in range(since, len(self.windows.keys)) if self.windows.keys[i] != key(params)]
             seen = self.windows.value[others, j]
             seen = seen[np.isfinite(seen)]
             if self.before_good is None or not len(seen):

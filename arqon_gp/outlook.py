@@ -16,9 +16,9 @@ import numpy as np
 from scipy import special
 
 from arqon_gp.history import Dataset
-from arqon_gp.knobs import Floats, unit_all
+from arqon_gp.knobs import Floats
 from arqon_gp.objectives import nondominated
-from arqon_gp.records import Params, Prediction
+from arqon_gp.records import Observation, Params, Prediction
 from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS
 from arqon_gp.study import Study
 from arqon_gp.surrogate import Surrogate
@@ -84,13 +84,11 @@ class Outlook:
         """The same with outcomes as they are within the thresholds of the front; see Surrogate.within."""
         return replace(self, fitted=self.fitted.within)
 
-    def shifts(self, whole: Dataset) -> Shifts:
-        """What brings each window of the study, whose stays are `whole`, to the present context."""
-        config, rows = self.study.config, self.study.history.rows
+    def shifts(self, rows: Sequence[Observation]) -> Shifts:
+        """What brings each of these windows to the present context."""
+        config = self.study.config
         context = slice(d := len(config.space.knobs), d + len(config.context))
-        stays = np.diff([*whole.first.tolist(), len(rows)])
-        then = np.repeat(whole.X, stays, axis=0)
-        then[:, context] = np.column_stack([unit_all(of, [r.context[of.name] for r in rows]) for of in config.context])
+        then = config.inputs.encode_all([row.params | row.context for row in rows])
         now, alone, here = then.copy(), np.repeat(then[:1], len(then), axis=0), then[:1].copy()
         now[:, context] = here[:, context] = self.x(rows[0].params)[0, context]
         alone[:, context] = then[:, context]  # k of a window and itself in the present context knows the context only

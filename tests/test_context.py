@@ -254,7 +254,7 @@ def test_windows_are_compared_as_of_the_present_context() -> None:
     rows = [(0.5, load, 10 * load + 5 * random.normal()) for load in loads]
     rows += [(0.7, load, 10 * load + 200.0 + 5 * random.normal()) for load in (700.0, 710.0, 720.0, 730.0)]
     study = study_of(LIVE, *rows).apply(Situated({"load": 800.0}, 0.0))
-    shifts = ModelAdvisor(study.config, device="cpu").shifts(study)
+    shifts = ModelAdvisor(study.config, device="cpu").shifts(study, study.history.rows)
     yard = yardstick(study.history, study.config, {}, shifts)
     assert yard.windows.measured[:, 0] == pytest.approx([y for _, _, y in rows])
     now = yard.windows.value[:, 0]
@@ -278,14 +278,14 @@ def test_a_window_of_a_context_far_away_decides_nothing() -> None:
     rows += [(0.6, 900.0, 3000.0 + 20.0 * random.normal()) for _ in range(3)]
     study = study_of(LIVE, *rows).apply(Situated({"load": 900.0}, 0.0))
     advisor = ModelAdvisor(study.config, device="cpu")
-    yard = yardstick(study.history, study.config, {}, advisor.shifts(study))
+    yard = yardstick(study.history, study.config, {}, advisor.shifts(study, study.history.rows))
     question = Question(running={"x": 0.6}, last_good={"x": 0.5})
     found = compare(question, yard, study.config, lambda params, other: None)
     assert 0.1 < found.running.better < 0.9
     assert yard.foreign({"x": 0.5})
     assert not yard.foreign({"x": 0.6})
     unseen = study_of(LIVE, *rows[:23]).apply(Situated({"load": 900.0}, 0.0))
-    shifts = ModelAdvisor(unseen.config, device="cpu").shifts(unseen)
+    shifts = ModelAdvisor(unseen.config, device="cpu").shifts(unseen, unseen.history.rows)
     assert shifts is not None
     assert np.sqrt(shifts.variance).min() > 400.0, "of 2,000"
 
@@ -312,7 +312,7 @@ def test_a_baseline_is_as_it_would_be_in_the_present_context() -> None:
             study = study.apply(Told((told,), 0.0))
     study = study.apply(Situated({"load": 800.0}, 0.0))
     advisor = ModelAdvisor(study.config, device="cpu")
-    shifts = advisor.shifts(study)
+    shifts = advisor.shifts(study, study.history.rows)
     assert shifts is not None
     assert shifts.baseline["qps"] == pytest.approx(8000.0, rel=0.02)
     assert study.baseline == {"qps": 3000.0}
@@ -455,7 +455,7 @@ def test_a_limit_is_broken_by_a_window_as_it_was(make: Make) -> None:
         study = study.apply(Told((Observation({"x": 0.5}, values, Role.WINDOW, context={"load": load}),), 0.0))
     last = Observation({"x": 0.5}, {"qps": 1.0, "errors": 12.0}, Role.WINDOW, context={"load": 900.0})
     study = study.apply(Told((last,), 0.0)).apply(Situated({"load": 200.0}, 0.0))
-    yard = yardstick(study.history, study.config, {}, ModelAdvisor(study.config, device="cpu").shifts(study))
+    yard = yardstick(study.history, study.config, {}, ModelAdvisor(study.config, device="cpu").shifts(study, study.history.rows))
     question = Question(running={"x": 0.5}, last_good={"x": 0.5})
     found = compare(question, yard, study.config, lambda params, other: None)
     assert yard.windows.value[-1, yard.windows.column("errors")] < 8.0
