@@ -105,9 +105,10 @@ class Deployment:
             case Issued():
                 return self._issue(event)
             case Told(observations):
-                state = self
+                state = self._warm([row for row in observations if row.role is Role.WARM])
                 for row in observations:
-                    state = state._tell(row, event.at)
+                    if row.role in (Role.WINDOW, Role.LATE):
+                        state = state._tell(row, event.at)
                 return state
             case Expired():
                 return replace(self, pending=_less(self.pending, int(event.id)))
@@ -139,17 +140,19 @@ class Deployment:
     def _tell(self, row: Observation, at: float) -> Deployment:
         answered = self.find(row.id) if row.id is not None and row.kind is not None else None
         match row.role:
-            case Role.WARM:
-                return self._warm(row)
             case Role.WINDOW:
                 return self._say(row, answered, at)
             case Role.LATE if answered is not None:
                 return replace(self, pending=_less(self.pending, _number(answered)))
         return self
 
-    def _warm(self, row: Observation) -> Deployment:
-        earlier = row.time is not None and self.warm_time is not None and row.time < self.warm_time
-        return self if self.initial or earlier else replace(self, deployed=row.params, warm_time=row.time)
+    def _warm(self, rows: Sequence[Observation]) -> Deployment:
+        """The latest of these rows, by their time or their order, is what runs."""
+        deployed, time = self.deployed, self.warm_time
+        for row in rows:
+            if row.time is None or time is None or row.time >= time:
+                deployed, time = row.params, row.time
+        return self if self.initial or not rows else replace(self, deployed=deployed, warm_time=time)
 
     def _say(self, row: Observation, answered: Issued | None, at: float) -> Deployment:
         expected = answered.params if answered else self.deployed
@@ -213,6 +216,7 @@ class _Batch:
 
     def __init__(self, deployment: Deployment, history: History, safe_mode: bool, context: Context) -> None:
         self.deployment, self.history, self.safe_mode, self.context = deployment, history, safe_mode, context
+        self.latest = deployment.latest
         self.open = list(deployment.pending)
         self.hold = deployment.open_hold
         self.running = None if deployment.pending else deployment.running
@@ -220,7 +224,7 @@ class _Batch:
 
     def take_identified(self, i: int, row: Row, prefix: str) -> bool:
         """Rows with an id, rows before the first ask, and rows measured before what they could be the result of."""
-        latest = self.deployment.latest
+        latest = self.latest
         issued = self.deployment.find(row.id) if row.id is not None else None
         if issued is not None:
             if not self._known(i, row, issued):
@@ -242,11 +246,12 @@ class _Batch:
 
         It can be of those it equals, else of any that is unanswered, else of the latest.
         """
+        if row.time is None:
+            return False
         waiting = self._waiting
         equal = [issued for issued in waiting if self.deployment.space.same(row.params, issued.params)]
-        latest = self.deployment.latest
-        of = equal or waiting or ([latest] if latest else [])
-        return row.time is not None and all(row.time < issued.at for issued in of) and bool(of)
+        of = equal or waiting or ([self.latest] if self.latest else [])
+        return all(row.time < issued.at for issued in of) and bool(of)
 
     @property
     def _waiting(self) -> list[Issued]:

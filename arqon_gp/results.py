@@ -11,7 +11,7 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -24,6 +24,7 @@ KEYS = (
     "params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history", "control",
     "context",
 )  # fmt: skip
+KNOWN = frozenset(KEYS)
 NOTHING: dict[str, float] = {}  # one for all rows: a history is long
 
 
@@ -68,13 +69,14 @@ def _decoded(text: str | bytes) -> Any:
 
 def _row(i: int, row: object, config: Config, last: Params) -> Row:
     try:
-        if not isinstance(row, Mapping):
+        if not _is_object(row):
             raise ValueError(f"expected an object, found {type(row).__name__}")
-        for key in row:
-            if key not in KEYS:
-                raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
-        row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
-        if not isinstance(row.get("params"), Mapping):
+        if not row.keys() <= KNOWN:
+            unknown = next(key for key in row if key not in KNOWN)
+            raise ValueError(f"unknown key {unknown!r}; allowed: {', '.join(KEYS)}")
+        if None in row.values():
+            row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
+        if not _is_object(row.get("params")):
             raise ValueError(f"params: expected an object of knob values, found {row.get('params')!r:.60}")
         params = config.space.check(row["params"], last)
         values, failed = _values(row, config)
@@ -95,19 +97,24 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
         raise ValueError(f"row {i}: {error}") from error
 
 
+def _is_object(given: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether this is a mapping; an abstract class takes its time to say so of a dict."""
+    return type(given) is dict or isinstance(given, Mapping)
+
+
 def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | None], bool]:
     status = row.get("status", "ok")
     if status not in ("ok", "failed"):
         raise ValueError(f'status: expected "ok" or "failed", found {status!r}')
-    if not any(key in row for key in ("value", "values", "status")):
+    if "value" not in row and "values" not in row and "status" not in row:
         raise ValueError("value is missing; give value or values, null if it was not measured, or status: failed")
     given = row.get("values") or {}
-    if not isinstance(given, Mapping):
+    if not _is_object(given):
         raise ValueError(f"values: expected an object of outcomes, found {given!r:.60}")
     given = dict(given)
     failed = status == "failed"
     if "value" in row:
-        if [o.name for o in config.goals.objectives] != ["value"]:
+        if len(config.goals.objectives) > 1 or config.goals.objectives[0].name != "value":
             names = ", ".join(o.name for o in config.goals.objectives)
             raise ValueError(f"value: this study has objectives; give values: {{{names}}}")
         if "value" in given and not _equal(given["value"], row["value"]):
@@ -157,14 +164,14 @@ def _equal(a: object, b: object) -> bool:
 
 def _sem(row: Mapping[str, Any], config: Config) -> dict[str, float]:
     """Standard errors by outcome: `sem`, or std / sqrt(n); 0 and n = 1 mean unknown."""
+    if "sem" not in row and "n" not in row and "std" not in row:
+        return NOTHING
     if "sem" in row and ("n" in row or "std" in row):
         raise ValueError("give sem, or n and std, not both")
     if ("n" in row) != ("std" in row):
         raise ValueError("n and std go together")
     if "sem" in row:
         return {name: sem for name, sem in _per_outcome("sem", row, config).items() if sem > 0}
-    if "std" not in row:
-        return NOTHING
     counts = _per_outcome("n", row, config)
     stds = _per_outcome("std", row, config)
     return {name: std / math.sqrt(counts[name]) for name, std in stds.items() if counts.get(name, 1) > 1 and std > 0}
@@ -187,6 +194,8 @@ def _per_outcome(key: str, row: Mapping[str, Any], config: Config) -> dict[str, 
 
 
 def _real(name: str, value: object) -> float:
+    if type(value) is float:  # what most are
+        return value
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{name}: expected a number or null, found {value!r:.60}")

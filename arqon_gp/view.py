@@ -84,7 +84,7 @@ class View:
 
     def _more(self, results: Sequence[Observation]) -> View:
         """The view after as many results more."""
-        X, values = self.inputs.encode_all([row.params | row.context for row in results]), self._series(results)
+        X, values = self.inputs.encode_all([r.params | r.context if r.context else r.params for r in results]), self._series(results)
         view = self if len(self.centres) else replace(self, centres=X[:0], values=np.zeros((0, DEEP, values.shape[1])))
         numbers = np.arange(self.seen, self.seen + len(results))
         cell = np.zeros(0, dtype=np.int64)
