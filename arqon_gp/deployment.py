@@ -300,7 +300,7 @@ class _Batch:
             return False
         told = row.values, row.failed, row.sem, row.control, old.context | row.context
         if (old.values, old.failed, old.sem, old.control, old.context) != told:
-            self._take(i, replace(row, context=old.context | row.context), Role.CORRECTION, issued, spends=False)
+            self._take(i, row._replace(context=old.context | row.context), Role.CORRECTION, issued, spends=False)
         return True
 
     def _take(self, i: int, row: Row, role: Role, issued: Issued | None, *, spends: bool) -> None:

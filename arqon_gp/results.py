@@ -10,8 +10,7 @@ import json
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -28,8 +27,7 @@ KNOWN = frozenset(KEYS)
 NOTHING: dict[str, float] = {}  # one for all rows: a history is long
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One checked row. A failure has no values; `sem` are standard errors by outcome, raw units."""
 
     params: Params
@@ -38,11 +36,11 @@ class Row:
     cost: float = 1.0
     id: str | None = None
     eval_id: int | str | None = None
-    sem: dict[str, float] = field(default_factory=dict)
+    sem: dict[str, float] = NOTHING
     time: float | None = None
     history: bool = False
     control: Control | None = None
-    context: Context = field(default_factory=dict)
+    context: Context = NO_CONTEXT
 
 
 def parse(results: str | Sequence[Mapping[str, Any]], config: Config, last: Params, prefix: str) -> list[Row]:
@@ -74,7 +72,7 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
         if not row.keys() <= KNOWN:
             unknown = next(key for key in row if key not in KNOWN)
             raise ValueError(f"unknown key {unknown!r}; allowed: {', '.join(KEYS)}")
-        if None in row.values():
+        if any(value is None for value in row.values()):
             row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
         if not _is_object(row.get("params")):
             raise ValueError(f"params: expected an object of knob values, found {row.get('params')!r:.60}")
@@ -84,12 +82,12 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
             params=params,
             values={} if failed else values,
             failed=failed,
-            cost=_number("cost", row.get("cost", 1.0), low=0.0),
-            id=_identity(row.get("id")),
-            eval_id=_label(row.get("eval_id")),
+            cost=_number("cost", row["cost"], low=0.0) if "cost" in row else 1.0,
+            id=_identity(row["id"]) if "id" in row else None,
+            eval_id=_label(row["eval_id"]) if "eval_id" in row else None,
             sem=_sem(row, config),
             time=_number("time", row["time"]) if "time" in row else None,
-            history=_flag(row.get("history", False)),
+            history=_flag(row["history"]) if "history" in row else False,
             control=_control(row["control"], config, last) if "control" in row else None,
             context=context_of(row["context"], config) if "context" in row else NO_CONTEXT,
         )
@@ -108,10 +106,9 @@ def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | N
         raise ValueError(f'status: expected "ok" or "failed", found {status!r}')
     if "value" not in row and "values" not in row and "status" not in row:
         raise ValueError("value is missing; give value or values, null if it was not measured, or status: failed")
-    given = row.get("values") or {}
+    given = row.get("values") or NOTHING
     if not _is_object(given):
         raise ValueError(f"values: expected an object of outcomes, found {given!r:.60}")
-    given = dict(given)
     failed = status == "failed"
     if "value" in row:
         if len(config.goals.objectives) > 1 or config.goals.objectives[0].name != "value":
@@ -121,12 +118,13 @@ def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | N
             raise ValueError(
                 f"value is given twice: {row['value']!r:.60}, and {given['value']!r:.60} in values; keep one"
             )
-        given["value"] = row["value"]
+        given = {**given, "value": row["value"]}
     values: dict[str, float | None] = {}
     for name, value in given.items():
         number = math.nan if value is None else _real(name, value)
-        failed = failed or math.isinf(number)
-        values[str(name)] = None if math.isnan(number) else number
+        if not math.isfinite(number):
+            failed, number = failed or math.isinf(number), None if math.isnan(number) else number
+        values[str(name)] = number
     return values, failed
 
 

@@ -24,7 +24,7 @@ from arqon_gp.space import Space
 WHOLE = 1000  # results up to which everything is in view
 STEP = 500  # results after which it is chosen again: those since are in view, all of them
 LATEST = 250  # of the results before
-CELLS, WIDER = 160, 1.2  # cells at most; how much wider they become when there are more
+CELLS, WIDER, FEWER = 160, 1.1, 0.85  # cells at most; how much wider they become when there are more, and how many stay
 DEEP = 8  # latest results of a cell that it remembers
 BEST_CELLS, NEAR_CELLS = 8, 4
 
@@ -144,7 +144,7 @@ class View:
             for i in range(len(apart)):
                 if not kept or apart[i, kept].min() > radius**2:
                     kept.append(i)
-            if len(kept) <= CELLS:
+            if len(kept) <= FEWER * CELLS:
                 break
         moved = np.argmin(apart[:, kept], axis=1)
         view = replace(
