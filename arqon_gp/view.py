@@ -22,8 +22,8 @@ from arqon_gp.records import Observation
 from arqon_gp.space import Space
 
 WHOLE = 1000  # results up to which everything is in view
-STEP = 500  # results after which it is chosen again: those since are in view, all of them
-LATEST = 250  # of the results before
+STEP = 400  # results after which it is chosen again: those since are in view, all of them
+LATEST = 400  # of the results before
 CELLS, WIDER, FEWER = 160, 1.1, 0.85  # cells at most; how much wider they become when there are more, and how many stay
 DEEP = 8  # latest results of a cell that it remembers
 BEST_CELLS, NEAR_CELLS = 8, 4
