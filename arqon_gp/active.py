@@ -95,7 +95,9 @@ def _faded(data: Dataset, settings: Settings, known: Mapping[str, Hyperparameter
     """Whether the oldest row says less of now, by its time alone, in any outcome."""
     times = settings.kinds == TIME
     age = np.abs(data.X[-1, times] - data.X[:, times])
-    least = [np.exp(-(age / lengthscales(known[name], settings)[times]).sum(axis=1)).min() for name in settings.outcomes]
+    least = [
+        np.exp(-(age / lengthscales(known[name], settings)[times]).sum(axis=1)).min() for name in settings.outcomes
+    ]
     return bool(min(least) < FADED)
 
 
@@ -128,4 +130,5 @@ def _telling(
         C -= done[k][:, None] * at
         variance = np.maximum(variance - np.square(done[k]), LEAST_VARIANCE)
         window = np.maximum(window - np.square(at), noise)
-    return np.asarray(rows.index[chosen]).tolist()
+    found: list[int] = rows.index[chosen].tolist()
+    return found

@@ -72,7 +72,11 @@ def _new(turn: Turn) -> Candidate | None:
 def _start_first(turn: Turn) -> bool:
     """Whether a given initial config still has to be the first candidate."""
     study = turn.study
-    return study.config.initial and not study.deployment.issued and not study.history.windows(study.deployment.deployed, most=1)
+    return (
+        study.config.initial
+        and not study.deployment.issued
+        and not study.history.windows(study.deployment.deployed, most=1)
+    )
 
 
 def _probes(turn: Turn) -> int:

@@ -57,8 +57,8 @@ MOST_OLD = 64  # windows of one config, beyond the latest results, that it is ju
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Some results of a history, in order: all of them, or those that matter. `numbers` (n,): which they are; `regimes`:
-    the first result of each regime that any of them is of."""
+    """Some results of a history, in order: all of them, or those that matter. `numbers` (n,): which they are;
+    `regimes`: the first result of each regime that any of them is of."""
 
     rows: tuple[Observation, ...]
     numbers: Integers
@@ -75,8 +75,8 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`rows` in order of arrival; `regimes` holds the first row of each regime; `corrected` counts corrections, `failed`
-    failures. `latest`: the last two windows. `view`: what an ask looks at; None: everything."""
+    """`rows` in order of arrival; `regimes` holds the first row of each regime; `corrected` counts corrections,
+    `failed` failures. `latest`: the last two windows. `view`: what an ask looks at; None: everything."""
 
     rows: Log[Observation] = field(default_factory=lambda: Log((_identity, _config)))
     regimes: tuple[int, ...] = (0,)
@@ -123,7 +123,7 @@ class History:
         return () if view is None else tuple(self.rows[i] for i in view.numbers.tolist())
 
     def excerpt(self, view: View | None = None, old: tuple[Observation, ...] | None = None) -> Excerpt:
-        """What an ask looks at, as of an earlier or the present `view`; `old`: what old() says of it, if that is known."""
+        """What an ask looks at, as of an earlier or the present `view`; `old`: what old() says of it, where known."""
         view = view if view is not None and view.seen <= len(self.rows) else self.view
         if view is None or not view.seen:
             return Excerpt(self.rows[:], np.arange(len(self.rows)), self.regimes)
@@ -312,8 +312,8 @@ Means = dict[tuple[Key, Place], tuple[Floats, Floats]]
 
 
 def _config_means(of: Excerpt, values: Floats, places: Sequence[Place]) -> tuple[list[Means], Floats]:
-    """Mean and number of windows (m,) of each config, in each cell of the context, in each regime; and the variance (m,)
-    of windows around these means, with at least one degree of freedom."""
+    """Mean and number of windows (m,) of each config, in each cell of the context, in each regime; and the variance
+    (m,) of windows around these means, with at least one degree of freedom."""
     groups: dict[tuple[int, Key, Place], list[Floats]] = {}
     for y, row, regime, place in zip(values, of.rows, of.regime.tolist(), places, strict=True):
         groups.setdefault((regime, key(row.params), place), []).append(y)
@@ -449,7 +449,7 @@ def training_set(
     told, X = per_stay(np.where(known, told, 0.0)), table.X[first]
     if n and (context := _context_columns(space, rows)):
         X[:, context] = np.add.reduceat(table.X[:, context], first, axis=0) / size[:, None]
-    regime = regimes[first] if n else []
+    regime = regimes[np.array(first, dtype=np.int64)]
     Y = mean + level.shift[regime]
     failed, ends = (
         per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
@@ -470,7 +470,7 @@ def training_set(
         within_floor=told.sum(axis=0) / np.maximum(count.sum(axis=0), 1.0),
         failed=np.where(fallen(Y, ends, goals), size, failed),
         tried=size.astype(float),
-        first=of.numbers[first] if n else np.zeros(0, dtype=np.int64),
+        first=of.numbers[np.array(first, dtype=np.int64)],
         beyond=beyond(Y, goals),
         worst=ends,
     )

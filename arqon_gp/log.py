@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import repeat
 from operator import attrgetter
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class _Same:
     def __init__(self, value: object, n: int) -> None:
         self.value, self.n = value, n
 
-    nbytes = 0
+    nbytes: int = 0
 
     def item(self, i: int) -> object:
         return self.value
@@ -49,7 +49,7 @@ class _Numbers:
 
     def __init__(self, values: npt.NDArray[Any], *, gaps: bool = False) -> None:
         self.values, self.gaps = values, gaps
-        self.nbytes = values.nbytes
+        self.nbytes: int = values.nbytes
 
     def item(self, i: int) -> object:
         value = self.values.item(i)
@@ -65,7 +65,7 @@ class _Objects:
 
     def __init__(self, values: Sequence[object]) -> None:
         self.values = tuple(values)
-        self.nbytes = 8 * len(self.values)
+        self.nbytes: int = 8 * len(self.values)
 
     def item(self, i: int) -> object:
         return self.values[i]
@@ -79,11 +79,11 @@ class _Dicts:
 
     def __init__(self, values: Sequence[dict[str, object]]) -> None:
         shapes: dict[tuple[str, ...], int] = {}
-        self.which = _column([shapes.setdefault(tuple(of), len(shapes)) for of in values])
+        self.which: _Column = _column([shapes.setdefault(tuple(of), len(shapes)) for of in values])
         self.shapes = tuple(shapes)
         names = dict.fromkeys(name for shape in shapes for name in shape)
-        self.columns = {name: _column([of.get(name) for of in values]) for name in names}
-        self.nbytes = self.which.nbytes + sum(column.nbytes for column in self.columns.values())
+        self.columns: dict[str, _Column] = {name: _column([of.get(name) for of in values]) for name in names}
+        self.nbytes: int = self.which.nbytes + sum(column.nbytes for column in self.columns.values())
 
     def item(self, i: int) -> object:
         which: Any = self.which.item(i)
@@ -99,9 +99,7 @@ class _Dicts:
                 for each in zip(*(self.columns[name].list(rows) for name in shape), strict=True)
             ]
         lists = {name: list(column.list(rows)) for name, column in self.columns.items()}
-        return [
-            {name: lists[name][i] for name in self.shapes[which]} for i, which in enumerate(self.which.list(rows))
-        ]
+        return [{name: lists[name][i] for name in self.shapes[which]} for i, which in enumerate(self.which.list(rows))]
 
 
 _Column = _Same | _Numbers | _Objects | _Dicts

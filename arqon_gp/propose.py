@@ -182,8 +182,8 @@ class ModelAdvisor:
         """
         most, now = self._most, self._set(study, history, based)
         n = len(now.X)
-        comparable = based and (based.regime, based.corrected) == (history.regime, history.corrected)
-        comparable = comparable and based.view is history.view_since(based)
+        of = (history.regime, history.corrected, history.view_since(based))
+        comparable = based is not None and (based.regime, based.corrected, based.view) == of
         if based is None or not comparable or n - len((then := self._set(study, based, based)).X) > MOST_LATER:
             return active_set(now, self._settings, h, most), n
         base = study.course.baseline

@@ -122,9 +122,8 @@ def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | N
     values: dict[str, float | None] = {}
     for name, value in given.items():
         number = math.nan if value is None else _real(name, value)
-        if not math.isfinite(number):
-            failed, number = failed or math.isinf(number), None if math.isnan(number) else number
-        values[str(name)] = number
+        failed = failed or math.isinf(number)
+        values[str(name)] = None if number != number else number
     return values, failed
 
 

@@ -29,7 +29,7 @@ DEEP = 8  # latest results of a cell that it remembers
 BEST_CELLS, NEAR_CELLS = 8, 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class View:
     """The cells after the first `seen` results: centres (c, d), none nearer to another than `radius`; `rows` (c, DEEP)
     their latest results, the last one last, -1 where there are fewer, and the `values` (c, DEEP, s) of these.
@@ -78,13 +78,18 @@ class View:
             count, total = known.sum(axis=1), np.where(known, score, 0.0).sum(axis=1)
             mean = total / np.maximum(count, 1)
             doubt = float(mean[count > 0].std()) if known.any() else 0.0
-            order = np.argsort(-np.where(count > 0, mean - doubt / np.sqrt(np.maximum(count, 1)), -np.inf), kind="stable")
+            order = np.argsort(
+                -np.where(count > 0, mean - doubt / np.sqrt(np.maximum(count, 1)), -np.inf), kind="stable"
+            )
             found.append(order[: max(1, BEST_CELLS // len(scores))])
         return found
 
     def _more(self, results: Sequence[Observation]) -> View:
         """The view after as many results more."""
-        X, values = self.inputs.encode_all([r.params | r.context if r.context else r.params for r in results]), self._series(results)
+        X, values = (
+            self.inputs.encode_all([r.params | r.context if r.context else r.params for r in results]),
+            self._series(results),
+        )
         view = self if len(self.centres) else replace(self, centres=X[:0], values=np.zeros((0, DEEP, values.shape[1])))
         numbers = np.arange(self.seen, self.seen + len(results))
         cell = np.zeros(0, dtype=np.int64)

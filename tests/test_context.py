@@ -455,7 +455,9 @@ def test_a_limit_is_broken_by_a_window_as_it_was(make: Make) -> None:
         study = study.apply(Told((Observation({"x": 0.5}, values, Role.WINDOW, context={"load": load}),), 0.0))
     last = Observation({"x": 0.5}, {"qps": 1.0, "errors": 12.0}, Role.WINDOW, context={"load": 900.0})
     study = study.apply(Told((last,), 0.0)).apply(Situated({"load": 200.0}, 0.0))
-    yard = yardstick(study.history, study.config, {}, ModelAdvisor(study.config, device="cpu").shifts(study, study.history.rows))
+    yard = yardstick(
+        study.history, study.config, {}, ModelAdvisor(study.config, device="cpu").shifts(study, study.history.rows)
+    )
     question = Question(running={"x": 0.5}, last_good={"x": 0.5})
     found = compare(question, yard, study.config, lambda params, other: None)
     assert yard.windows.value[-1, yard.windows.column("errors")] < 8.0
