@@ -7,10 +7,11 @@ result says what runs: such candidates are the doubt. Public: Deployment, resolv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from arqon_gp.errors import ResultError
 from arqon_gp.history import History
+from arqon_gp.log import Log
 from arqon_gp.records import (
     NO_CONTEXT,
     Cancelled,
@@ -40,12 +41,13 @@ class Deployment:
     deployed: Params
     initial: bool  # named in the config: warm-start rows do not move it
     single: bool
-    issued: tuple[Issued, ...] = ()
-    holds: tuple[Issued, ...] = ()
+    issued: Log[Issued] = field(default_factory=Log)
+    holds: Log[Issued] = field(default_factory=lambda: Log((_id,)))
     pending: tuple[int, ...] = ()
     doubt: tuple[int, ...] = ()
     spoken: int = 0
     changed_at: float | None = None
+    last_change: Kind | None = None  # why the last change was handed out
     warm_time: float | None = None
 
     @property
@@ -86,7 +88,7 @@ class Deployment:
     def find(self, id: str) -> Issued | None:
         """The candidate or hold of an id."""
         if "h" in id:
-            return next((hold for hold in reversed(self.holds) if hold.id == id), None)
+            return next((hold for _, hold in self.holds.find(0, id, most=1)), None)
         number = int(id) if id.isdecimal() and len(id) < 18 else 0
         return self.issued[number - 1] if 1 <= number <= len(self.issued) and str(number) == id else None
 
@@ -101,7 +103,7 @@ class Deployment:
         """The state after one more event."""
         match event:
             case Issued(kind=Kind.HOLD):
-                return replace(self, holds=(*_told(self.holds), event))
+                return replace(self, holds=_told(self.holds).extended([event]))
             case Issued():
                 return self._issue(event)
             case Told(observations):
@@ -122,10 +124,11 @@ class Deployment:
         before = self.issued if number - 1 in self.pending else _told(self.issued)
         return replace(
             self,
-            issued=(*before, event),
+            issued=before.extended([event]),
             pending=(number,) if superseded else (*self.pending, number),
             doubt=(*self.doubt, number),
             changed_at=event.at if event.change else self.changed_at,
+            last_change=event.kind if event.change else self.last_change,
         )
 
     def _cancel(self, event: Cancelled) -> Deployment:
@@ -170,9 +173,13 @@ def _less(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:
     return tuple(n for n in numbers if n != number)
 
 
-def _told(issued: tuple[Issued, ...]) -> tuple[Issued, ...]:
+def _told(issued: Log[Issued]) -> Log[Issued]:
     """The last one, no longer waited for, without what the journal alone needs to keep: a history is long."""
-    return (*issued[:-1], replace(issued[-1], reason="", predicted=None)) if issued else issued
+    return issued.replaced(len(issued) - 1, replace(issued[-1], reason="", predicted=None)) if issued else issued
+
+
+def _id(issued: Issued) -> str:
+    return issued.id
 
 
 def _number(issued: Issued | None) -> int:
