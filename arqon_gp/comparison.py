@@ -27,6 +27,7 @@ MISTRUST_CONFIGS = 1.0  # ... which weighs like this many configs against the sp
 LEAST_MISTRUST_STDS = 0.25
 FLAT_STDS = 30.0  # prior scale of the level of the first config of a regime
 DRIFT_STDS = 0.5  # prior scale of a change of level: most of the time there is none
+MOST_COMPARED = 64  # confirmed configs among which the best is sought
 FEW_WINDOWS = 3  # a study with fewer windows has no noise to judge a breach by: the raw value counts
 
 # expected of a config, not knowing its windows, less another one: series -> (mean, std) of the difference
@@ -102,6 +103,7 @@ class _Judge:
         self._known: dict[tuple[Key, str, int], Evidence] = {}
         self._mistrust: dict[str, float] = {}
         self._levels: dict[tuple[Key, str], float] = {}
+        self._means: dict[Key, float] = {}
 
     def _number(self, places: Sequence[int]) -> int:
         """The number of the first of these results, else that of the first of the regime."""
@@ -119,6 +121,16 @@ class _Judge:
         if at not in self._levels:
             self._levels[at] = interval(self.evidence(params, name), self.yard.noise[name])[0]
         return self._levels[at]
+
+    def plain_mean(self, params: Params) -> float:
+        """Mean utility of the windows of a config in the regime; -inf without any."""
+        if not self._means:
+            seen: dict[Key, list[float]] = {}
+            begin = self.windows.place(self.first)
+            for name, y in zip(self.windows.keys[begin:], self.windows.value[begin:, 0].tolist(), strict=True):
+                seen.setdefault(name, []).extend([y] if math.isfinite(y) else [])
+            self._means.update({name: sum(ys) / len(ys) for name, ys in seen.items() if ys})
+        return self._means.get(key(params), -math.inf)
 
     def evidence(self, params: Params, name: str, first: int | None = None) -> Evidence:
         """The windows of a config in a series, from row `first` on (default: all of the regime), and its prior.
@@ -257,5 +269,7 @@ def _against_best(judge: _Judge, question: Question, running: Standing) -> float
     others = [p for p in question.confirmed if question.running is None or key(p) != key(question.running)]
     if question.running is None or not running.windows or not others:
         return 0.0
+    if len(others) > MOST_COMPARED:  # of an endless study: those that look best, however surely
+        others = sorted(others, key=judge.plain_mean)[-MOST_COMPARED:]
     best = max(others, key=lambda p: judge.level(p, UTILITY))
     return running.worse if key(best) == key(question.last_good) else judge.worse(question.running, best)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from arqon_gp.comparison import MOST_COMPARED
 from arqon_gp.config import Config
 from arqon_gp.course import QUIET_ASKS, Course
 from arqon_gp.deployment import Deployment
@@ -163,14 +164,14 @@ class Study:
 
     @property
     def in_question(self) -> list[Params]:
-        """The configs that are judged, whatever was measured since: what may run, last_good, a suspect, and those
-        confirmed in this regime."""
+        """The configs that are judged, whatever was measured since: what may run, last_good, a suspect, and the latest
+        that were confirmed in this regime."""
         guard, anchors = self.guard, self.deployment.anchors
         if self.config.guardrails is None:
             return anchors
         suspect = [guard.suspicion.params] if guard.suspicion else []
         confirmed = [params for params, regime in guard.confirmed if regime == self.history.regime]
-        return [*anchors, guard.last_good, *suspect, *confirmed]
+        return [*anchors, guard.last_good, *suspect, *confirmed[-MOST_COMPARED:]]
 
     @property
     def carried(self) -> Params:
