@@ -16,6 +16,7 @@ from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.design import placed, sobol
+from arqon_gp.history import Excerpt
 from arqon_gp.legal import Region
 from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.space import Box
@@ -115,8 +116,8 @@ class Advisor(Protocol):
     def expectation(self, study: Study, yard: Yardstick) -> Expectation:
         """What the surrogate expects of a config from all others."""
 
-    def shifts(self, study: Study) -> Shifts | None:
-        """What brings each window to the present context; None without a model."""
+    def shifts(self, study: Study, of: Excerpt) -> Shifts | None:
+        """What brings windows to the present context; None without a model."""
 
     def propose(self, study: Study, yard: Yardstick, request: Request) -> Proposal:
         """A config of the box."""

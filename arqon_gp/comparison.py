@@ -27,6 +27,7 @@ MISTRUST_CONFIGS = 1.0  # ... which weighs like this many configs against the sp
 LEAST_MISTRUST_STDS = 0.25
 FLAT_STDS = 30.0  # prior scale of the level of the first config of a regime
 DRIFT_STDS = 0.5  # prior scale of a change of level: most of the time there is none
+MOST_COMPARED = 64  # confirmed configs among which the best is sought
 FEW_WINDOWS = 3  # a study with fewer windows has no noise to judge a breach by: the raw value counts
 
 # expected of a config, not knowing its windows, less another one: series -> (mean, std) of the difference
@@ -99,12 +100,17 @@ class _Judge:
         self.last_good = question.last_good
         self.before_good = next((p for p in reversed(question.confirmed) if key(p) != key(self.last_good)), None)
         good = self.windows.rows(self.last_good, self.first)
-        self.since_good = good[0] if good else self.first  # older windows of others saw another time
+        self.since_good = self._number(good)  # older windows of others saw another time
         before = self.windows.rows(self.before_good, self.first) if self.before_good else []
-        self.since_before = before[0] if before else self.first
+        self.since_before = self._number(before)
         self._known: dict[tuple[Key, str, int], Evidence] = {}
         self._mistrust: dict[str, float] = {}
         self._levels: dict[tuple[Key, str], float] = {}
+        self._means: dict[Key, float] = {}
+
+    def _number(self, places: Sequence[int]) -> int:
+        """The number of the first of these results, else that of the first of the regime."""
+        return int(self.windows.numbers[places[0]]) if places else self.first
 
     def mistrust(self, name: str) -> float:
         """How far a level may be from what the surrogate says: a std in the units of the series."""
@@ -118,6 +124,16 @@ class _Judge:
         if at not in self._levels:
             self._levels[at] = interval(self.evidence(params, name), self.yard.noise[name])[0]
         return self._levels[at]
+
+    def plain_mean(self, params: Params) -> float:
+        """Mean utility of the windows of a config in the regime; -inf without any."""
+        if not self._means:
+            seen: dict[Key, list[float]] = {}
+            begin = self.windows.place(self.first)
+            for name, y in zip(self.windows.keys[begin:], self.windows.value[begin:, 0].tolist(), strict=True):
+                seen.setdefault(name, []).extend([y] if math.isfinite(y) else [])
+            self._means.update({name: sum(ys) / len(ys) for name, ys in seen.items() if ys})
+        return self._means.get(key(params), -math.inf)
 
     def evidence(self, params: Params, name: str, first: int | None = None) -> Evidence:
         """The windows of a config in a series, from row `first` on (default: all of the regime), and its prior.
@@ -134,9 +150,8 @@ class _Judge:
         j, noise = self.windows.column(name), self.yard.noise[name]
         value, known = self._windows(params, name, first)
         if key(params) == key(self.last_good):
-            others = [
-                i for i in range(self.since_before, len(self.windows.keys)) if self.windows.keys[i] != key(params)
-            ]
+            since = self.windows.place(self.since_before)
+            others = [i for i in range(since, len(self.windows.keys)) if self.windows.keys[i] != key(params)]
             seen = self.windows.value[others, j]
             seen = seen[np.isfinite(seen)]
             if self.before_good is None or not len(seen):
@@ -279,5 +294,7 @@ def _against_best(judge: _Judge, question: Question, running: Standing) -> float
     others = [p for p in question.confirmed if question.running is None or key(p) != key(question.running)]
     if question.running is None or not running.windows or not others:
         return 0.0
+    if len(others) > MOST_COMPARED:  # of an endless study: those that look best, however surely
+        others = sorted(others, key=judge.plain_mean)[-MOST_COMPARED:]
     best = max(others, key=lambda p: judge.level(p, UTILITY))
     return running.worse if key(best) == key(question.last_good) else judge.worse(question.running, best)

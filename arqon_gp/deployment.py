@@ -7,10 +7,11 @@ result says what runs: such candidates are the doubt. Public: Deployment, resolv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from arqon_gp.errors import ResultError
 from arqon_gp.history import History
+from arqon_gp.log import Log
 from arqon_gp.records import (
     NO_CONTEXT,
     Cancelled,
@@ -40,12 +41,13 @@ class Deployment:
     deployed: Params
     initial: bool  # named in the config: warm-start rows do not move it
     single: bool
-    issued: tuple[Issued, ...] = ()
-    holds: tuple[Issued, ...] = ()
+    issued: Log[Issued] = field(default_factory=Log)
+    holds: Log[Issued] = field(default_factory=lambda: Log((_id,)))
     pending: tuple[int, ...] = ()
     doubt: tuple[int, ...] = ()
     spoken: int = 0
     changed_at: float | None = None
+    last_change: Kind | None = None  # why the last change was handed out
     warm_time: float | None = None
 
     @property
@@ -86,7 +88,7 @@ class Deployment:
     def find(self, id: str) -> Issued | None:
         """The candidate or hold of an id."""
         if "h" in id:
-            return next((hold for hold in reversed(self.holds) if hold.id == id), None)
+            return next((hold for _, hold in self.holds.find(0, id, most=1)), None)
         number = int(id) if id.isdecimal() and len(id) < 18 else 0
         return self.issued[number - 1] if 1 <= number <= len(self.issued) and str(number) == id else None
 
@@ -101,13 +103,14 @@ class Deployment:
         """The state after one more event."""
         match event:
             case Issued(kind=Kind.HOLD):
-                return replace(self, holds=(*_told(self.holds), event))
+                return replace(self, holds=_told(self.holds).extended([event]))
             case Issued():
                 return self._issue(event)
             case Told(observations):
-                state = self
+                state = self._warm([row for row in observations if row.role is Role.WARM])
                 for row in observations:
-                    state = state._tell(row, event.at)
+                    if row.role in (Role.WINDOW, Role.LATE):
+                        state = state._tell(row, event.at)
                 return state
             case Expired():
                 return replace(self, pending=_less(self.pending, int(event.id)))
@@ -121,10 +124,11 @@ class Deployment:
         before = self.issued if number - 1 in self.pending else _told(self.issued)
         return replace(
             self,
-            issued=(*before, event),
+            issued=before.extended([event]),
             pending=(number,) if superseded else (*self.pending, number),
             doubt=(*self.doubt, number),
             changed_at=event.at if event.change else self.changed_at,
+            last_change=event.kind if event.change else self.last_change,
         )
 
     def _cancel(self, event: Cancelled) -> Deployment:
@@ -139,17 +143,19 @@ class Deployment:
     def _tell(self, row: Observation, at: float) -> Deployment:
         answered = self.find(row.id) if row.id is not None and row.kind is not None else None
         match row.role:
-            case Role.WARM:
-                return self._warm(row)
             case Role.WINDOW:
                 return self._say(row, answered, at)
             case Role.LATE if answered is not None:
                 return replace(self, pending=_less(self.pending, _number(answered)))
         return self
 
-    def _warm(self, row: Observation) -> Deployment:
-        earlier = row.time is not None and self.warm_time is not None and row.time < self.warm_time
-        return self if self.initial or earlier else replace(self, deployed=row.params, warm_time=row.time)
+    def _warm(self, rows: Sequence[Observation]) -> Deployment:
+        """The latest of these rows, by their time or their order, is what runs."""
+        deployed, time = self.deployed, self.warm_time
+        for row in rows:
+            if row.time is None or time is None or row.time >= time:
+                deployed, time = row.params, row.time
+        return self if self.initial or not rows else replace(self, deployed=deployed, warm_time=time)
 
     def _say(self, row: Observation, answered: Issued | None, at: float) -> Deployment:
         expected = answered.params if answered else self.deployed
@@ -167,9 +173,13 @@ def _less(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:
     return tuple(n for n in numbers if n != number)
 
 
-def _told(issued: tuple[Issued, ...]) -> tuple[Issued, ...]:
+def _told(issued: Log[Issued]) -> Log[Issued]:
     """The last one, no longer waited for, without what the journal alone needs to keep: a history is long."""
-    return (*issued[:-1], replace(issued[-1], reason="", predicted=None)) if issued else issued
+    return issued.replaced(len(issued) - 1, replace(issued[-1], reason="", predicted=None)) if issued else issued
+
+
+def _id(issued: Issued) -> str:
+    return issued.id
 
 
 def _number(issued: Issued | None) -> int:
@@ -213,6 +223,7 @@ class _Batch:
 
     def __init__(self, deployment: Deployment, history: History, safe_mode: bool, context: Context) -> None:
         self.deployment, self.history, self.safe_mode, self.context = deployment, history, safe_mode, context
+        self.latest = deployment.latest
         self.open = list(deployment.pending)
         self.hold = deployment.open_hold
         self.running = None if deployment.pending else deployment.running
@@ -220,7 +231,7 @@ class _Batch:
 
     def take_identified(self, i: int, row: Row, prefix: str) -> bool:
         """Rows with an id, rows before the first ask, and rows measured before what they could be the result of."""
-        latest = self.deployment.latest
+        latest = self.latest
         issued = self.deployment.find(row.id) if row.id is not None else None
         if issued is not None:
             if not self._known(i, row, issued):
@@ -242,11 +253,12 @@ class _Batch:
 
         It can be of those it equals, else of any that is unanswered, else of the latest.
         """
+        if row.time is None:
+            return False
         waiting = self._waiting
         equal = [issued for issued in waiting if self.deployment.space.same(row.params, issued.params)]
-        latest = self.deployment.latest
-        of = equal or waiting or ([latest] if latest else [])
-        return row.time is not None and all(row.time < issued.at for issued in of) and bool(of)
+        of = equal or waiting or ([self.latest] if self.latest else [])
+        return all(row.time < issued.at for issued in of) and bool(of)
 
     @property
     def _waiting(self) -> list[Issued]:
@@ -295,7 +307,7 @@ class _Batch:
             return False
         told = row.values, row.failed, row.sem, row.control, old.context | row.context
         if (old.values, old.failed, old.sem, old.control, old.context) != told:
-            self._take(i, replace(row, context=old.context | row.context), Role.CORRECTION, issued, spends=False)
+            self._take(i, row._replace(context=old.context | row.context), Role.CORRECTION, issued, spends=False)
         return True
 
     def _take(self, i: int, row: Row, role: Role, issued: Issued | None, *, spends: bool) -> None:

@@ -71,7 +71,11 @@ def _new(turn: Turn) -> Candidate | None:
 def _start_first(turn: Turn) -> bool:
     """Whether a given initial config still has to be the first candidate."""
     study = turn.study
-    return study.config.initial and not study.deployment.issued and not study.history.windows(study.deployment.deployed)
+    return (
+        study.config.initial
+        and not study.deployment.issued
+        and not study.history.windows(study.deployment.deployed, most=1)
+    )
 
 
 def _probes(turn: Turn) -> int:
@@ -89,7 +93,7 @@ def _unmeasured_best(turn: Turn) -> Params | None:
     """The best config by posterior mean, unless it was measured: nothing is recommended at the end on trust."""
     turn.refit()
     best = turn.advisor.best(turn.study, turn.yard, ())
-    return None if turn.study.history.windows(best, since=0) else best
+    return None if turn.study.history.windows(best, since=0, most=1) else best
 
 
 def _last(turn: Turn) -> Candidate:
@@ -97,7 +101,8 @@ def _last(turn: Turn) -> Candidate:
     turn.refit()
     if turn.study.course.target is None:
         space = turn.study.config.space
-        measured = [row.params for row in turn.study.history.rows if space.contains(row.params, space.whole)]
+        seen = turn.study.history.excerpt().rows
+        measured = [row.params for row in seen if space.contains(row.params, space.whole)]
         turn.settle(turn.advisor.best(turn.study, turn.yard, measured), "the budget pays one more window")
     return _at_target(turn, "the recommended config, measured once more")
 

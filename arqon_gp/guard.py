@@ -53,6 +53,7 @@ EQUALLY_FAR = 0.2  # |P(farther beyond a broken limit) - 1/2| up to which two co
 CLEARLY = 0.10  # difference in P(all limits hold) that decides before the utility does
 RECOVERY_WINDOWS = 10  # windows of last_good at its level, limits held, that end safe mode before its timer
 SAFE_MODE_S = HOUR_S
+MOST_CONFIRMED, MOST_REPORTED = 512, 8  # that are remembered, of an endless study
 FIRST_FRACTION = 0.1  # of max_delta: where a cautious step starts; it grows by half with each one that goes well
 
 
@@ -138,7 +139,7 @@ class Guard:
 
     def _suspect(self, event: Suspected, rows: int) -> Guard:
         if not event.rolls_back:
-            return replace(self, reported=(*self.reported, rows))
+            return replace(self, reported=(*self.reported[1 - MOST_REPORTED :], rows))
         return replace(
             self, suspicion=Suspicion(event.params, event.cause, rows, event.reason), fraction=FIRST_FRACTION
         )
@@ -163,14 +164,14 @@ class Guard:
 
     def _latest_two(self, deployment: Deployment, history: History) -> int | None:
         """Row of the last but one window, when the last two windows of the study were last_good's."""
-        rows = [i for i, row in history.current() if row.role is Role.WINDOW][-2:]
+        rows = [i for i in history.latest if i >= history.regimes[-1]]
         both = len(rows) == 2 and all(key(history.rows[i].params) == key(self.last_good) for i in rows)
         return rows[0] if both and deployment.runs(self.last_good) else None
 
 
 def _confirm(guard: Guard, params: Params, regime: int) -> tuple[tuple[Params, int], ...]:
     """The confirmed configs with this one last, in this regime."""
-    return (*(c for c in guard.confirmed if key(c[0]) != key(params)), (params, regime))
+    return (*[c for c in guard.confirmed if key(c[0]) != key(params)][1 - MOST_CONFIRMED :], (params, regime))
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,10 +301,9 @@ def _at_last_good(case: Case, now: float) -> Event | None:
     guard, c = case.guard, case.comparison
     if not case.at_last_good or guard.suspicion is not None or guard.suspended:
         return None
-    rows = case.history.windows(guard.last_good)
-    enough = (
-        c.good.windows >= case.rails.windows_to_promote or len(rows) >= LABEL_WINDOWS * case.rails.windows_to_promote
-    )
+    most = LABEL_WINDOWS * case.rails.windows_to_promote
+    measured = len(case.history.windows(guard.last_good, most=most))
+    enough = c.good.windows >= case.rails.windows_to_promote or measured >= most
     if not guard.trusted and enough:
         return Promoted(guard.last_good, now, f"measured {c.good.windows} times as what runs")
     moved = max(c.sunk, c.risen)
@@ -318,7 +318,7 @@ def _suspicion(case: Case, now: float) -> Event | None:
     guard, c, here = case.guard, case.comparison, case.deployment.running
     if here is None or case.at_last_good or guard.suspicion is not None or guard.suspended:
         return None
-    rows = case.history.windows(here)
+    rows = case.history.windows(here, most=1)
     if not rows or len(case.history) in guard.reported:
         return None
     if rows[-1][1].failed:
@@ -379,7 +379,7 @@ def verdict(case: Case) -> Verdict:
     here = case.deployment.running
     if here is None:
         return Search()
-    attempts = _attempts(case.history, here)
+    attempts = _attempts(case.history, here, max(MOST_WINDOWS, LABEL_WINDOWS, case.rails.windows_to_promote))
     if 0 < attempts < LABEL_WINDOWS and not c.running.windows:
         last = case.history.rows[-1]
         if last.role is Role.WINDOW and not last.failed:
@@ -409,11 +409,7 @@ def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:
     return None
 
 
-def _attempts(history: History, here: Params) -> int:
-    """Windows since this config runs, complete or not."""
-    count = 0
-    for row in reversed(history.rows):
-        if key(row.params) != key(here):
-            break
-        count += 1
-    return count
+def _attempts(history: History, here: Params, most: int) -> int:
+    """Windows since this config runs, complete or not, as far as `most`."""
+    latest = history.rows[-most:]
+    return next((i for i, row in enumerate(reversed(latest)) if key(row.params) != key(here)), len(latest))

@@ -201,7 +201,7 @@ def _walk(turn: Turn, rails: Guardrails) -> Candidate | None:
         )
         return turn.known(Kind.REPLICATE, target, reason)
     if not study.deployment.runs(good) and key(target) != key(good):
-        if study.deployment.running is not None and _last_change(turn) is Kind.SETTLE:
+        if study.deployment.running is not None and study.deployment.last_change is Kind.SETTLE:
             turn.settle(good, "a step on the way was not as good as last_good")
         else:
             return _rollback(turn, rails, "back to last_good, from where the way to the recommended config begins")
@@ -215,11 +215,6 @@ def _walk(turn: Turn, rails: Guardrails) -> Candidate | None:
     step = target if key(target) == key(good) else limits.step_towards(space, rails.steps, good, target) or good
     proposal = turn.advisor.predict(turn.study, step)
     return _change(turn, rails, Kind.SETTLE, Proposal(step, "towards the recommended config", predicted=proposal))
-
-
-def _last_change(turn: Turn) -> Kind | None:
-    """Why the last change was handed out."""
-    return next((issued.kind for issued in reversed(turn.study.deployment.issued) if issued.change), None)
 
 
 # ---- the search ------------------------------------------------------------

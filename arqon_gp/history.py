@@ -1,16 +1,18 @@
 """Everything that was measured: a fold over the results, and what the surrogate learns from it.
 
+Nothing is ever lost; but an ask looks at an excerpt alone, which is everything only as long as that is little.
+
 Consecutive windows of one config in one regime and in one cell of the context are a stay, as long as they agree; a stay
 is one row of the training set, so waiting costs the surrogate nothing. A regime is an additive level per outcome (in
 model space), fitted from what was measured in both. Notation: n stays, d inputs, m modelled outcomes. Public: History,
-Dataset, Stays, Table, TrainingSets, training_set, Levels, levels, paired.
+Excerpt, Dataset, Stays, Table, TrainingSets, training_set, Levels, levels, paired.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -19,9 +21,11 @@ import numpy.typing as npt
 
 from arqon_gp.cliffs import beyond, fallen, robust, worst
 from arqon_gp.knobs import Floats
-from arqon_gp.objectives import Goals
-from arqon_gp.records import Control, Event, Label, Labelled, Observation, Params, Role, Scalar, Told
+from arqon_gp.log import Integers, Log
+from arqon_gp.objectives import Goals, model_values
+from arqon_gp.records import Event, Label, Labelled, Observation, Params, Role, Scalar, Told
 from arqon_gp.space import Space
+from arqon_gp.view import WHOLE, View
 
 Key = tuple[Scalar, ...]
 
@@ -39,17 +43,72 @@ def key(params: Params) -> Key:
     return tuple(params.values())
 
 
+def _identity(row: Observation) -> tuple[str, bool] | None:
+    """The id of a row, and whether it is a candidate's or the caller's own."""
+    return None if row.id is None else (row.id, row.kind is not None)
+
+
+def _config(row: Observation) -> Key:
+    return key(row.params)
+
+
+_IDENTITY, _CONFIG = 0, 1
+LATE = 128  # results since the last fit that may be in view beyond WHOLE
+MOST_OLD = 64  # windows of one config, beyond the latest results, that it is judged by
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Some results of a history, in order: all of them, or those that matter. `numbers` (n,): which they are;
+    `regimes`: the first result of each regime that any of them is of, `kinds` of which kind these are, the present one
+    last, of so many `worlds`; `clock` when the first result of the history was and how long a window is, s, None where
+    that is not known."""
+
+    rows: tuple[Observation, ...]
+    numbers: Integers
+    regimes: tuple[int, ...]
+    kinds: tuple[int, ...] = (0,)
+    worlds: int = 1
+    clock: tuple[float, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def regime(self) -> Integers:
+        """The regime (n,) of each row, as a place in `regimes`."""
+        return np.searchsorted(self.regimes, self.numbers, side="right") - 1
+
+    @cached_property
+    def at(self) -> Floats:
+        """When each row was (n,), in windows since the first: by the `time` of the rows where all have one, else by
+        their order."""
+        times = np.array([row.time for row in self.rows], dtype=float) if self.clock else np.full(1, np.nan)
+        if self.clock is None or not np.isfinite(times).all():
+            return self.numbers.astype(float)
+        return (times - self.clock[0]) / self.clock[1]
+
+    @property
+    def now(self) -> float:
+        """When the next window will be."""
+        return float(self.at.max()) + 1.0 if len(self.rows) else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """`rows` in order of arrival; `regimes` holds the first row of each regime, `kinds` which is like which: the same
-    number is the same world; `corrected` counts corrections."""
+    number is the same world; `corrected` counts corrections, `failed` failures. `latest`: the last two windows. `view`:
+    what an ask looks at; None: everything."""
 
-    rows: tuple[Observation, ...] = ()
+    rows: Log[Observation] = field(default_factory=lambda: Log((_identity, _config)))
     regimes: tuple[int, ...] = (0,)
     kinds: tuple[int, ...] = (0,)
     corrected: int = 0
     spent: int = 0
     spent_cost: float = 0.0
+    failed: int = 0
+    latest: tuple[int, ...] = ()
+    view: View | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -65,19 +124,62 @@ class History:
 
     def find(self, id: str, *, of_candidate: bool) -> Observation | None:
         """The row of an identity: of a candidate's, or of the caller's own."""
-        for row in reversed(self.rows):
-            if row.id == id and (row.kind is not None) == of_candidate:
-                return row
-        return None
+        return next((row for _, row in self.rows.find(_IDENTITY, (id, of_candidate), most=1)), None)
 
-    def windows(self, params: Params, since: int | None = None) -> list[tuple[int, Observation]]:
-        """Index and row of each window of a config from row `since` on (default: the current regime)."""
-        wanted, first = key(params), self.regimes[-1] if since is None else since
-        return [(i, row) for i, row in enumerate(self.rows[first:], first) if key(row.params) == wanted]
+    def count(self, params: Params) -> int:
+        """How often a config was measured."""
+        return len(self.rows.find(_CONFIG, key(params)))
 
-    def current(self) -> Iterator[tuple[int, Observation]]:
-        """Index and row of everything in the current regime."""
-        return enumerate(self.rows[self.regimes[-1] :], self.regimes[-1])
+    def windows(self, params: Params, since: int | None = None, most: int = WHOLE) -> list[tuple[int, Observation]]:
+        """Index and row of the latest windows of a config from row `since` on (default: the current regime)."""
+        return self.rows.find(_CONFIG, key(params), self.regimes[-1] if since is None else since, most)
+
+    def view_since(self, based: History | None) -> View | None:
+        """What the surrogate sees of this history: what was in view when it was fitted, on an earlier history `based`,
+        and all since; what is in view now where that would be too much."""
+        if based is None or based.view is None or len(self.rows) - based.view.seen > WHOLE + LATE:
+            return self.view
+        return based.view
+
+    def old(self, view: View | None) -> tuple[Observation, ...]:
+        """The results in view that were there when it was chosen."""
+        return () if view is None else tuple(self.rows[i] for i in view.numbers.tolist())
+
+    def excerpt(self, view: View | None = None, old: tuple[Observation, ...] | None = None) -> Excerpt:
+        """What an ask looks at, as of an earlier or the present `view`; `old`: what old() says of it, where known."""
+        view = view if view is not None and view.seen <= len(self.rows) else self.view
+        if view is None or not view.seen:
+            return self._excerpt(np.arange(len(self.rows)), self.rows[:])
+        rows = *(self.old(view) if old is None else old), *self.rows[view.seen :]
+        return self._excerpt(np.concatenate([view.numbers, np.arange(view.seen, len(self.rows))]), rows)
+
+    def judged(self, configs: Sequence[Params], *, whole: bool = False) -> Excerpt:
+        """What windows are judged by: the latest results, the extremes, and more of these configs in this regime; all
+        where they are few, or `whole`."""
+        n = len(self.rows)
+        if whole or n <= WHOLE:
+            return self._excerpt(np.arange(n), self.rows[:])
+        old = self.rows.older(_CONFIG, list(map(key, configs)), self.regimes[-1], MOST_OLD)
+        extremes = [] if self.view is None else self.view.extremes.tolist()
+        numbers = sorted({i for i in (*old, *extremes) if 0 <= i < n - WHOLE})
+        rows = *(self.rows[i] for i in numbers), *self.rows[n - WHOLE :]
+        return self._excerpt(np.concatenate([np.array(numbers, dtype=np.int64), np.arange(n - WHOLE, n)]), rows)
+
+    def _excerpt(self, numbers: Integers, rows: tuple[Observation, ...]) -> Excerpt:
+        ends = np.searchsorted(numbers, [*self.regimes[1:], len(self.rows)])
+        begins = np.searchsorted(numbers, self.regimes)
+        whole = len(numbers) == len(self.rows)
+        some = [i for i, (a, b) in enumerate(zip(begins, ends, strict=True)) if whole or a < b] or [len(self.kinds) - 1]
+        kinds = tuple(self.kinds[i] for i in some)
+        regimes = tuple(self.regimes[i] for i in some)
+        return Excerpt(rows, numbers, regimes, kinds, max(self.kinds) + 1, self._clock)
+
+    @property
+    def _clock(self) -> tuple[float, float] | None:
+        """When the first result was, and how long a window is, by the first TIMED_ROWS."""
+        times = [row.time for row in self.rows[:TIMED_ROWS] if row.time is not None]
+        window = (times[-1] - times[0]) / (TIMED_ROWS - 1) if len(times) == TIMED_ROWS else 0.0
+        return (times[0], window) if window > 0.0 else None
 
     def apply(self, event: Event) -> History:
         """The history after one more event."""
@@ -89,24 +191,29 @@ class History:
                 return replace(self, regimes=(*self.regimes, since), kinds=(*self.kinds, kind))
         return self
 
-    def _tell(self, observations: tuple[Observation, ...]) -> History:
-        fresh = tuple(row for row in observations if row.role is not Role.CORRECTION)
-        rows = (*self.rows, *fresh)
-        for row in observations:
-            if row.role is Role.CORRECTION:
-                rows = tuple(_corrected(old, row) for old in rows)
+    def _tell(self, observations: Sequence[Observation]) -> History:
+        corrections = [row for row in observations if row.role is Role.CORRECTION]
+        fresh = [row for row in observations if row.role is not Role.CORRECTION] if corrections else observations
+        first = len(self.rows)
+        rows = self.rows.extended(fresh)
+        for row in corrections:
+            for i, old in rows.find(_IDENTITY, _identity(row)):
+                rows = rows.replaced(i, _corrected(old, row))
+        spending = [row.cost for row in fresh if row.spends]
+        windows = [i for i, row in enumerate(fresh, first) if row.role is Role.WINDOW]
         return replace(
             self,
             rows=rows,
-            corrected=self.corrected + len(observations) - len(fresh),
-            spent=self.spent + sum(row.spends for row in fresh),
-            spent_cost=self.spent_cost + sum(row.cost for row in fresh if row.spends),
+            corrected=self.corrected + len(corrections),
+            spent=self.spent + len(spending),
+            spent_cost=self.spent_cost + sum(spending),
+            failed=self.failed + sum(row.failed for row in fresh),
+            latest=(*self.latest, *windows)[-2:],
+            view=self.view and self.view.after(rows),
         )
 
 
 def _corrected(old: Observation, by: Observation) -> Observation:
-    if old.id != by.id or (old.kind is None) != (by.kind is None):
-        return old
     return replace(old, values=by.values, failed=by.failed, sem=by.sem, control=by.control, context=by.context)
 
 
@@ -150,6 +257,7 @@ class Dataset:
     now: float
     regimes: int
     current: int
+    added: int = 0  # columns of X that tell time and regime
 
     def rows(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
         """Some of the rows; what all windows tell of the window variance, and all stays of cliffs, stays."""
@@ -172,10 +280,11 @@ class Dataset:
 
     def with_columns(self, at: int, columns: Sequence[Floats]) -> Dataset:
         """The dataset with more inputs, each (n,), before column `at` of X."""
-        X, stays = self.X, self.stays.X
+        X, within = self.X, self.stays.X
         for column in reversed(columns):  # no noise depends on what is added here
-            X, stays = np.insert(X, at, column, axis=1), np.insert(stays, at, 0.0, axis=1)
-        return replace(self, X=np.ascontiguousarray(X), stays=replace(self.stays, X=stays)) if columns else self
+            X, within = np.insert(X, at, column, axis=1), np.insert(within, at, 0.0, axis=1)
+        stays = replace(self.stays, X=within)
+        return replace(self, X=np.ascontiguousarray(X), stays=stays, added=len(columns))
 
     def without(self, params: Params) -> Dataset:
         """The dataset as if this config had never been measured."""
@@ -197,16 +306,6 @@ class Levels:
 
     shift: Floats
     variance: Floats
-
-
-def model_values(rows: Sequence[Observation | Control], goals: Goals) -> Floats:
-    """The modelled outcomes (n, m) of rows in model space, NaN where missing."""
-    names = goals.modelled
-    values = np.array([[row.values.get(name) for name in names] for row in rows], dtype=float)
-    values = values.reshape(len(rows), len(goals.modelled))
-    for j in [j for j, name in enumerate(goals.modelled) if name in goals.logs]:
-        values[:, j] = np.log(values[:, j], where=values[:, j] > 0, out=np.full(len(rows), np.nan))
-    return values
 
 
 def paired(values: Floats, rows: Sequence[Observation], goals: Goals) -> Floats:
@@ -237,22 +336,21 @@ def known_variance(rows: Sequence[Observation], goals: Goals) -> Floats:
     return known
 
 
-def levels(history: History, goals: Goals, table: Table | None = None) -> Levels:
+def levels(of: History | Excerpt, goals: Goals, table: Table | None = None) -> Levels:
     """Shift of each regime, chained from one regime to the next by the configs measured in both, in one context.
 
     `table`: that of the rows; without one there is no context. With config means a_c, b_c over n_c, k_c windows the
     shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c + 1/k_c), its variance s^2 / sum w_c with the pooled
     variance s^2 of windows around their config mean.
     """
-    m = len(goals.modelled)
-    shift, variance = np.zeros((history.regime + 1, m)), np.zeros((history.regime + 1, m))
-    if history.regime == 0:
+    of = of.excerpt() if isinstance(of, History) else of
+    m, last = len(goals.modelled), len(of.regimes) - 1
+    shift, variance = np.zeros((last + 1, m)), np.zeros((last + 1, m))
+    if last == 0:
         return Levels(shift, variance)
-    values = paired(model_values(history.rows, goals), history.rows, goals)
-    places = table.places if table else [()] * len(history)
-    means = [_config_means(history, values, places, r) for r in range(history.regime + 1)]
-    spread = _pooled_variance(history, values, places)
-    for r in range(history.regime - 1, -1, -1):
+    values = paired(model_values(of.rows, goals), of.rows, goals)
+    means, spread = _config_means(of, values, table.places if table else [()] * len(of))
+    for r in range(last - 1, -1, -1):
         for j in range(m):
             step, total = _step_between(means[r], means[r + 1], j)
             shift[r, j] = shift[r + 1, j] + step
@@ -264,13 +362,19 @@ Place = tuple[int, ...]
 Means = dict[tuple[Key, Place], tuple[Floats, Floats]]
 
 
-def _config_means(history: History, values: Floats, places: Sequence[Place], regime: int) -> Means:
-    """Mean and number of windows (m,) of each config, in each cell of the context, in one regime."""
-    groups: dict[tuple[Key, Place], list[Floats]] = {}
-    for i, y in enumerate(values):
-        if history.regime_of(i) == regime:
-            groups.setdefault((key(history.rows[i].params), places[i]), []).append(y)
-    return {name: _mean_count(np.array(group)) for name, group in groups.items()}
+def _config_means(of: Excerpt, values: Floats, places: Sequence[Place]) -> tuple[list[Means], Floats]:
+    """Mean and number of windows (m,) of each config, in each cell of the context, in each regime; and the variance
+    (m,) of windows around these means, with at least one degree of freedom."""
+    groups: dict[tuple[int, Key, Place], list[Floats]] = {}
+    for y, row, regime, place in zip(values, of.rows, of.regime.tolist(), places, strict=True):
+        groups.setdefault((regime, key(row.params), place), []).append(y)
+    means: list[Means] = [{} for _ in of.regimes]
+    ss, dof = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for (regime, name, place), group in groups.items():
+        mean, count = means[regime][name, place] = _mean_count(np.array(group))
+        ss += np.nansum((np.array(group) - mean) ** 2, axis=0)
+        dof += np.maximum(count - 1.0, 0.0)
+    return means, np.asarray(ss / np.maximum(dof, 1.0))
 
 
 def _mean_count(values: Floats) -> tuple[Floats, Floats]:
@@ -279,20 +383,6 @@ def _mean_count(values: Floats) -> tuple[Floats, Floats]:
     count = known.sum(axis=0).astype(float)
     total = np.where(known, values, 0.0).sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1.0), np.nan), count
-
-
-def _pooled_variance(history: History, values: Floats, places: Sequence[Place]) -> Floats:
-    """Variance (m,) of windows around the mean of their config in their regime and cell of the context; at least one
-    degree of freedom."""
-    ss, dof = np.zeros(values.shape[1]), np.zeros(values.shape[1])
-    groups: dict[tuple[int, Key, Place], list[Floats]] = {}
-    for i, y in enumerate(values):
-        groups.setdefault((history.regime_of(i), key(history.rows[i].params), places[i]), []).append(y)
-    for group in groups.values():
-        mean, count = _mean_count(np.array(group))
-        ss += np.nansum((np.array(group) - mean) ** 2, axis=0)
-        dof += np.maximum(count - 1.0, 0.0)
-    return np.asarray(ss / np.maximum(dof, 1.0))
 
 
 def _step_between(old: Means, new: Means, j: int) -> tuple[float, float]:
@@ -379,15 +469,22 @@ def _apart(keys: tuple[Key, ...], values: Floats, known: tuple[bool, ...]) -> tu
 
 
 def training_set(
-    history: History, space: Space, goals: Goals, table: Table | None = None, baseline: Mapping[str, float] = _NOTHING
+    of: History | Excerpt,
+    space: Space,
+    goals: Goals,
+    table: Table | None = None,
+    baseline: Mapping[str, float] = _NOTHING,
 ) -> Dataset:
-    """The stays of the history as the surrogate's rows; `table`: that of its rows, `baseline`: what limits refer to."""
-    table = table or Table.of(history.rows, space, goals)
-    level, rows, m = levels(history, goals, table), history.rows, len(goals.modelled)
-    keys, places, opened = table.keys, table.places, set(history.regimes)
+    """The stays of a history, or of an excerpt, as the surrogate's rows; `table`: that of its rows, `baseline`: what
+    limits refer to."""
+    of = of.excerpt() if isinstance(of, History) else of
+    table = table or Table.of(of.rows, space, goals)
+    level, rows, m = levels(of, goals, table), of.rows, len(goals.modelled)
+    keys, places, regimes = table.keys, table.places, of.regime
+    new = np.diff(regimes, prepend=-1).astype(bool) | (np.diff(of.numbers, prepend=-2) != 1)
     first: list[int] = []
-    for i in range(len(keys)):
-        other = i == 0 or keys[i] != keys[i - 1] or i in opened or table.apart[i] or places[i] != places[i - 1]
+    for i, begins in enumerate(new.tolist()):
+        other = begins or keys[i] != keys[i - 1] or table.apart[i] or places[i] != places[i - 1]
         if other or i - first[-1] == MOST_STAY:
             first.append(i)
     n, size = len(first), np.diff([*first, len(rows)])
@@ -403,8 +500,7 @@ def training_set(
     told, X = per_stay(np.where(known, told, 0.0)), table.X[first]
     if n and (context := _context_columns(space, rows)):
         X[:, context] = np.add.reduceat(table.X[:, context], first, axis=0) / size[:, None]
-    regime = [history.regime_of(i) for i in first]
-    at, now = _times(rows)
+    regime = regimes[np.array(first, dtype=np.int64)]
     Y = mean + level.shift[regime]
     failed, ends = (
         per_stay(np.array([[float(row.failed)] for row in rows]).reshape(-1, 1))[:, 0],
@@ -425,29 +521,15 @@ def training_set(
         within_floor=told.sum(axis=0) / np.maximum(count.sum(axis=0), 1.0),
         failed=np.where(fallen(Y, ends, goals), size, failed),
         tried=size.astype(float),
-        first=np.array(first, dtype=np.int64),
+        first=of.numbers[np.array(first, dtype=np.int64)],
         beyond=beyond(Y, goals),
         worst=ends,
-        at=per_stay(at[:, None])[:, 0] / size if n else at,
-        regime=np.array(history.kinds, dtype=np.int64)[regime],
-        now=now,
-        regimes=max(history.kinds) + 1,
-        current=history.kinds[-1],
+        at=per_stay(of.at[:, None])[:, 0] / size if n else of.at,
+        regime=np.array(of.kinds, dtype=np.int64)[regime],
+        now=of.now,
+        regimes=of.worlds,
+        current=of.kinds[-1],
     )
-
-
-def _times(rows: Sequence[Observation]) -> tuple[Floats, float]:
-    """When each window was (N,), in windows since the first, and when the next one will be: by the `time` of the rows
-    where all have one, a window being as long as those of the first TIMED_ROWS; else by their order."""
-    order = np.arange(len(rows), dtype=float)
-    times = np.array([row.time for row in rows], dtype=float)
-    if len(rows) < TIMED_ROWS or not np.isfinite(times).all():
-        return order, float(len(rows))
-    window = float(times[TIMED_ROWS - 1] - times[0]) / (TIMED_ROWS - 1)
-    if window <= 0.0:
-        return order, float(len(rows))
-    passed = (times - times[0]) / window
-    return passed, float(passed.max()) + 1.0
 
 
 class TrainingSets:
@@ -456,16 +538,24 @@ class TrainingSets:
     def __init__(self, space: Space, goals: Goals) -> None:
         self._space, self._goals = space, goals
         self._table: Table | None = None
-        self._kept: list[tuple[History, Mapping[str, float], Dataset]] = []
+        self._old: tuple[View | None, int, tuple[Observation, ...]] = (None, 0, ())
+        self._kept: list[tuple[History, View | None, Mapping[str, float], Dataset]] = []
 
-    def of(self, history: History, baseline: Mapping[str, float] = _NOTHING) -> Dataset:
-        """The training set of this history; `baseline`: what relative limits refer to."""
-        for known, of, data in self._kept:
-            if known is history and of == baseline:
+    def of(self, history: History, baseline: Mapping[str, float] = _NOTHING, view: View | None = None) -> Dataset:
+        """The training set of what is in view of this history, as of `view` (None: now); `baseline`: what relative
+        limits refer to."""
+        view = view if view is not None and view.seen <= len(history) else history.view
+        for known, seen, of, data in self._kept:
+            if known is history and seen is view and of == baseline:
                 return data
-        table = Table.of(history.rows, self._space, self._goals, self._table)
-        if self._table is None or len(table.rows) >= len(self._table.rows):
+        before, corrected, old = self._old
+        if before is not view or corrected != history.corrected:
+            old = history.old(view)
+            self._old = view, history.corrected, old
+        excerpt, last = history.excerpt(view, old), self._table
+        table = Table.of(excerpt.rows, self._space, self._goals, last)
+        if last is None or len(table.rows) >= len(last.rows) or table.rows[:1] != last.rows[:1]:
             self._table = table
-        made = training_set(history, self._space, self._goals, table, baseline)
-        self._kept = [*self._kept[-MOST_SETS + 1 :], (history, baseline, made)]
+        made = training_set(excerpt, self._space, self._goals, table, baseline)
+        self._kept = [*self._kept[-MOST_SETS + 1 :], (history, view, baseline, made)]
         return made

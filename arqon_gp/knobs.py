@@ -280,9 +280,13 @@ def check_value(knob: Knob, value: object) -> Scalar:
                     return choice
             raise ValueError(f"{knob.name}: {value!r} is no choice; the choices are {list(knob.choices)}")
         case Real() | Integer():
-            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+            plain = type(value) is float  # what most are: an abstract class takes its time to say so
+            if not plain and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
                 raise ValueError(f"{knob.name}: {value!r} is not a finite number")
-            number = wrapped(knob, float(value))
+            if not math.isfinite(value):  # type: ignore[arg-type]  # a number
+                raise ValueError(f"{knob.name}: {value!r} is not a finite number")
+            number = float(value)  # type: ignore[arg-type]
+            number = wrapped(knob, number) if knob.periodic else number
             return int(number) if isinstance(knob, Integer) and number.is_integer() else number
 
 

@@ -7,7 +7,7 @@ Shapes: Y (..., m) raw outcomes in the order of the objectives; m objectives.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_gp.knobs import Floats
+from arqon_gp.records import Control, Observation
 
 AUGMENTATION = 0.05  # rho of the augmented Chebyshev scalarisation (Knowles 2006, ParEGO, eq. 2)
 BASELINE_NOISE_STDS = 2.0  # a baseline smaller than this many window stds says nothing about scale
@@ -149,6 +150,16 @@ class Goals:
             return Utility(signs, tuple(1.0 if o.weight is None else o.weight for o in self.objectives))
         weights = tuple(1.0 / scales[o.name] for o in self.objectives)
         return Utility(signs, weights, tuple(centre[o.name] for o in self.objectives))
+
+
+def model_values(rows: Sequence[Observation | Control], goals: Goals) -> Floats:
+    """The modelled outcomes (n, m) of rows in model space, NaN where missing."""
+    names = goals.modelled
+    values = np.array([[row.values.get(name) for name in names] for row in rows], dtype=float)
+    values = values.reshape(len(rows), len(goals.modelled))
+    for j in [j for j, name in enumerate(goals.modelled) if name in goals.logs]:
+        values[:, j] = np.log(values[:, j], where=values[:, j] > 0, out=np.full(len(rows), np.nan))
+    return values
 
 
 def nondominated(Y: Floats) -> npt.NDArray[np.bool_]:

@@ -15,11 +15,11 @@ from itertools import compress
 import numpy as np
 from scipy import special
 
-from arqon_gp.history import CELLS, Dataset
-from arqon_gp.knobs import Floats, unit_all
+from arqon_gp.history import CELLS, Dataset, Excerpt
+from arqon_gp.knobs import Floats
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Context, Params, Prediction
-from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS, REGIME_KNOB, TIME_KNOB, TIME_UNIT, drifting
+from arqon_gp.rows import FEASIBLE, LEAST_SUCCESS, REGIME_KNOB, TIME_KNOB, TIME_UNIT
 from arqon_gp.space import Space
 from arqon_gp.study import Study
 from arqon_gp.surrogate import Surrogate
@@ -101,17 +101,18 @@ class Outlook:
         """The same with outcomes as they are within the thresholds of the front; see Surrogate.within."""
         return replace(self, fitted=self.fitted.within)
 
-    def shifts(self, whole: Dataset) -> Shifts:
-        """What brings each window of the study, whose stays are `whole`, to the present context."""
-        config, rows = self.study.config, self.study.history.rows
+    def shifts(self, of: Excerpt) -> Shifts:
+        """What brings each of these windows to the present context."""
+        config = self.study.config
         first = len(config.space.knobs)
         moved = slice(first, len(self.inputs.knobs))
-        stays = np.diff([*whole.first.tolist(), len(rows)])
-        then = np.repeat(drifting(whole, self.fitted.settings).X, stays, axis=0)
-        for i, of in enumerate(config.context, first):
-            then[:, i] = unit_all(of, [row.context[of.name] for row in rows])
+        more: list[Context] = [{} for _ in of.rows]
+        if self.context != self.study.context:
+            kinds = np.array(of.kinds)[of.regime].tolist()
+            more = [{TIME_KNOB: at, REGIME_KNOB: kind} for at, kind in zip(of.at.tolist(), kinds, strict=True)]
+        then = self.inputs.encode_all([r.params | r.context | m for r, m in zip(of.rows, more, strict=True)])
         now, alone, here = then.copy(), np.repeat(then[:1], len(then), axis=0), then[:1].copy()
-        now[:, moved] = here[:, moved] = self.x(rows[0].params)[0, moved]
+        now[:, moved] = here[:, moved] = self.x(of.rows[0].params)[0, moved]
         alone[:, moved] = then[:, moved]  # k of a window and itself in the present context knows the context only
         seen = len(np.unique(np.floor(CELLS * then[:, first : first + len(config.context)]), axis=0))
         trusted = 1.0 + max(seen - FEW_CELLS, 0) / FEW_CELLS

@@ -26,7 +26,7 @@ from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.errors import FitError
-from arqon_gp.history import Dataset, History, Key, TrainingSets, key
+from arqon_gp.history import Dataset, Excerpt, History, Key, TrainingSets, key
 from arqon_gp.importance import total_effects
 from arqon_gp.legal import Region
 from arqon_gp.objectives import hypervolume, nondominated
@@ -43,6 +43,7 @@ log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
 CHANGED = 3.0  # nats that a change of regime has to gain
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
+MOST_AT_ONCE = 2048  # configs whose front is sought
 MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
 NUMERICAL = (FitError, RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError)  # failures answered in place
 
@@ -116,10 +117,10 @@ class ModelAdvisor:
         history, device = study.ahead, self.device
         if history is None or device == "none" or not len(history):
             return
-        data, settings, warm = self._set(study, history), self._settings, study.hyperparameters
-        most = self._most
+        settings, warm, most = self._settings, study.hyperparameters, self._most
+        data = self._set(study, history, history)
         try:
-            rows = data.rows(self._rows(study, history, study.based, warm)[0])
+            rows = self._set(study, history).rows(self._rows(study, history, study.based, warm)[0])
         except NUMERICAL:  # the ask will meet it again, and answer it
             return
 
@@ -164,20 +165,21 @@ class ModelAdvisor:
         self.device = place(self._wanted, len(data.X))
         if self.device != "cpu":
             try:
-                return self._conditioned(study, data, known=known, deadline=deadline)
+                return self._conditioned(study, known=known, deadline=deadline)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
                 log.warning("out of memory on %s, going on on the CPU: %s", self.device, error)
                 self.device = "cpu"
-        return self._conditioned(study, data, known=known, deadline=deadline)
+        return self._conditioned(study, known=known, deadline=deadline)
 
-    def _conditioned(self, study: Study, data: Dataset, *, known: bool, deadline: Deadline) -> Outlook:
+    def _conditioned(self, study: Study, *, known: bool, deadline: Deadline) -> Outlook:
         """On the present device; a GPU's memory may run out."""
         kept, h, based = self._fitted, study.hyperparameters, study.based
         if not known:
             h, based = self._sought(study, deadline), study.basis
         rows, whole = self._rows(study, study.history, based, h)
+        data = self._set(study, study.history, based)
         data = data if len(rows) == len(data.X) else data.rows(rows)
         with one_thread():
             try:
@@ -190,9 +192,10 @@ class ModelAdvisor:
         self._fitted = Outlook(study, found, drifting(data, found.settings))
         return self._fitted
 
-    def _set(self, study: Study, history: History) -> Dataset:
-        """The training set of a history of this study."""
-        return self._sets.of(history, study.course.baseline or {})
+    def _set(self, study: Study, history: History, based: History | None = None) -> Dataset:
+        """The training set of a history of this study, as it is seen after a fit of `based` (None: the last one)."""
+        view = history.view_since(study.based if based is None else based)
+        return self._sets.of(history, study.course.baseline or {}, view)
 
     @property
     def _most(self) -> int:
@@ -205,10 +208,11 @@ class ModelAdvisor:
         Those of the active set when the hyperparameters were sought, and all since: so the factor grows row by row, and
         is the same in a process that reads the journal. The last stay of that time may have grown, and is appended.
         """
-        most, now = self._most, self._set(study, history)
+        most, now = self._most, self._set(study, history, based)
         n = len(now.X)
-        comparable = based and (based.regime, based.corrected) == (history.regime, history.corrected)
-        if based is None or not comparable or n - len((then := self._set(study, based)).X) > MOST_LATER:
+        of = (history.regime, history.corrected, history.view_since(based))
+        comparable = based is not None and (based.regime, based.corrected, based.view) == of
+        if based is None or not comparable or n - len((then := self._set(study, based, based)).X) > MOST_LATER:
             return active_set(now, self._settings, h, most), n
         base = study.course.baseline
         found = (
@@ -271,10 +275,10 @@ class ModelAdvisor:
 
         return expect
 
-    def shifts(self, study: Study) -> Shifts | None:
-        """What brings each window to the present context, as the model sees it; None without a model."""
+    def shifts(self, study: Study, of: Excerpt) -> Shifts | None:
+        """What brings windows to the present context, as the model sees it; None without a model."""
         found = self.outlook(study)
-        return None if found is None else found.shifts(self._set(study, study.history))
+        return None if found is None else found.shifts(of)
 
     def predict(self, study: Study, params: Params) -> dict[str, Prediction] | None:
         """The next window at a config: mean and central 95 % interval of each outcome, noise included, raw units."""
@@ -299,7 +303,10 @@ class ModelAdvisor:
         fallen: dict[Key, list[bool]] = {}
         for name, beyond in zip(data.keys, np.any(data.beyond[:, steep], axis=1).tolist(), strict=True):
             fallen.setdefault(name, []).append(beyond)
-        front = found.front([x for x in among if 2 * sum(fallen[key(x)]) < len(fallen[key(x)])])
+        known = [x for x in among if 2 * sum(fell := fallen.get(key(x), [])) < len(fell) or not fell]
+        front: list[Params] = []
+        for i in range(0, len(known), MOST_AT_ONCE):
+            front = found.front(front + known[i : i + MOST_AT_ONCE])
         return [(x, found.within.intervals(x, noise=False), float(found.p_limits([x])[0])) for x in front]
 
     def gain(self, study: Study, yard: Yardstick, params: Params, over: Params) -> float:

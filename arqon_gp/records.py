@@ -1,18 +1,20 @@
 """What is written down: candidates, observations and the events of a journal, with their versioned JSON.
 
-Public: Candidate, Kind, Prediction, Observation, Role, the event classes, Event, encode, decode.
+Public: Candidate, Kind, Prediction, Observation, Role, the event classes, Event, encode, decode, packed, unpacked.
 All moments (`at`, `issued_at`, `time`) are unix seconds, all durations (`_s`) seconds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, GetPydanticSchema, TypeAdapter, ValidationError
 
 from arqon_gp.errors import JournalError
+from arqon_gp.log import BATCH, Batch, Columns
 
 Scalar = bool | int | float | str
 Params = dict[str, Scalar]
@@ -184,9 +186,9 @@ class Situated:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One accepted seed() call."""
+    """One accepted seed() call. In JSON the observations are a list of objects, however they are kept."""
 
-    observations: tuple[Observation, ...]
+    observations: Annotated[Sequence[Observation], GetPydanticSchema(lambda _, of: of(tuple[Observation, ...]))]
     at: float
     type: Literal["told"] = "told"
 
@@ -404,6 +406,22 @@ Event = (
     | Settling
     | Finished
 )
+
+
+def packed(event: Event) -> Event:
+    """The event as it is kept in memory: the observations of a large batch as columns."""
+    match event:
+        case Told(Batch() as rows) if len(rows) >= BATCH:
+            return replace(event, observations=rows.columns)
+    return event
+
+
+def unpacked(event: Event) -> Event:
+    """A packed event as it was."""
+    match event:
+        case Told(Columns() as columns):
+            return replace(event, observations=Batch.of(columns))
+    return event
 
 
 @dataclass(frozen=True, slots=True)

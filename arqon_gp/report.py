@@ -19,8 +19,9 @@ from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
 from arqon_gp.history import key
 from arqon_gp.knobs import Categorical, Interval, Options, Split, values, wrapped
-from arqon_gp.records import Dequeued, Event, Issued, Kind, Labelled, Promoted, Recommendation, Suspected
+from arqon_gp.records import Dequeued, Event, Issued, Kind, Labelled, Params, Promoted, Recommendation, Suspected
 from arqon_gp.study import Study
+from arqon_gp.view import WHOLE
 from arqon_gp.yardstick import Yardstick, given_reference
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def recommend(study: Study, yard: Yardstick, advisor: Advisor) -> Recommendation
     else:
         params = advisor.best(study, yard, ())
     described = advisor.describe(study, params) if len(study.history) else None
-    windows = sum(config.space.same(row.params, params) for row in study.history.rows)
+    windows = _count(study, params)
     return Recommendation(
         dict(params), described[0] if described else None, windows, described[1] if described else None
     )
@@ -249,10 +250,17 @@ def pareto_front(study: Study, advisor: Advisor) -> list[Recommendation]:
     space, first = study.config.space, study.config.goals.objectives[0]
     measured = {key(row.params): row.params for row in study.history.rows if space.contains(row.params, space.whole)}
     front = [
-        Recommendation(dict(x), outcomes, sum(space.same(row.params, x) for row in study.history.rows), p)
+        Recommendation(dict(x), outcomes, _count(study, x), p)
         for x, outcomes, p in advisor.front(study, list(measured.values()))
     ]
     return sorted(front, key=lambda of: -first.sign * of.outcomes[first.name].mean if of.outcomes else 0.0)
+
+
+def _count(study: Study, params: Params) -> int:
+    """How often a config was measured; in a short history also a little beside, as rounding leaves it."""
+    if len(study.history) > WHOLE:
+        return study.history.count(params)
+    return sum(study.config.space.same(row.params, params) for row in study.history.rows)
 
 
 def best_value(study: Study, yard: Yardstick) -> float | None:

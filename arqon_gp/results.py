@@ -10,8 +10,7 @@ import json
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -24,11 +23,11 @@ KEYS = (
     "params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history", "control",
     "context",
 )  # fmt: skip
+KNOWN = frozenset(KEYS)
 NOTHING: dict[str, float] = {}  # one for all rows: a history is long
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One checked row. A failure has no values; `sem` are standard errors by outcome, raw units."""
 
     params: Params
@@ -37,11 +36,11 @@ class Row:
     cost: float = 1.0
     id: str | None = None
     eval_id: int | str | None = None
-    sem: dict[str, float] = field(default_factory=dict)
+    sem: dict[str, float] = NOTHING
     time: float | None = None
     history: bool = False
     control: Control | None = None
-    context: Context = field(default_factory=dict)
+    context: Context = NO_CONTEXT
 
 
 def parse(results: str | Sequence[Mapping[str, Any]], config: Config, last: Params, prefix: str) -> list[Row]:
@@ -68,13 +67,14 @@ def _decoded(text: str | bytes) -> Any:
 
 def _row(i: int, row: object, config: Config, last: Params) -> Row:
     try:
-        if not isinstance(row, Mapping):
+        if not _is_object(row):
             raise ValueError(f"expected an object, found {type(row).__name__}")
-        for key in row:
-            if key not in KEYS:
-                raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
-        row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
-        if not isinstance(row.get("params"), Mapping):
+        if not row.keys() <= KNOWN:
+            unknown = next(key for key in row if key not in KNOWN)
+            raise ValueError(f"unknown key {unknown!r}; allowed: {', '.join(KEYS)}")
+        if any(value is None for value in row.values()):
+            row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
+        if not _is_object(row.get("params")):
             raise ValueError(f"params: expected an object of knob values, found {row.get('params')!r:.60}")
         params = config.space.check(row["params"], last)
         values, failed = _values(row, config)
@@ -82,12 +82,12 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
             params=params,
             values={} if failed else values,
             failed=failed,
-            cost=_number("cost", row.get("cost", 1.0), low=0.0),
-            id=_identity(row.get("id")),
-            eval_id=_label(row.get("eval_id")),
+            cost=_number("cost", row["cost"], low=0.0) if "cost" in row else 1.0,
+            id=_identity(row["id"]) if "id" in row else None,
+            eval_id=_label(row["eval_id"]) if "eval_id" in row else None,
             sem=_sem(row, config),
             time=_number("time", row["time"]) if "time" in row else None,
-            history=_flag(row.get("history", False)),
+            history=_flag(row["history"]) if "history" in row else False,
             control=_control(row["control"], config, last) if "control" in row else None,
             context=context_of(row["context"], config) if "context" in row else NO_CONTEXT,
         )
@@ -95,31 +95,35 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
         raise ValueError(f"row {i}: {error}") from error
 
 
+def _is_object(given: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether this is a mapping; an abstract class takes its time to say so of a dict."""
+    return type(given) is dict or isinstance(given, Mapping)
+
+
 def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | None], bool]:
     status = row.get("status", "ok")
     if status not in ("ok", "failed"):
         raise ValueError(f'status: expected "ok" or "failed", found {status!r}')
-    if not any(key in row for key in ("value", "values", "status")):
+    if "value" not in row and "values" not in row and "status" not in row:
         raise ValueError("value is missing; give value or values, null if it was not measured, or status: failed")
-    given = row.get("values") or {}
-    if not isinstance(given, Mapping):
+    given = row.get("values") or NOTHING
+    if not _is_object(given):
         raise ValueError(f"values: expected an object of outcomes, found {given!r:.60}")
-    given = dict(given)
     failed = status == "failed"
     if "value" in row:
-        if [o.name for o in config.goals.objectives] != ["value"]:
+        if len(config.goals.objectives) > 1 or config.goals.objectives[0].name != "value":
             names = ", ".join(o.name for o in config.goals.objectives)
             raise ValueError(f"value: this study has objectives; give values: {{{names}}}")
         if "value" in given and not _equal(given["value"], row["value"]):
             raise ValueError(
                 f"value is given twice: {row['value']!r:.60}, and {given['value']!r:.60} in values; keep one"
             )
-        given["value"] = row["value"]
+        given = {**given, "value": row["value"]}
     values: dict[str, float | None] = {}
     for name, value in given.items():
         number = math.nan if value is None else _real(name, value)
         failed = failed or math.isinf(number)
-        values[str(name)] = None if math.isnan(number) else number
+        values[str(name)] = None if number != number else number
     return values, failed
 
 
@@ -157,14 +161,14 @@ def _equal(a: object, b: object) -> bool:
 
 def _sem(row: Mapping[str, Any], config: Config) -> dict[str, float]:
     """Standard errors by outcome: `sem`, or std / sqrt(n); 0 and n = 1 mean unknown."""
+    if "sem" not in row and "n" not in row and "std" not in row:
+        return NOTHING
     if "sem" in row and ("n" in row or "std" in row):
         raise ValueError("give sem, or n and std, not both")
     if ("n" in row) != ("std" in row):
         raise ValueError("n and std go together")
     if "sem" in row:
         return {name: sem for name, sem in _per_outcome("sem", row, config).items() if sem > 0}
-    if "std" not in row:
-        return NOTHING
     counts = _per_outcome("n", row, config)
     stds = _per_outcome("std", row, config)
     return {name: std / math.sqrt(counts[name]) for name, std in stds.items() if counts.get(name, 1) > 1 and std > 0}
@@ -187,6 +191,8 @@ def _per_outcome(key: str, row: Mapping[str, Any], config: Config) -> dict[str, 
 
 
 def _real(name: str, value: object) -> float:
+    if type(value) is float:  # what most are
+        return value
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{name}: expected a number or null, found {value!r:.60}")

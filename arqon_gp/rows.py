@@ -1,8 +1,8 @@
 """What one outcome's Gaussian process is fitted to: the rows of a dataset, standardised.
 
 Y is standardised per outcome, (y - shift) / scale, by the mean of the rows and the deviation of single windows. Public:
-Settings, Scatter, Rows, rows_of, drifting, parted, FEASIBLE, WITHIN, LEAST_SUCCESS, Hyperparameters, lengthscales,
-lengthscale_prior.
+Settings, Scatter, Rows, rows_of, drifting, matched, parted, FEASIBLE, WITHIN, LEAST_SUCCESS, Hyperparameters,
+lengthscales, lengthscale_prior.
 """
 
 from __future__ import annotations
@@ -192,9 +192,18 @@ class Rows:
 
 def drifting(data: Dataset, settings: Settings) -> Dataset:
     """The dataset with the inputs that the settings have beside its own: time and regime."""
+    if data.added or not settings.drift:
+        return data
     columns = [data.at / TIME_UNIT] if settings.time else []
     columns += [data.regime / (data.regimes - 1.0)] if settings.regime else []
     return data.with_columns(len(settings.space.knobs) - settings.drift, columns)
+
+
+def matched(data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters]) -> tuple[Dataset, Settings]:
+    """The dataset and the settings with the inputs that these hyperparameters have, by outcome."""
+    regimes = data.regimes if any(h.get("regime") for h in known.values()) else 1
+    settings = settings.drifting(time=any(h.get("time") for h in known.values()), regimes=regimes)
+    return drifting(data, settings), settings
 
 
 def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | None = None) -> Rows:

@@ -27,6 +27,7 @@ from arqon_gp.deployment import resolve
 from arqon_gp.errors import ClosedError, ConfigMismatch, FitError, RateLimited, RequestError
 from arqon_gp.journal import Journal, open_journal
 from arqon_gp.knobs import holds
+from arqon_gp.log import Batch
 from arqon_gp.metrics import Metrics
 from arqon_gp.records import (
     NO_CONTEXT,
@@ -49,6 +50,7 @@ from arqon_gp.results import context_of
 from arqon_gp.results import parse as parse_results
 from arqon_gp.study import Study, replay
 from arqon_gp.turn import same_yard, yard_of
+from arqon_gp.view import WHOLE
 from arqon_gp.yardstick import UTILITY, Yardstick
 
 if TYPE_CHECKING:
@@ -190,7 +192,7 @@ class ArqonSolver:
             )
             now = self._now()
             if observations:
-                self._commit([Told(tuple(observations), now)])
+                self._commit([Told(Batch(observations), now)])
             repeats = len(rows) - len(observations)
             self._observe(lambda: self._metrics.told(self._study, observations, now, repeats))
             if model := self._model:
@@ -246,7 +248,9 @@ class ArqonSolver:
         """Each result of a candidate, in order of arrival: what explain() says of it, and its `utility`."""
         with self._open():
             events = self._journal.read(self._study.config.name, 0)
-            return report.windows(self._study, self._yardstick(), events)
+            long = len(self._study.history) > WHOLE
+            yard = yard_of(self._study, self._advisor, whole=True) if long else self._yardstick()
+            return report.windows(self._study, yard, events)
 
     def history(self) -> pandas.DataFrame:
         """Every result, one row each, in order of arrival."""

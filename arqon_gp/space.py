@@ -214,15 +214,14 @@ class Space:
     def check(self, params: Mapping[str, object], last: Params | None = None) -> Params:
         """The params as native values in knob order; ValueError names an unknown or missing knob or a bad value. Knobs
         without effect need not be there: they are as they were `last`."""
-        for name in params:
-            if name not in self.names:
-                raise ValueError(f"unknown knob {name!r}; the knobs are {', '.join(self.names)}")
         known = {knob.name: check_value(knob, params[knob.name]) for knob in self.knobs if knob.name in params}
-        gone = self.inactive(known) if last else set()
-        missing = [name for name in self.names if name not in known and name not in gone]
-        if missing:
+        if len(known) < len(params):
+            unknown = next(name for name in params if name not in known)
+            raise ValueError(f"unknown knob {unknown!r}; the knobs are {', '.join(self.names)}")
+        gone = self.inactive(known) if last and self.conditions else set()
+        if len(known) < len(self.knobs) and (missing := [n for n in self.names if n not in known and n not in gone]):
             raise ValueError(f"knob {missing[0]!r} is missing; give a value for each of {', '.join(self.names)}")
-        return {name: last[name] if last and name in gone else known[name] for name in self.names}
+        return {name: last[name] if name in gone else known[name] for name in self.names} if last and gone else known
 
 
 def _second(knob: Knob, chosen: Sequence[Scalar]) -> Floats:

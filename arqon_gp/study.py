@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from arqon_gp.comparison import MOST_COMPARED
 from arqon_gp.config import Config
 from arqon_gp.course import QUIET_ASKS, Course
 from arqon_gp.deployment import Deployment
@@ -24,6 +25,7 @@ from arqon_gp.records import (
     Situated,
     Told,
 )
+from arqon_gp.view import View
 
 FEW = 16  # rows up to which a fit costs nothing worth preparing
 OFTEN = 64  # rows up to which every ask is preceded by a fit
@@ -73,7 +75,7 @@ class Study:
         return cls(
             config,
             Deployment(config.space, start, initial=config.initial, single=config.guardrails is not None),
-            History(),
+            History(view=View(config.inputs, config.goals)),
             Guard(start),
             Course(endless=config.budget is None and config.budget_cost is None),
             config.usual,
@@ -176,12 +178,23 @@ class Study:
             return True
         if (based.regime, based.corrected) != (history.regime, history.corrected):
             return True
-        return any(row.failed for row in history.rows[len(based) :])
+        return history.failed > based.failed
 
     def _worth(self, history: History) -> bool:
         """Whether a fit of this history tells enough more than the last one."""
         n, fresh = len(history), len(history) - len(self.based or ())
         return fresh > 0 and (n <= OFTEN or fresh >= min(max(REFIT_EVERY, n // REFIT_SHARE), REFIT_AT_MOST))
+
+    @property
+    def in_question(self) -> list[Params]:
+        """The configs that are judged, whatever was measured since: what may run, last_good, a suspect, and the latest
+        that were confirmed in this regime."""
+        guard, anchors = self.guard, self.deployment.anchors
+        if self.config.guardrails is None:
+            return anchors
+        suspect = [guard.suspicion.params] if guard.suspicion else []
+        confirmed = [params for params, regime in guard.confirmed if regime == self.history.regime]
+        return [*anchors, guard.last_good, *suspect, *confirmed[-MOST_COMPARED:]]
 
     @property
     def carried(self) -> Params:

@@ -35,6 +35,7 @@ from arqon_gp.rows import (
     Settings,
     drifting,
     lengthscales,
+    matched,
     parted,
     rows_of,
 )
@@ -392,9 +393,8 @@ def restore(
     `device`: as in OutcomeGP.of.
     """
     gps: tuple[list[OutcomeGP], list[OutcomeGP]] = [], []
-    regimes = data.regimes if any(h.get("regime") for h in known.values()) else 1
-    settings = settings.drifting(time=any(h.get("time") for h in known.values()), regimes=regimes)
-    data = _with_cliffs(drifting(data, settings), settings, known)
+    data, settings = matched(data, settings, known)
+    data = _with_cliffs(data, settings, known)
     for full, h in known.items():
         rows, (name, within) = rows_of(data, settings, full, h), parted(full, settings)
         first = None if whole is None else int(np.searchsorted(rows.index, whole))

@@ -30,18 +30,22 @@ from arqon_gp.records import (
     Unchanged,
 )
 from arqon_gp.study import Study
+from arqon_gp.view import WHOLE
 from arqon_gp.yardstick import Yardstick, yardstick
 
 
-def yard_of(study: Study, advisor: Advisor) -> Yardstick:
-    """How windows are judged, after the results so far, in the present context."""
-    shifts = advisor.shifts(study) if study.context else None
-    return yardstick(study.history, study.config, study.baseline, shifts)
+def yard_of(study: Study, advisor: Advisor, *, whole: bool = False) -> Yardstick:
+    """How windows are judged, after the results so far, in the present context; `whole`: with all of a long history,
+    and then as of their own contexts."""
+    of = study.history.judged(study.in_question, whole=whole)
+    shifts = advisor.shifts(study, of) if study.context and not (whole and len(of) > WHOLE) else None
+    return yardstick(of, study.config, study.baseline, shifts)
 
 
 def same_yard(a: Study, b: Study) -> bool:
     """Whether windows are judged alike at two moments of a study."""
     alike = a.history is b.history and a.course.baseline is b.course.baseline
+    alike = alike and (len(a.history) <= WHOLE or a.in_question == b.in_question)
     return alike and (not a.context or (a.context == b.context and a.hyperparameters is b.hyperparameters))
 
 

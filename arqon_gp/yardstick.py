@@ -16,9 +16,9 @@ import numpy as np
 from arqon_gp.cliffs import NORMAL_MAD
 from arqon_gp.config import Config
 from arqon_gp.evidence import Integers, Noise, window_noise
-from arqon_gp.history import History, Key, key, known_variance, model_values, paired
+from arqon_gp.history import Excerpt, History, Key, key, known_variance, paired
 from arqon_gp.knobs import Floats
-from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Objective, Utility
+from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Objective, Utility, model_values
 from arqon_gp.records import Params
 
 UTILITY = "utility"
@@ -40,9 +40,10 @@ class Shifts:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """All windows as series: value and known variance (n, 1 + m), NaN where missing; column 0 is the utility.
+    """Windows as series: value and known variance (n, 1 + m), NaN where missing; column 0 is the utility.
     Values are as of the present context, `measured` as of their own. `doubt` (n, 1 + m): the variance of what is not
-    known of the way there, which all windows of a config share; None without a context.
+    known of the way there, which all windows of a config share; None without a context. `numbers` (n,): which results
+    of the history they are, in order; places are counted from 0, `regimes` are the numbers at which these begin.
     """
 
     names: tuple[str, ...]
@@ -53,11 +54,12 @@ class Windows:
     keys: tuple[Key, ...]
     failed: tuple[bool, ...]
     regimes: tuple[int, ...]
+    numbers: Integers
     groups: Integers = field(init=False)  # (n,) a number for each config in each regime
 
     def __post_init__(self) -> None:
         numbers: dict[tuple[int, Key], int] = {}
-        regime = np.searchsorted(self.regimes, np.arange(len(self.keys)), side="right")
+        regime = np.searchsorted(self.regimes, self.numbers, side="right")
         pairs = zip(regime.tolist(), self.keys, strict=True)
         groups = np.array([numbers.setdefault(pair, len(numbers)) for pair in pairs], dtype=int)
         object.__setattr__(self, "groups", groups)
@@ -66,10 +68,14 @@ class Windows:
         """Where a series stands."""
         return self.names.index(name)
 
+    def place(self, number: int) -> int:
+        """The first place at or behind a result."""
+        return int(np.searchsorted(self.numbers, number))
+
     def rows(self, params: Params, first: int, last: int | None = None) -> list[int]:
-        """Rows of a config between two row numbers."""
-        wanted = key(params)
-        return [i for i in range(first, len(self.keys) if last is None else last) if self.keys[i] == wanted]
+        """Places of a config between the numbers of two results."""
+        wanted, end = key(params), len(self.keys) if last is None else self.place(last)
+        return [i for i in range(self.place(first), end) if self.keys[i] == wanted]
 
     def complete(self, rows: Sequence[int]) -> list[int]:
         """Those rows that have every series."""
@@ -98,10 +104,10 @@ class Windows:
         """
         group, value, known = self.groups, self.value[:, j], self.known[:, j]
         if moved_at is not None:
-            group = np.where(np.arange(len(group)) < moved_at, group, group + len(group))
+            group = np.where(self.numbers < moved_at, group, group + len(group))
         seen = np.isfinite(value)
         mean_known = float(known[seen].mean()) if seen.any() else 0.0
-        for first in dict.fromkeys((self.regimes[-1], 0)):
+        for first in dict.fromkeys((self.place(self.regimes[-1]), 0)):
             found = window_noise(value[first:], group[first:], mean_known)
             if found is not None and (found.dof >= ENOUGH_DOF or first == 0):
                 some = [np.arange(max(first, len(value) - LATEST_WINDOWS), len(value))]
@@ -159,14 +165,15 @@ class Yardstick:
 
 
 def yardstick(
-    history: History, config: Config, baseline: Mapping[str, float], shifts: Shifts | None = None
+    of: History | Excerpt, config: Config, baseline: Mapping[str, float], shifts: Shifts | None = None
 ) -> Yardstick:
     """The yardstick after these results; `shifts`: to the present context, where there is one."""
-    goals = config.goals
-    raw = np.array([[row.values.get(o.name) for o in goals.objectives] for row in history.rows], dtype=float)
-    raw = raw.reshape(len(history), len(goals.objectives))
-    model, known = model_values(history.rows, goals), known_variance(history.rows, goals)
-    beside = paired(model, history.rows, goals)  # utilities are compared beside a control, limits hold for what ran
+    of = of.judged(()) if isinstance(of, History) else of
+    goals, rows = config.goals, of.rows
+    raw = np.array([[row.values.get(o.name) for o in goals.objectives] for row in rows], dtype=float)
+    raw = raw.reshape(len(rows), len(goals.objectives))
+    model, known = model_values(rows, goals), known_variance(rows, goals)
+    beside = paired(model, rows, goals)  # utilities are compared beside a control, limits hold for what ran
     merit, measured = raw, model
     if beside is not model or shifts:
         limited = [name in {limit.outcome for limit in goals.limits} for name in goals.modelled]
@@ -175,8 +182,8 @@ def yardstick(
         merit = np.where([o.log for o in goals.objectives], np.exp(np.minimum(better, 700.0)), better)
         measured = np.where(limited, model, beside)
         model = measured + moved
-    keys, failed = tuple(key(r.params) for r in history.rows), tuple(r.failed for r in history.rows)
-    outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, history.regimes)
+    keys, failed = tuple(key(r.params) for r in rows), tuple(r.failed for r in rows)
+    outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, of.regimes, of.numbers)
     if shifts:  # so that the mean of any number of windows of a config is in as much doubt as one
         count = np.bincount(outcomes.groups)[outcomes.groups, None].astype(float)
         outcomes = replace(outcomes, doubt=count * shifts.variance)
@@ -192,7 +199,7 @@ def yardstick(
         of_utility = _utility_variance(utility, raw, shifts.variance, config)
         doubt = count * np.column_stack([of_utility, shifts.variance])
     names = (UTILITY, *goals.modelled)
-    windows = Windows(names, with_utility, as_measured, known, doubt, keys, failed, history.regimes)
+    windows = Windows(names, with_utility, as_measured, known, doubt, keys, failed, of.regimes, of.numbers)
     noise[UTILITY] = windows.noise(0)
     margins = _margins(config, baseline, sizes, utility, noise[UTILITY])
     return Yardstick(utility, windows, noise, margins, sizes, shifts.baseline if shifts else baseline)

@@ -1,4 +1,4 @@
-"""The active set of a long history: bounded, deterministic, covering, and near the best."""
+"""The active set of a long history: bounded, deterministic, covering, and near the best; telling, where rows fade."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from arqon_gp.active import MOST_ROWS, active_set
 from arqon_gp.config import parse
 from arqon_gp.history import Dataset, History, training_set
 from arqon_gp.records import Observation, Role, Told
-from arqon_gp.rows import Hyperparameters, Settings
-from arqon_gp.surrogate import fit
+from arqon_gp.rows import TIME_UNIT, Hyperparameters, Settings, drifting, rows_of
+from arqon_gp.surrogate import OutcomeGP, fit
 
 CONFIG: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}}
 
@@ -77,3 +77,53 @@ def test_the_unit_of_an_outcome_does_not_matter() -> None:
     known = fit(chosen_of(data, settings), settings, {}).hyperparameters
     larger = replace(data, Y=1000.0 * data.Y, worst=1000.0 * data.worst)
     np.testing.assert_array_equal(active_set(larger, settings, known), active_set(data, settings, known))
+
+
+def fading(n: int, tau: float) -> tuple[Dataset, Settings, dict[str, Hyperparameters]]:
+    """The bowl with the number of each row as a time, and how soon rows fade."""
+    data, settings = bowl(n)
+    settings = settings.drifting(time=True, regimes=1)
+    h: Hyperparameters = {"lengthscale": [0.3, 0.3], "time": [tau / TIME_UNIT], "noise": [0.1], "mean": [0.0]}
+    data = drifting(data, settings)
+    return data, settings, {"value": h}
+
+
+def test_where_rows_fade_those_are_chosen_that_tell_of_the_next_window() -> None:
+    data, settings, known = fading(900, 400.0)
+    data.X[-150:, :2] = [0.3, 0.6] + 0.1 * (data.X[-150:, :2] - 0.5)  # the loop has settled there
+    rows, chosen = rows_of(data, settings, "value"), active_set(data, settings, known, 150)
+    assert len(set(chosen.tolist())) == len(chosen) == 150
+    assert chosen.tolist() == active_set(data, settings, known, 150).tolist()
+    early, lately, settled = ((chosen < 300).sum(), ((chosen >= 450) & (chosen < 750)).sum(), (chosen >= 750).sum())
+    assert 2 * early < lately > settled > 0, "newer rows, but no more of one place than tell something new"
+    grid = np.column_stack([np.random.default_rng(1).random((200, 2)), np.full(200, 900 / TIME_UNIT)])
+
+    def std_of_a_window(of: np.ndarray) -> np.ndarray:
+        gp = OutcomeGP.of("value", rows.only(np.isin(np.arange(900), of)), known["value"], settings)
+        return np.sqrt(gp.predict(grid)[1] + gp.noise)
+
+    whole, few, latest = map(std_of_a_window, (np.arange(900), chosen, np.arange(750, 900)))
+    assert np.log(few / whole).mean() < 0.01 < 0.1 < np.log(latest / whole).mean(), "nats, nearly"
+
+
+def test_where_nothing_has_faded_time_changes_nothing() -> None:
+    data, settings, known = fading(900, 1e6)
+    still, timeless = bowl(900)
+    h = {"value": known["value"] | {"time": []}}
+    np.testing.assert_array_equal(active_set(data, settings, known, 150), active_set(still, timeless, h, 150))
+
+
+def test_where_rows_fade_failures_are_remembered_and_every_outcome_has_its_share() -> None:
+    data, settings, known = fading(900, 200.0)
+    failed = np.zeros(900)
+    failed[[3, 400]] = 1.0
+    both = replace(settings, outcomes=("value", "other"))
+    Y, count, floor = (np.column_stack([x, x]) for x in (data.Y, data.count, data.floor))
+    Y[failed > 0], Y[::2, 1] = np.nan, np.nan
+    stays = replace(data.stays, ss=np.zeros((0, 2)), dof=np.zeros((0, 2)))
+    more = {"beyond": np.zeros((900, 2), dtype=bool), "worst": np.full(2, np.nan), "within_floor": np.zeros(2)}
+    two = replace(data, Y=Y, count=count, floor=floor, failed=failed, stays=stays, **more)
+    chosen = active_set(two, both, known | {"other": known["value"]}, 100)
+    assert {3, 400} <= set(chosen.tolist())
+    assert len(chosen) == 100
+    assert (chosen % 2 == 1).mean() > 0.6, "only every second row has the other outcome"

@@ -54,9 +54,22 @@ def test_soak_reports_memory_along_the_way(tmp_path: Path) -> None:
 
 def test_active_reports_what_is_lost_by_place(tmp_path: Path) -> None:
     figures = run(tmp_path, "active", "--smoke")
-    (row,) = figures["cells"].values()
-    assert abs(row["spread"][0]) < 0.5 > abs(row["near"][0])
-    assert figures["worst"] == max(row["spread"][0], row["near"][0])
+    still, drift = figures["cells"].values()
+    assert abs(still["spread"][0]) < 0.5 > abs(still["near"][0])
+    assert 0.0 <= drift["spread"][0] < 0.05 > drift["near"][0] >= 0.0
+    assert figures["worst"] == max(row[place][0] for row in (still, drift) for place in ("spread", "near"))
+
+
+def test_endless_reports_asks_seeding_and_memory_by_length(tmp_path: Path) -> None:
+    figures = run(tmp_path, "endless", "--smoke")
+    assert list(figures) == [
+        *(f"{study}, n={n}" for study in ("free", "guarded") for n in (1000, 3000)),
+        "allowed",
+        "passed",
+    ]
+    for cell in list(figures.values())[:4]:
+        assert 0.0 < cell["ask_ms"][0] <= cell["ask_ms"][1]
+        assert cell["asked_mb"] > 0.0 < cell["seed_s"]
 
 
 def test_regression_reports_shares_with_intervals(tmp_path: Path) -> None:

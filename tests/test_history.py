@@ -33,7 +33,6 @@ def test_a_regime_begins_at_its_first_row() -> None:
     history = drifted(drifted(told(History(), *[row(A)] * 6), 2), 5)
     assert history.regime == 2
     assert [history.regime_of(i) for i in range(6)] == [0, 0, 1, 1, 1, 2]
-    assert [i for i, _ in history.current()] == [5]
     assert [i for i, _ in history.windows(A)] == [5]
     assert [i for i, _ in history.windows(A, since=1)] == [1, 2, 3, 4, 5]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from arqon_gp.errors import JournalError
-from arqon_gp.records import Event
+from arqon_gp.records import Event, packed, unpacked
 
 SCHEMES = "sqlite:///path/to/file.db"
 
@@ -33,7 +33,7 @@ class Journal(Protocol):
 
 
 class MemoryJournal:
-    """Events in memory: gone with the process."""
+    """Events in memory: gone with the process. Large batches are columns, which the history of the study shares."""
 
     def __init__(self) -> None:
         self._events: dict[str, list[Event]] = {}
@@ -45,11 +45,11 @@ class MemoryJournal:
             raise JournalError(
                 f"study {study!r} has {len(known)} events, not {after}: another solver has written to it"
             )
-        known.extend(events)
+        known.extend(map(packed, events))
 
     def read(self, study: str, after: int) -> Iterator[Event]:
         """The events behind the first `after` ones, in order."""
-        return iter(self._events.get(study, [])[after:])
+        return map(unpacked, self._events.get(study, [])[after:])
 
     def close(self) -> None:
         """Nothing to give up."""

@@ -129,7 +129,7 @@ class Adversary:
     def expectation(self, study: Any, yard: Any) -> Any:
         return lambda params, other: None
 
-    def shifts(self, study: Any) -> None:
+    def shifts(self, study: Any, rows: Any) -> None:
         return None
 
     def predict(self, study: Any, params: Any) -> None:
