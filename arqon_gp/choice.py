@@ -164,7 +164,8 @@ class Choice:
         likeliest to do so, `best`, is the one of which least is known."""
         good = [p for p in (best, *good_rows(self.found, self._utility)) if self._region.contains(p)]
         points = good + self._spread()
-        return points[int(np.argmin(self.found.beyond_limits(points)))]
+        beyond = self.found.beyond_limits(points)
+        return points[int(np.argmin(beyond + self.found.encoded(points) @ self.found.way_out))]
 
     def _spread(self) -> list[Params]:
         """SAFE_POINTS points spread over the region."""

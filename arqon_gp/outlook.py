@@ -29,6 +29,8 @@ NORMALS = 256  # normal draws for moments of the utility
 DEFAULT_CONFIDENCE = 0.95
 SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std, while it has seen ...
 FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as it was misled
+LATELY, FEW_BEYOND = 24, 3  # windows that tell the way out of what breaks the limits, and how many of them have to
+WAY_RIDGE = 1e-3  # of squared units of the cube: a tenth of a knob's range in ten windows tells its slope
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
 
 
@@ -162,6 +164,22 @@ class Outlook:
         for name, side, bound in self.bounds:
             total += np.maximum(side * (moments(name)[0] - bound), 0.0) / self.surrogate[name].rows.scale
         return total
+
+    def way_out(self) -> Floats:
+        """How the latest windows beyond the limits say that it grows (d,), in the same units a unit of each input: the
+        model, for which a cliff ends somewhere, sees no slope down there. Least squares, shrunk; 0 where few tell."""
+        data, beyond = self.data, np.zeros(len(self.data.X))
+        for name, side, bound in self.bounds:
+            gp = self.surrogate[name]
+            y = data.Y[:, self.surrogate.settings.outcomes.index(name)]
+            beyond += np.maximum(np.nan_to_num(side * (y - bound)), 0.0) / gp.rows.scale
+        lately = np.flatnonzero((beyond > 0.0) & (data.at > data.now - LATELY))
+        slope = np.zeros(data.X.shape[1])
+        if len(lately) < FEW_BEYOND or len({data.keys[i] for i in lately.tolist()}) < 2:
+            return slope
+        X = data.X[lately] - data.X[lately].mean(axis=0)
+        A = X.T @ X + WAY_RIDGE * np.eye(X.shape[1])
+        return np.asarray(np.linalg.solve(A, X.T @ (beyond[lately] - beyond[lately].mean())))
 
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""
