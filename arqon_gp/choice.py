@@ -165,7 +165,7 @@ class Choice:
         good = [p for p in (best, *good_rows(self.found, self._utility)) if self._region.contains(p)]
         points = good + self._spread()
         beyond = self.found.beyond_limits(points)
-        return points[int(np.argmin(beyond + self.found.encoded(points) @ self.found.way_out))]
+        return points[int(np.argmin(beyond + self.found.encoded(points) @ self.found.way_out()))]
 
     def _spread(self) -> list[Params]:
         """SAFE_POINTS points spread over the region."""
