@@ -106,7 +106,8 @@ class Choice:
         gain = found.improvement(self.yard, params, found.study.deployment.may_run)
         stays = found.study.deployment.runs(params)
         what = "watching" if stays else "moving on"
-        reason = f"{what}: the best config known here; exploring would cost more than it may teach"
+        why = "exploring would cost more than it may teach" if self.request.horizon else "exploration_budget is spent"
+        reason = f"{what}: the best config known here; {why}"
         predicted, p = found.intervals(params, noise=True), float(found.p_kept([params])[0])
         return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)
 

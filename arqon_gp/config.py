@@ -53,6 +53,14 @@ class Guardrails:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplorationBudget:
+    """What exploring may cost: a share of the windows, or seconds a day beyond the limits."""
+
+    share: float | None = None
+    broken_s_per_day: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A checked config. `start` is what is taken to run before anything is reported, `initial` whether it was given.
 
@@ -69,6 +77,7 @@ class Config:
     budget: int | None = None
     budget_cost: float | None = None
     probe_ratio: float = 0.2
+    exploration: ExplorationBudget | None = None
     guardrails: Guardrails | None = None
     exact: frozenset[str] = frozenset()
     pending_ttl_s: float | None = None
@@ -142,6 +151,7 @@ def _build(model: ConfigModel) -> Config:
         budget=model.budget,
         budget_cost=model.budget_cost,
         probe_ratio=model.probe_ratio,
+        exploration=_exploration(model, goals),
         guardrails=_guardrails(space, model.guardrails) if model.guardrails else None,
         exact=frozenset(name for name, how in model.noise.items() if how == "exact"),
         pending_ttl_s=model.pending_ttl_s,
@@ -149,6 +159,18 @@ def _build(model: ConfigModel) -> Config:
         settle_s=model.settle_s,
         canonical=model.model_dump_json(exclude_defaults=True),
     )
+
+
+def _exploration(model: ConfigModel, goals: Goals) -> ExplorationBudget | None:
+    match model.exploration_budget:
+        case None:
+            return None
+        case float() | int() as share:
+            return ExplorationBudget(share=float(share))
+        case minutes:
+            if not goals.limits:
+                raise ConfigError("exploration_budget: SLO minutes need a limit in constraints; found none")
+            return ExplorationBudget(broken_s_per_day=60.0 * minutes.slo_minutes_per_day)
 
 
 def _space(model: ConfigModel) -> Space:

@@ -5,6 +5,8 @@ Any number of candidates may be pending. Public: next_candidate, open_batch, new
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from arqon_gp.advice import Goal, Request
 from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.records import Candidate, Kind, Params
@@ -55,14 +57,18 @@ def _new(turn: Turn) -> Candidate | None:
         return turn.known(Kind.SETTLE, promising, "the best posterior mean, measured before it may be recommended")
     if course.queue:
         return turn.known(Kind.EXPLORE, course.queue[0], "enqueued by the operator", wish=True)
-    if _probes(turn) > 0:
+    explore = turn.may_explore
+    if not explore and (turn.study.config.goals.pareto or not len(turn.study.history)):
+        return turn.known(Kind.REPLICATE, deployment.deployed, "exploration_budget pays no more at the moment")
+    if explore and _probes(turn) > 0:
         number = course.probes + 1
         return turn.issue(Kind.PROBE, turn.sought(_request(turn, Goal.PROBE, number)))
     turn.notice()
     turn.refit()
     if course.endless and (course.target is not None or turn.study.at_rest):
         return _watch(turn)
-    proposal = turn.sought(_request(turn, Goal.IMPROVE, len(deployment.issued) + 1))
+    request = _request(turn, Goal.IMPROVE, len(deployment.issued) + 1)
+    proposal = turn.sought(request if explore else replace(request, horizon=0.0))
     if proposal.settled:
         return turn.issue(Kind.REPLICATE if deployment.runs(proposal.params) else Kind.SETTLE, proposal)
     return turn.issue(Kind.EXPLORE, proposal)

@@ -22,6 +22,7 @@ from arqon_gp.turn import Turn
 
 MOST_FINDINGS = 8  # an ask never needs as many: a bound where trust in the rules would be a loop
 DEFAULT_CONFIDENCE = 0.95
+SPENT = "exploration_budget pays no more at the moment"
 
 
 def next_candidate(turn: Turn, rails: Guardrails) -> Candidate | None:
@@ -228,7 +229,8 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
         return _enqueued(turn, rails, box)
     if box.empty or box.single:
         return turn.known(Kind.REPLICATE, study.deployment.may_run, "no knob may move from here")
-    probe = not recover and probes_wanted(study.config, study.history, study.course) > 0
+    explore = recover or turn.may_explore
+    probe = not recover and explore and probes_wanted(study.config, study.history, study.course) > 0
     goal = Goal.RECOVER if recover else Goal.PROBE if probe else Goal.IMPROVE
     number = study.course.probes + 1 if probe else len(study.deployment.issued) + 1
     wait = limits.retry_after_s(rails.min_interval_s, study.deployment.changed_at, turn.now)
@@ -248,8 +250,10 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
         confidence=None if recover else _confidence(turn),
         cautious=limits.box(study.config.space, small, [study.guard.last_good], within=box),
         fraction=study.guard.fraction,
-        horizon=study.horizon,
+        horizon=study.horizon if explore else 0.0,
     )
+    if not explore and study.config.goals.pareto:  # a front has no best config that what is learned could be weighed by
+        return turn.known(Kind.REPLICATE, study.deployment.may_run, SPENT)
     proposal = _judged(turn, rails, request, turn.sought(request))
     kind = Kind.PROBE if probe else Kind.EXPLORE
     if study.deployment.runs(proposal.params):

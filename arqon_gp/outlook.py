@@ -240,7 +240,7 @@ class Outlook:
     def lasting(self, horizon: float) -> float:
         """For how many of the next windows what is learned now will count, if their contexts are those of as many past
         ones: in one far from here, and later, little of it is true."""
-        if not self.context:
+        if not self.context or not horizon:
             return horizon
         known, here = self.data, self.x(self.study.deployment.deployed)
         lately = known.at > known.now - horizon

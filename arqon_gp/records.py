@@ -141,7 +141,7 @@ class Issued:
     `improvement`: expected gain, utility units, and `negligible` when it is below min_effect, or would not pay.
     `p_limits`: P(all limits hold). `fraction`: the share of max_delta a cautious step kept to. `fallback`: why the
     model did not choose it; such a candidate is exempt from replay equality. `wish`: it is, or leads to, what an
-    operator enqueued.
+    operator enqueued. `explores`: it is tried to learn, at the cost of exploration_budget.
     """
 
     id: str
@@ -159,6 +159,7 @@ class Issued:
     fallback: str | None = None
     retry_after_s: float | None = None
     wish: bool = False
+    explores: bool = False
     type: Literal["issued"] = "issued"
 
     def candidate(self) -> Candidate:

@@ -68,12 +68,23 @@ def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks:
             "spent_cost": study.history.spent_cost,
             "left": left if math.isfinite(left) else None,
         },
+        "exploration": _exploration(study, now) if config.exploration else None,
         "model": _model(study, yard, device, fallbacks),
         "history_len": len(study.history),
         "regime": study.history.regime,
         "target": study.course.target,
         "enqueued": list(study.course.queue),
         "settle_s": config.settle_s,
+    }
+
+
+def _exploration(study: Study, now: float) -> dict[str, Any]:
+    spent, config = study.exploration, study.config
+    return {
+        "explored": spent.explored,
+        "windows": spent.windows,
+        "slo_minutes_last_day": spent.broken_s(now) / 60.0,
+        "allowed": spent.allowed(config, now),
     }
 
 

@@ -176,10 +176,15 @@ class _Strategy(BaseModel):
     max_ask_s: Positive | None = None
 
 
+class ExplorationModel(_Section):
+    """What exploring may cost."""
+
+    slo_minutes_per_day: Annotated[float, Field(ge=0)]
+
+
 class ConfigModel(_Section):
     """The config of a study."""
 
-    later = frozenset({"exploration_budget"})
     seed: Annotated[int, Field(ge=0)]
     bounds: Annotated[dict[str, BoundModel], Field(min_length=1)]
     name: Annotated[str, Field(min_length=1)] = "default"
@@ -203,6 +208,13 @@ class ConfigModel(_Section):
     guardrails: GuardrailsModel | None = None
     noise: dict[str, Literal["infer", "exact"]] = {}
     probe_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
+    exploration_budget: (
+        Annotated[
+            Annotated[float, Field(ge=0, le=1)] | ExplorationModel,
+            _or_say('a share of the windows from 0 to 1, or {"slo_minutes_per_day": minutes}'),
+        ]
+        | None
+    ) = None
     pending_ttl_s: Positive | None = None
     settle_s: NotNegative = 0.0
     strategy_params: _Strategy | None = None

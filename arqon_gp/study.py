@@ -10,6 +10,7 @@ from arqon_gp.config import Config
 from arqon_gp.course import QUIET_ASKS, Course
 from arqon_gp.deployment import Deployment
 from arqon_gp.drift import Drift
+from arqon_gp.exploration import Exploration
 from arqon_gp.forecast import LATEST, Step, ahead, steps
 from arqon_gp.guard import Guard
 from arqon_gp.history import History
@@ -61,6 +62,7 @@ class Study:
     doubt: Mapping[str, float] = field(default_factory=dict)
     started: tuple[Observation, ...] = ()
     drift: Drift = field(default_factory=Drift)
+    exploration: Exploration = field(default_factory=Exploration)
     hyperparameters: Hyperparameters = field(default_factory=dict)
     based: History | None = None
     issued_on: History = field(default_factory=History)
@@ -93,6 +95,7 @@ class Study:
             context=_context(self.context, event),
             doubt=event.doubt if isinstance(event, Situated) else {} if isinstance(event, Told) else self.doubt,
             drift=self.drift.apply(event, self.config, deployment, len(history)),
+            exploration=self.exploration.apply(event, self.config, deployment, self.baseline),
             started=self._started(event),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
             based=self.basis if isinstance(event, Refitted) else self.based,

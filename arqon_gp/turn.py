@@ -92,6 +92,11 @@ class Turn:
         return self._yard
 
     @property
+    def may_explore(self) -> bool:
+        """Whether exploration_budget pays one more window that explores."""
+        return self.study.exploration.allowed(self.study.config, self.now)
+
+    @property
     def left(self) -> float:
         """Results the budget still pays, beyond those waited for."""
         return course.windows_left(self.study.config, self.study.history) - len(self.study.deployment.pending)
@@ -121,6 +126,9 @@ class Turn:
             fallback=proposal.fallback,
             retry_after_s=retry_after_s,
             wish=wish,
+            explores=change
+            and (kind is Kind.PROBE or (kind is Kind.EXPLORE and gain is not None))
+            and not proposal.settled,
         )
         self.emit(event)
         return event.candidate()

@@ -189,7 +189,6 @@ def test_a_knob_without_an_initial_value_starts_at_its_centre(knob: dict[str, An
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("exploration_budget", 0.1),
         ("bounds/pool_size/switch_cost_s", 10),
         ("guardrails/direction_flip_limit", 3),
         ("guardrails/max_cumulative_delta_per_minute", [1]),

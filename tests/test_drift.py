@@ -1,0 +1,310 @@
+"""Drift: surprises, what the evidence says of them, forgetting, and regimes that come back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arqon_gp import ArqonSolver
+from arqon_gp.config import parse
+from arqon_gp.deployment import Deployment
+from arqon_gp.drift import ALARM, Drift, Sums, residual
+from arqon_gp.forecast import Step, ahead, steps
+from arqon_gp.history import Dataset, History, training_set
+from arqon_gp.knobs import Real
+from arqon_gp.propose import ModelAdvisor
+from arqon_gp.records import Issued, Kind, Label, Labelled, Observation, Prediction, Role, Told, Unchanged
+from arqon_gp.rows import Settings, drifting
+from arqon_gp.study import Study
+from arqon_gp.surrogate import fit
+from tests.conftest import FakeClock
+
+Make = Callable[..., ArqonSolver]
+PLAIN: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max"}}
+CONFIG = parse(PLAIN)
+
+
+# ---- surprises -------------------------------------------------------------------------------------------------------
+
+
+def test_a_residual_is_in_stds_of_what_was_predicted_in_the_space_of_the_model() -> None:
+    assert residual(Prediction(10.0, 10.0 - 1.96, 10.0 + 1.96), 12.0, log=False) == pytest.approx(2.0)
+    told = Prediction(math.e, math.exp(1.0 - 0.196), math.exp(1.0 + 0.196))
+    assert residual(told, math.exp(0.7), log=True) == pytest.approx(-3.0)
+    assert residual(told, -1.0, log=True) is None
+    assert residual(told, None, log=False) is None
+    assert residual(Prediction(1.0, 1.0, 1.0), 1.0, log=False) is None, "exact"
+
+
+def test_several_residuals_the_same_way_add_up_and_one_alone_does_not() -> None:
+    one = Sums().add(50.0, 7)
+    assert one.above == 4.0, "a gross outlier counts 4.5 stds, less the allowance"
+    assert one.above < ALARM == one.add(50.0, 8).above
+    assert (one.add(50.0, 8).above_since, one.add(-5.0, 8).below_since) == (7, 8)
+    shifted = Sums()
+    for row in range(40):
+        shifted = shifted.add(1.0, row)
+    assert shifted.above > ALARM
+    assert shifted.above_since == 0
+
+
+def test_normal_residuals_hardly_ever_raise_the_question() -> None:
+    rng, alarms, sums = np.random.default_rng(0), 0, Sums()
+    for row, z in enumerate(rng.normal(size=30_000).tolist()):
+        sums = sums.add(z, row)
+        if max(sums.above, sums.below) >= ALARM:
+            alarms, sums = alarms + 1, Sums(usual=sums.usual)
+    assert alarms <= 6
+
+
+def test_a_model_that_always_errs_is_measured_by_how_much_it_does() -> None:
+    rng, sums = np.random.default_rng(1), Sums()
+    for row, z in enumerate((3.0 * rng.normal(size=60)).tolist()):
+        sums = sums.add(z, row)
+    assert sums.usual > 1.6
+    assert sums.add(3.0, 60).above - sums.above < 1.5, "one std of its errors"
+
+
+def surprised(*values: float, role: Role = Role.WINDOW, failed: bool = False) -> Drift:
+    """After windows of one candidate that was predicted at 10 with a std of 1."""
+    told = {"qps": Prediction(10.0, 10.0 - 1.96, 10.0 + 1.96)}
+    issued = Issued("1", 1, Kind.REPLICATE, {"x": 0.5}, "", 0.0, change=False, predicted=told)
+    deployment = Deployment(CONFIG.space, CONFIG.start).apply(issued)
+    drift = Drift()
+    for row, value in enumerate(values):
+        seen = Observation({"x": 0.5}, {"qps": value}, role, failed, id="1", kind=Kind.REPLICATE)
+        drift = drift.apply(Told((seen,), 0.0), CONFIG, deployment, row + 1)
+    return drift
+
+
+def test_the_question_names_the_row_in_which_it_began_and_an_answer_ends_it() -> None:
+    asked = surprised(10.0, 10.5, 15.0, 15.0)
+    assert asked.since == 2
+    assert asked.score >= 1.0
+    assert surprised(10.0, 15.0).since is None
+    assert surprised(15.0, 15.0, 15.0, role=Role.LATE).since is None, "late rows were predicted for another moment"
+    assert surprised(15.0, 15.0, 15.0, failed=True).since is None
+    for answer in (Unchanged("", 0.0), Labelled(Label.DRIFT, "", 0.0, since=2)):
+        assert asked.apply(answer, CONFIG, Deployment(CONFIG.space, CONFIG.start), 4).score == 0.0
+    assert asked.apply(Labelled(Label.REGRESSION, "", 0.0), CONFIG, Deployment(CONFIG.space, CONFIG.start), 4) == asked
+
+
+# ---- evidence --------------------------------------------------------------------------------------------------------
+
+
+def study_of(rows: list[tuple[float, float]]) -> Study:
+    study = Study.new(CONFIG)
+    return study.apply(Told(tuple(Observation({"x": x}, {"qps": y}, Role.WINDOW) for x, y in rows), 0.0))
+
+
+def world(x: float, best: float) -> float:
+    return 100.0 - 300.0 * (x - best) ** 2
+
+
+def rows_of_worlds(*bests: float, each: int = 16, noise: float = 1.0, seed: int = 0) -> list[tuple[float, float]]:
+    rng, found = np.random.default_rng(seed), []
+    for best in bests:
+        for x in rng.random(each).tolist():
+            found.append((x, world(x, best) + noise * float(rng.normal())))
+    return found
+
+
+def test_the_evidence_tells_a_change_from_none() -> None:
+    for seed in range(4):
+        changed = study_of(rows_of_worlds(0.3, 0.7, seed=seed)[:20])
+        found = ModelAdvisor(CONFIG, device="cpu").changed(changed, 16)
+        assert found is not None
+        assert (found.since, found.outcome, found.like) == (16, "qps", None)
+        assert found.evidence > 3.0
+        still = study_of(rows_of_worlds(0.3, 0.3, seed=seed)[:20])
+        assert ModelAdvisor(CONFIG, device="cpu").changed(still, 16) is None
+    assert ModelAdvisor(CONFIG, device="cpu").changed(still, 0) is None, "nothing was before"
+
+
+def test_a_regime_that_is_back_is_known_again() -> None:
+    rows = rows_of_worlds(0.3, 0.7, 0.3)
+    study = study_of(rows[:36]).apply(Labelled(Label.DRIFT, "", 0.0, since=16))
+    found = ModelAdvisor(CONFIG, device="cpu").changed(study, 32)
+    assert found is not None
+    assert found.like == 0
+    back = study.apply(Labelled(Label.DRIFT, "", 0.0, since=32, like=0))
+    assert back.history.regimes == (0, 16, 32)
+    assert back.history.kinds == (0, 1, 0)
+    data = training_set(back.history, CONFIG.space, CONFIG.goals)
+    assert (data.regimes, data.current) == (2, 0)
+    assert data.regime.tolist() == [0] * 16 + [1] * 16 + [0] * 4
+    outlook = ModelAdvisor(CONFIG, device="cpu").outlook(back)
+    assert outlook is not None
+    assert outlook.context == {"(regime)": 0}
+    best = max(np.linspace(0.0, 1.0, 101), key=lambda x: outlook.intervals({"x": float(x)}, noise=False)["qps"].mean)
+    assert best == pytest.approx(0.3, abs=0.08), "four windows and what was known"
+
+
+def test_what_a_new_regime_has_in_common_with_the_old_one_is_learned() -> None:
+    def likeness(*bests: float) -> float:
+        rows = rows_of_worlds(*bests, each=24)
+        study = study_of(rows).apply(Labelled(Label.DRIFT, "", 0.0, since=24))
+        outlook = ModelAdvisor(CONFIG, device="cpu").outlook(study)
+        assert outlook is not None
+        return math.exp(-1.0 / outlook.surrogate["qps"].hyperparameters["regime"][0])
+
+    assert likeness(0.2, 0.8) < 0.5 < 0.8 < likeness(0.4, 0.4)
+
+
+# ---- forgetting ------------------------------------------------------------------------------------------------------
+
+
+def drifting_data(speed: float, n: int = 80, seed: int = 0) -> tuple[Dataset, Settings, Callable[[float], float]]:
+    """The best x goes from 0.2 at `speed` a window; the value of x = 0.9 after the last one."""
+    rng = np.random.default_rng(seed)
+    rows = [(x, world(x, 0.2 + speed * i) + float(rng.normal())) for i, x in enumerate(rng.random(n).tolist())]
+    told = Told(tuple(Observation({"x": x}, {"qps": y}, Role.WARM) for x, y in rows), 0.0)
+    data = training_set(History().apply(told), CONFIG.space, CONFIG.goals)
+    return data, Settings(CONFIG.space, CONFIG.goals.modelled, better={"qps": 1}), lambda x: world(x, 0.2 + speed * n)
+
+
+def test_an_outcome_that_drifts_is_forgotten_and_one_that_does_not_is_not() -> None:
+    for seed in range(4):
+        assert fit(*drifting_data(0.0, seed=seed)[:2], {})["qps"].hyperparameters["time"] == []
+        (scale,) = fit(*drifting_data(0.007, seed=seed)[:2], {})["qps"].hyperparameters["time"]
+        assert 0.05 < scale < 20.0, "hundreds of windows"
+
+
+def test_what_is_predicted_is_of_now_and_as_it_is_now() -> None:
+    errors: dict[str, list[float]] = {"drifting": [], "without time": []}
+    for seed in range(4):
+        data, settings, truth = drifting_data(0.007, seed=seed)
+        X = np.linspace(0.0, 1.0, 11)[:, None]
+        real = np.array([truth(x) for x in X[:, 0].tolist()])
+        surrogate = fit(data, settings, {})
+        now = np.column_stack([X, np.full(11, data.now / 100.0)])
+        errors["drifting"].append(float(np.abs(surrogate["qps"].predict(now)[0] - real).mean()))
+        h = {"qps": surrogate["qps"].hyperparameters | {"time": []}}
+        from arqon_gp.surrogate import restore
+
+        errors["without time"].append(float(np.abs(restore(data, settings, h)["qps"].predict(X)[0] - real).mean()))
+    assert np.mean(errors["drifting"]) < 0.6 * np.mean(errors["without time"])
+
+
+def test_time_is_that_of_the_results_where_all_have_one_and_else_their_order() -> None:
+    def at(times: list[float | None]) -> tuple[list[float], float]:
+        rows = (Observation({"x": i / 40.0}, {"qps": 1.0}, Role.WARM, time=t) for i, t in enumerate(times))
+        data = training_set(History().apply(Told(tuple(rows), 0.0)), CONFIG.space, CONFIG.goals)
+        return data.at.tolist(), data.now
+
+    hours: list[float | None] = [1e9 + 300.0 * i for i in range(16)] + [1e9 + 300.0 * 15 + 3000.0]
+    assert at(hours) == (pytest.approx([*range(16), 25.0]), pytest.approx(26.0))
+    assert at([*hours[:16], None]) == ([float(i) for i in range(17)], 17.0)
+    assert at(hours[:10]) == ([float(i) for i in range(10)], 10.0), "too few to know how long a window is"
+
+
+def test_a_long_stay_is_a_row_of_sixteen_windows_at_most_so_that_it_has_a_time() -> None:
+    told = Told(tuple(Observation({"x": 0.5}, {"qps": 1.0}, Role.WARM) for _ in range(40)), 0.0)
+    data = training_set(History().apply(told), CONFIG.space, CONFIG.goals)
+    assert data.count[:, 0].tolist() == [16.0, 16.0, 8.0]
+    assert data.at.tolist() == [7.5, 23.5, 35.5]
+
+
+def test_time_and_regime_are_inputs_behind_all_others() -> None:
+    data, settings, _ = drifting_data(0.0, n=6)
+    more = settings.drifting(time=True, regimes=3)
+    assert [knob.name for knob in more.space] == ["x", "(time)", "(regime)"]
+    wide = drifting(data, more)
+    assert wide.X[:, 1].tolist() == pytest.approx([i / 100.0 for i in range(6)])
+    assert drifting(wide, more) is wide, "once"
+    assert more.drifting(time=False, regimes=1).space == settings.space
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_jump_the_loop_finds_the_new_best_and_says_that_something_changed(make: Make, clock: FakeClock) -> None:
+    config = PLAIN | {"objectives": {"qps": {"direction": "max", "weight": 1.0}}}
+    solver, rng, late = (
+        make(config | {"guardrails": {"max_delta": [0.15], "min_effect": 3.0}}),
+        np.random.default_rng(2),
+        [],
+    )
+    for i in range(110):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        best = 0.4 if i < 60 else 0.8
+        late.append(abs(candidate["x"] - best))
+        solver.seed(
+            [{"params": candidate, "id": candidate.id, "values": {"qps": world(candidate["x"], best) + rng.normal()}}]
+        )
+        clock.pass_s(300.0)
+    assert np.mean(late[50:60]) < 0.1
+    assert np.mean(late[-15:]) < 0.1
+    labels = [e for e in solver._journal.read("default", 0) if isinstance(e, Labelled) and e.label is Label.DRIFT]
+    assert [e.since for e in labels] == [60]
+
+
+def test_a_system_that_stands_still_opens_no_regime(make: Make, clock: FakeClock) -> None:
+    config = PLAIN | {"objectives": {"qps": {"direction": "max", "weight": 1.0}}, "guardrails": {"max_delta": [0.15]}}
+    solver, rng = make(config), np.random.default_rng(3)
+    for _ in range(120):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        value = world(candidate["x"], 0.4) + rng.standard_t(3)
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": value}}])
+        clock.pass_s(300.0)
+    assert solver.status()["regime"] == 0
+
+
+# ---- the context of the next windows ----------------------------------------------------------------------------------
+
+
+def test_a_step_of_the_context_is_one_where_the_last_windows_agree() -> None:
+    load, hour = Real("load", 0.0, 1000.0), Real("hour", 0.0, 24.0, periodic=True)
+    rising = [{"load": 100.0 + 10.0 * i, "hour": (23.8 + 0.1 * i) % 24.0} for i in range(8)]
+    assert steps(rising, load) == Step(pytest.approx(10.0), pytest.approx(0.0))
+    assert steps(rising, hour).step == pytest.approx(0.1), "over midnight"
+    wandering = [{"load": 500.0 + way} for way in (0.0, 40.0, -30.0, 20.0, -50.0, 10.0, 0.0, 30.0)]
+    found = steps(wandering, load)
+    assert found.step == 0.0
+    assert found.std > 30.0
+    assert steps(rising[:2], load) == Step()
+    moved = ahead(rising[-1], {"load": Step(10.0), "hour": Step(0.1)}, (load, hour), 3.0)
+    assert moved == {"load": pytest.approx(200.0), "hour": pytest.approx(0.8)}
+    assert ahead({"load": 995.0}, {"load": Step(10.0)}, (load,), 2.0) == {"load": 1000.0}, "within its range"
+    wide = ahead({"load": 500.0}, {"load": Step(0.0, 20.0)}, (load,), 0.0, 1.5)
+    assert wide == {"load": 530.0}
+
+
+def test_an_ask_without_its_context_is_for_the_expected_one_and_limits_hold_as_far_as_it_is_known(make: Make) -> None:
+    config = PLAIN | {
+        "objectives": {"qps": {"direction": "max", "weight": 1.0}},
+        "constraints": {"p99": {"max": 100}},
+        "context": {"load": {"min": 0, "max": 1000}},
+        "guardrails": {"max_delta": [0.3]},
+    }
+
+    def asked(loads: list[float], told: float | None) -> tuple[ArqonSolver, Any]:
+        solver, rng = make(config), np.random.default_rng(0)
+        for load in loads:
+            candidate = solver.ask_one({"load": load})
+            assert candidate is not None
+            x = candidate["x"]
+            values = {"qps": 100.0 * x + rng.normal(), "p99": 0.1 * load * (0.5 + x) + 0.3 * rng.normal()}
+            solver.seed([{"params": candidate, "id": candidate.id, "values": values, "context": {"load": load}}])
+        return solver, solver.ask_one() if told is None else solver.ask_one({"load": told})
+
+    rising, _ = asked([400.0 + 10.0 * i for i in range(20)], None)
+    assert rising.status()["context"]["load"] == pytest.approx(600.0)
+    assert rising._study.doubt == {}, "each step was the same"
+    assert [round(c["load"]) for c in rising._study.situations] == [600, 610, 620]
+    jumping, _ = asked([500.0 + (80.0 if i % 3 else -60.0) for i in range(20)], None)
+    assert jumping._study.doubt["load"] > 20.0
+    low, high = (c["load"] for c in jumping._study.situations[1:3])
+    assert low < jumping._study.context["load"] < high
+    known, _ = asked([500.0 + (80.0 if i % 3 else -60.0) for i in range(20)], 500.0)
+    assert known._study.doubt == {}
+    here = {"x": 0.5}
+    outlooks = [s._advisor.outlook(s._study) for s in (jumping, known)]
+    for outlook in outlooks:
+        assert outlook.p_kept([here])[0] <= outlook.p_limits([here])[0]

@@ -1,0 +1,128 @@
+"""exploration_budget: a share of the windows, or minutes a day beyond the limits; and the price of exploring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arqon_gp import ArqonSolver, ConfigError
+from arqon_gp.config import parse
+from arqon_gp.deployment import Deployment
+from arqon_gp.exploration import Exploration
+from arqon_gp.records import Issued, Kind, Observation, Role, Told
+from tests.conftest import FakeClock
+
+Make = Callable[..., ArqonSolver]
+CONFIG: dict[str, Any] = {
+    "seed": 1,
+    "bounds": {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}},
+    "objectives": {"qps": {"direction": "max", "weight": 1.0}},
+    "constraints": {"p99": {"max": 50}},
+}
+LIVE = CONFIG | {"guardrails": {"max_delta": [0.2, 0.2], "min_effect": 0.5}}
+
+
+def run(solver: ArqonSolver, clock: FakeClock, windows: int) -> list[Issued]:
+    """So many windows of a noisy hill that moves; what was handed out."""
+    rng = np.random.default_rng(0)
+    for i in range(windows):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        best = 0.3 + 0.4 * (i >= windows // 2)
+        apart = (candidate["x"] - best) ** 2 + (candidate["y"] - best) ** 2
+        clock.pass_s(60.0)
+        values = {"qps": 100.0 - 80.0 * apart + 0.5 * rng.normal(), "p99": 20.0 + 80.0 * apart}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+    return list(solver._study.deployment.issued)
+
+
+@pytest.mark.parametrize("config", [CONFIG, LIVE], ids=["free", "guarded"])
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_no_more_than_the_share_of_the_windows_explores(
+    make: Make, clock: FakeClock, config: dict[str, Any], share: float
+) -> None:
+    issued = run(make(config | {"exploration_budget": share}), clock, 60)
+    explored = np.cumsum([one.explores for one in issued])
+    assert (explored <= share * np.arange(1, 61)).all()
+    assert (explored[-1] > 0) == (share > 0)
+
+
+def test_without_a_budget_more_is_explored(make: Make, clock: FakeClock) -> None:
+    assert sum(one.explores for one in run(make(LIVE), clock, 60)) > 6
+
+
+def test_a_front_has_no_best_config_to_stay_at_so_what_runs_is_measured(make: Make, clock: FakeClock) -> None:
+    front = CONFIG | {"objectives": {"qps": "max", "p99": "min"}, "constraints": {}, "exploration_budget": 0.0}
+    for config in (front, front | {"guardrails": {"max_delta": [0.2, 0.2]}}):
+        issued = run(make(config), clock, 12)
+        assert not any(one.explores for one in issued)
+        assert {(one.params["x"], one.params["y"]) for one in issued} == {(0.5, 0.5)}
+
+
+def told(budget: Any, *windows: tuple[bool, float, float]) -> Exploration:
+    """After windows: whether it explored, its p99, how long it ran; one after the other from 0 s on."""
+    config, state, now = parse(CONFIG | {"exploration_budget": budget}), Exploration(), 0.0
+    for number, (explores, p99, seconds) in enumerate(windows, 1):
+        issued = Issued(
+            str(number), number, Kind.EXPLORE, {"x": 0.0, "y": 0.0}, "", now, change=True, explores=explores
+        )
+        deployment = Deployment(config.space, config.start)
+        for n in range(1, number):
+            earlier = Issued(str(n), n, Kind.EXPLORE, {"x": 0.0, "y": 0.0}, "", 0.0, change=True)
+            deployment = deployment.apply(earlier)
+        now += seconds
+        row = Observation({"x": 0.0, "y": 0.0}, {"p99": p99}, Role.WINDOW, id=str(number), kind=Kind.EXPLORE)
+        state = state.apply(Told((row,), now), config, deployment.apply(issued), {})
+    return state
+
+
+def test_minutes_beyond_a_limit_count_if_the_window_explored_and_for_a_day() -> None:
+    config = parse(CONFIG | {"exploration_budget": {"slo_minutes_per_day": 10}})
+    state = told({"slo_minutes_per_day": 10}, (True, 60.0, 300.0), (False, 60.0, 300.0), (True, 40.0, 300.0))
+    assert state.broken_s(900.0) == 300.0, "neither the window that did not explore nor the one within the limit"
+    assert state.allowed(config, 900.0)
+    state = told({"slo_minutes_per_day": 10}, (True, 60.0, 300.0), (True, 60.0, 300.0))
+    assert not state.allowed(config, 600.0)
+    assert state.allowed(config, 300.0 + 86400.0), "the first one is a day ago"
+    none = parse(CONFIG | {"exploration_budget": {"slo_minutes_per_day": 0}})
+    assert not Exploration().allowed(none, 0.0)
+
+
+def test_what_was_spent_is_shown(make: Make, clock: FakeClock) -> None:
+    solver = make(LIVE | {"exploration_budget": 0.1})
+    run(solver, clock, 30)
+    shown = solver.status()["exploration"]
+    assert shown["windows"] == 30
+    assert shown["explored"] == sum(one.explores for one in solver._study.deployment.issued)
+    assert make(LIVE).status()["exploration"] is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [(1.5, "exploration_budget"), ("5%", "share of the windows"), ({"slo_minutes": 3}, "slo_minutes")],
+)
+def test_a_budget_of_another_form_is_an_error_that_says_what_is_allowed(budget: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse(CONFIG | {"exploration_budget": budget})
+
+
+def test_slo_minutes_need_a_limit() -> None:
+    with pytest.raises(ConfigError, match="need a limit"):
+        parse(CONFIG | {"constraints": {}, "exploration_budget": {"slo_minutes_per_day": 3}})
+
+
+def test_an_endless_study_stays_at_what_is_best_and_says_why(make: Make, clock: FakeClock) -> None:
+    """On a hill that stands still exploring stops paying; the config is as good as anything within min_effect."""
+    solver, rng = make(LIVE), np.random.default_rng(1)
+    for _ in range(90):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        apart = (candidate["x"] - 0.3) ** 2 + (candidate["y"] - 0.6) ** 2
+        values = {"qps": 100.0 - 80.0 * apart + 0.2 * rng.normal(), "p99": 20.0}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+        clock.pass_s(60.0)
+    assert solver.status()["phase"] == "watching"
+    assert 80.0 * apart < 1.0
