@@ -29,6 +29,7 @@ NORMALS = 256  # normal draws for moments of the utility
 DEFAULT_CONFIDENCE = 0.95
 SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std, while it has seen ...
 FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as it was misled
+SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
 LATELY, FEW_BEYOND = 24, 3  # windows that tell the way out of what breaks the limits, and how many of them have to
 WAY_RIDGE = 1e-3  # of squared units of the cube: a tenth of a knob's range in ten windows tells its slope
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
@@ -234,8 +235,15 @@ class Outlook:
         mean, variance = float(apart.mean()), float(apart.var())
         told = variance / math.sqrt(variance + yard.noise[UTILITY].variance / windows + 1e-300)
         z = mean / (told + 1e-300)
-        gain = told * (math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) + z * float(special.ndtr(z)))
-        return gain - max(mean, 0.0), -mean
+        return max(_expected_gain(z, told) - max(mean, 0.0), self._unseen(yard, params, mean)), -mean
+
+    def _unseen(self, yard: Yardstick, params: Params, mean: float) -> float:
+        """What a config may be better by beyond min_effect, as far as nothing is known of it, whatever the model says:
+        where all that was measured is alike the model expects nothing else."""
+        x, objectives = self.x(params), self.study.config.goals.objectives
+        known = (float(gp.predict(x)[1][0]) / gp.rows.scale**2 for gp in (self.surrogate[o.name] for o in objectives))
+        std = SURPRISE * yard.min_effect * math.sqrt(min(max(known), 1.0))
+        return _expected_gain((min(mean, 0.0) - yard.min_effect) / (std + 1e-300), std)
 
     def lasting(self, horizon: float) -> float:
         """For how many of the next windows what is learned now will count, if their contexts are those of as many past
@@ -299,6 +307,11 @@ class Outlook:
     def measured(self) -> list[Params]:
         """Each measured config once."""
         return [self.data.params[i] for i in self.data.distinct.tolist()]
+
+
+def _expected_gain(z: float, std: float) -> float:
+    """E[max(N, 0)] of a normal with this std and the mean z std."""
+    return std * (math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) + z * float(special.ndtr(z)))
 
 
 def raw(Y: Floats, study: Study) -> Floats:
