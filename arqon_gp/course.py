@@ -86,7 +86,8 @@ class Course:
             case Settling(target):
                 return replace(self, target=target)
             case Labelled(label=Label.DRIFT):
-                return replace(self, quiet=0, target=None if self.endless else self.target)
+                woken = replace(self, quiet=0)
+                return replace(woken, target=None, probes=0) if self.endless else woken
             case Finished():
                 return replace(self, finished=True)
             case Told() if self.finished:

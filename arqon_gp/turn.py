@@ -109,7 +109,7 @@ class Turn:
         gain, change = proposal.improvement, not d.runs(proposal.params)
         little = gain is not None and gain < self.yard.min_effect
         if proposal.settled is not None:
-            little = proposal.settled and not change
+            little = proposal.settled and not change and self.may_explore
         event = Issued(
             id=d.next_id(kind),
             order=d.order + 1,

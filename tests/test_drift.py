@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 
 from arqon_gp import ArqonSolver
 from arqon_gp.config import parse
-from arqon_gp.deployment import Deployment
 from arqon_gp.drift import ALARM, Drift, Sums, residual
 from arqon_gp.forecast import Step, ahead, steps
 from arqon_gp.history import Dataset, History, training_set
@@ -20,7 +20,7 @@ from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Issued, Kind, Label, Labelled, Observation, Prediction, Role, Told, Unchanged
 from arqon_gp.rows import Settings, drifting
 from arqon_gp.study import Study
-from arqon_gp.surrogate import fit
+from arqon_gp.surrogate import fit, restore
 from tests.conftest import FakeClock
 
 Make = Callable[..., ArqonSolver]
@@ -73,7 +73,7 @@ def surprised(*values: float, role: Role = Role.WINDOW, failed: bool = False) ->
     """After windows of one candidate that was predicted at 10 with a std of 1."""
     told = {"qps": Prediction(10.0, 10.0 - 1.96, 10.0 + 1.96)}
     issued = Issued("1", 1, Kind.REPLICATE, {"x": 0.5}, "", 0.0, change=False, predicted=told)
-    deployment = Deployment(CONFIG.space, CONFIG.start).apply(issued)
+    deployment = Study.new(CONFIG).deployment.apply(issued)
     drift = Drift()
     for row, value in enumerate(values):
         seen = Observation({"x": 0.5}, {"qps": value}, role, failed, id="1", kind=Kind.REPLICATE)
@@ -82,15 +82,15 @@ def surprised(*values: float, role: Role = Role.WINDOW, failed: bool = False) ->
 
 
 def test_the_question_names_the_row_in_which_it_began_and_an_answer_ends_it() -> None:
-    asked = surprised(10.0, 10.5, 15.0, 15.0)
+    asked = surprised(10.0, 10.5, 18.0, 18.0)
     assert asked.since == 2
     assert asked.score >= 1.0
-    assert surprised(10.0, 15.0).since is None
-    assert surprised(15.0, 15.0, 15.0, role=Role.LATE).since is None, "late rows were predicted for another moment"
-    assert surprised(15.0, 15.0, 15.0, failed=True).since is None
+    assert surprised(10.0, 18.0).since is None
+    assert surprised(18.0, 18.0, 18.0, role=Role.LATE).since is None, "late rows were predicted for another moment"
+    assert surprised(18.0, 18.0, 18.0, failed=True).since is None
     for answer in (Unchanged("", 0.0), Labelled(Label.DRIFT, "", 0.0, since=2)):
-        assert asked.apply(answer, CONFIG, Deployment(CONFIG.space, CONFIG.start), 4).score == 0.0
-    assert asked.apply(Labelled(Label.REGRESSION, "", 0.0), CONFIG, Deployment(CONFIG.space, CONFIG.start), 4) == asked
+        assert asked.apply(answer, CONFIG, Study.new(CONFIG).deployment, 4).score == 0.0
+    assert asked.apply(Labelled(Label.REGRESSION, "", 0.0), CONFIG, Study.new(CONFIG).deployment, 4) == asked
 
 
 # ---- evidence --------------------------------------------------------------------------------------------------------
@@ -184,8 +184,6 @@ def test_what_is_predicted_is_of_now_and_as_it_is_now() -> None:
         now = np.column_stack([X, np.full(11, data.now / 100.0)])
         errors["drifting"].append(float(np.abs(surrogate["qps"].predict(now)[0] - real).mean()))
         h = {"qps": surrogate["qps"].hyperparameters | {"time": []}}
-        from arqon_gp.surrogate import restore
-
         errors["without time"].append(float(np.abs(restore(data, settings, h)["qps"].predict(X)[0] - real).mean()))
     assert np.mean(errors["drifting"]) < 0.6 * np.mean(errors["without time"])
 
@@ -211,6 +209,7 @@ def test_a_long_stay_is_a_row_of_sixteen_windows_at_most_so_that_it_has_a_time()
 
 def test_time_and_regime_are_inputs_behind_all_others() -> None:
     data, settings, _ = drifting_data(0.0, n=6)
+    data = replace(data, regimes=3)
     more = settings.drifting(time=True, regimes=3)
     assert [knob.name for knob in more.space] == ["x", "(time)", "(regime)"]
     wide = drifting(data, more)
@@ -256,7 +255,7 @@ def test_a_system_that_stands_still_opens_no_regime(make: Make, clock: FakeClock
     assert solver.status()["regime"] == 0
 
 
-# ---- the context of the next windows ----------------------------------------------------------------------------------
+# ---- the context of the next windows ---------------------------------------------------------------------------------
 
 
 def test_a_step_of_the_context_is_one_where_the_last_windows_agree() -> None:

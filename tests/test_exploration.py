@@ -10,9 +10,9 @@ import pytest
 
 from arqon_gp import ArqonSolver, ConfigError
 from arqon_gp.config import parse
-from arqon_gp.deployment import Deployment
 from arqon_gp.exploration import Exploration
 from arqon_gp.records import Issued, Kind, Observation, Role, Told
+from arqon_gp.study import Study
 from tests.conftest import FakeClock
 
 Make = Callable[..., ArqonSolver]
@@ -69,7 +69,7 @@ def told(budget: Any, *windows: tuple[bool, float, float]) -> Exploration:
         issued = Issued(
             str(number), number, Kind.EXPLORE, {"x": 0.0, "y": 0.0}, "", now, change=True, explores=explores
         )
-        deployment = Deployment(config.space, config.start)
+        deployment = Study.new(config).deployment
         for n in range(1, number):
             earlier = Issued(str(n), n, Kind.EXPLORE, {"x": 0.0, "y": 0.0}, "", 0.0, change=True)
             deployment = deployment.apply(earlier)

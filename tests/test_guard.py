@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from arqon_gp import RateLimited, RequestError
+from arqon_gp import RateLimited, RequestError, guard
 from arqon_gp.advice import Goal, Proposal
+from arqon_gp.comparison import Comparison, Standing
 from arqon_gp.records import Label, Labelled, Promoted, SafeModeEntered, SafeModeLeft, Suspected
 from tests.conftest import FakeClock, Make
 from tests.scripted import Loop, ScriptedSolver, to
@@ -777,6 +778,71 @@ def test_when_last_good_breaks_a_limit_the_search_recovers() -> None:
     loop.solver.ask_one()
     assert loop.status["last_good"]["params"]["size"] == 20
     assert set(goals[:3]) == {Goal.RECOVER}
+
+
+def test_two_windows_of_last_good_beyond_a_limit_outweigh_many_within_it() -> None:
+    goals: list[Goal] = []
+
+    def propose(study: Any, request: Any) -> Proposal:
+        goals.append(request.goal)
+        return Proposal(study.deployment.deployed, "stay")
+
+    system = System()
+    loop = Loop(config(constraints={"p99_ms": {"max": 12}}), system, propose)
+    loop.run(30)
+    system.p99 = 14.0
+    loop.run(2)
+    goals.clear()
+    loop.step()
+    assert goals == [Goal.RECOVER]
+    assert loop.status["regime"] == 0, "what has changed the model says"
+
+
+def test_out_of_limits_that_last_good_breaks_too_nothing_is_a_regression_and_no_safe_mode_holds_it() -> None:
+    sizes = iter([60, 40, 59, 41, 58, 42, 57, 43] * 10)
+
+    def propose(study: Any, request: Any) -> Proposal:
+        return Proposal({"size": next(sizes), "wait": 5.0}, "recover")
+
+    def measure(params: dict[str, Any]) -> dict[str, Any]:
+        system.p99 = 20.0 + abs(params["size"] - 50)
+        return system(params)
+
+    system = System()
+    loop = Loop(config(constraints={"p99_ms": {"max": 12}}, guardrails={"max_rollbacks_per_hour": 0}), measure, propose)
+    loop.run(40)
+    assert not loop.events(SafeModeEntered)
+    assert Label.REGRESSION not in {event.label for event in loop.events(Labelled)}
+
+
+def test_safe_mode_ends_where_last_good_breaks_a_limit() -> None:
+    system = System(worse_above_50)
+    rails = {"max_rollbacks_per_hour": 1}
+    loop = Loop(config(constraints={"p99_ms": {"max": 12}}, guardrails=rails), system, to(size=60))
+    while loop.status["phase"] != "safe mode":
+        loop.step()
+    system.p99 = 20.0
+    loop.run(5)
+    assert loop.status["phase"] != "safe mode"
+    assert loop.events(SafeModeLeft)[0].reason == "last_good itself breaks a limit: nothing is safe"
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "foreign", "promoted"),
+    [(0.9, 0.1, False, True), (0.7, 0.1, False, False), (0.5, 0.4, True, True), (0.5, 0.4, False, False)],
+)
+def test_on_the_way_back_what_is_better_than_last_good_need_not_be_the_best(
+    better: float, worse: float, foreign: bool, promoted: bool
+) -> None:
+    """P(worse than the best confirmed) is 0.9 throughout."""
+    loop = Loop(config(), System(), to(size=55))
+    loop.run(5)
+    study = loop.solver._study
+    assert study.deployment.deployed["size"] == 55
+    running = Standing(windows=2, worse=worse, better=better)
+    found = Comparison(running, Standing(windows=3), Standing(), worse_than_best=0.9, foreign=foreign)
+    case = guard.Case(study.guard, study.config.guardrails, study.deployment, study.history, found, False, 0.95)
+    assert isinstance(guard.finding(case, 0.0), Promoted) is promoted
 
 
 # ---- safe mode ----
