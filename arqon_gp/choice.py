@@ -85,11 +85,12 @@ class Choice:
 
     def _worth(self, params: Params, horizon: float) -> float:
         """What exploring a config is worth, utility units summed over windows: what is gained as long as it holds, less
-        what the windows that tell it cost, min_effect each at the least, and more where a limit may break."""
+        what the first window costs (one that is bad has no second), min_effect at the least, and more where a limit may
+        break."""
         params = plain(self.found.study, params)
         gain, cost = self.found.lesson(self.yard, params, self._known, LESSON_WINDOWS)
         risk = 1.0 - float(self.found.p_kept([params])[0])
-        return horizon * gain - LESSON_WINDOWS * (max(cost, self.yard.min_effect) + risk * self.yard.size)
+        return horizon * gain - max(cost, self.yard.min_effect) - risk * self.yard.size
 
     def _paying(self, best: Params, horizon: float) -> Params | None:
         """The config of the region whose exploration is worth most, if it pays: the maximiser, or a safer one."""

@@ -35,7 +35,7 @@ MANY = 16  # rows told since the last candidate that are too many to be left out
 
 AHEAD = (1.0, 2.0)  # windows: a change that turns out wrong is taken back after one, and that takes one
 DOUBT_STDS = 1.64  # of a forecast: its central 90 %
-LEAST_HORIZON, MOST_HORIZON = 50, 200  # windows
+LEAST_HORIZON, MOST_HORIZON = 100, 200  # windows
 
 Hyperparameters = dict[str, dict[str, list[float]]]
 
