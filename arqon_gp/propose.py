@@ -42,6 +42,7 @@ from arqon_gp.yardstick import Shifts, Yardstick
 log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
 CHANGED = 3.0  # nats that a change of regime has to gain
+MOST_REGIMES = 8  # latest kinds that may be back
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_AT_ONCE = 2048  # configs whose front is sought
 MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
@@ -89,13 +90,12 @@ class ModelAdvisor:
     def changed(self, study: Study, since: int) -> Change | None:
         """Whether the rows from `since` on are of another regime than those before, in the outcome that says so most
         clearly; and of which, if that was there before."""
-        data, history = self._set(study, study.history), study.history
+        history, whole = study.history, self._set(study, study.history)
+        data = whole.rows(self._rows(study, history, study.based, study.hyperparameters)[0])
         late = data.first >= since
         if since <= history.regimes[-1] or late.all() or not late.any():
             return None
-        data = data.rows(self._rows(study, history, study.based, study.hyperparameters)[0])
-        late = data.first >= since
-        kinds = range(data.regimes + 1)
+        kinds = sorted({data.current, data.regimes, *range(max(data.regimes - MOST_REGIMES, 0), data.regimes)})
         try:
             with one_thread():
                 worth = {
