@@ -126,7 +126,13 @@ def test_under_guardrails_it_lies_within_the_guards_box(make: Make, monkeypatch:
     monkeypatch.setattr(choice, "MANY_KNOBS", 2)
     bounds = {name: {"min": 0, "max": 1, "initial": 0.5} for name in ("k0", "k1")}
     solver = make(
-        {"seed": 1, "bounds": bounds, "guardrails": {"max_delta": [0.1, 0.1]}, "objectives": {"value": "max"}}
+        {
+            "seed": 1,
+            "budget": 100,
+            "bounds": bounds,
+            "guardrails": {"max_delta": [0.1, 0.1]},
+            "objectives": {"value": "max"},
+        }
     )
     config, random, here, sought = solver._study.config, np.random.default_rng(0), {"k0": 0.5, "k1": 0.5}, 0
     assert config.guardrails is not None
