@@ -1,7 +1,7 @@
 """What exploring may cost, and has cost: a share of the windows, or minutes a day beyond the limits. A fold, no torch.
 
 A window explores if its config was chosen to learn: of the initial design, or for its expected improvement. What runs
-as the best that is known, a replicate, a way back or out does not. Public: Exploration.
+as the best that is known, a replicate, a way back or out does not. Public: Exploration, SPENT.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from arqon_gp.deployment import Deployment
 from arqon_gp.records import Event, Observation, Role, Told
 
 DAY_S = 86400.0
+SPENT = "exploration_budget pays no more at the moment"
 
 
 @dataclass(frozen=True, slots=True)

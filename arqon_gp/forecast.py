@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arqon_gp.cliffs import NORMAL_MAD
 from arqon_gp.knobs import Real, wrapped
 from arqon_gp.records import Context
 
 LATEST = 8  # windows that tell how the context goes on
 SURE = 2.0  # standard errors from which on a step is one
-NORMAL_MAD = 1.4826  # std of a normal distribution over its median absolute deviation
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from arqon_gp.advice import Goal, Request
 from arqon_gp.course import QUIET_ASKS, probes_wanted
+from arqon_gp.exploration import SPENT
 from arqon_gp.records import Candidate, Kind, Params
 from arqon_gp.turn import Turn
 
@@ -59,7 +60,7 @@ def _new(turn: Turn) -> Candidate | None:
         return turn.known(Kind.EXPLORE, course.queue[0], "enqueued by the operator", wish=True)
     explore = turn.may_explore
     if not explore and (turn.study.config.goals.pareto or not len(turn.study.history)):
-        return turn.known(Kind.REPLICATE, deployment.deployed, "exploration_budget pays no more at the moment")
+        return turn.known(Kind.REPLICATE, deployment.deployed, SPENT)
     if explore and _probes(turn) > 0:
         number = course.probes + 1
         return turn.issue(Kind.PROBE, turn.sought(_request(turn, Goal.PROBE, number)))

@@ -14,6 +14,7 @@ from arqon_gp.advice import Goal, Proposal, Request, random_step
 from arqon_gp.comparison import compare
 from arqon_gp.config import Guardrails
 from arqon_gp.course import QUIET_ASKS, probes_wanted
+from arqon_gp.exploration import SPENT
 from arqon_gp.history import key
 from arqon_gp.legal import Region, nearest_legal, one_by_one
 from arqon_gp.records import Candidate, Dequeued, Kind, Params
@@ -22,7 +23,6 @@ from arqon_gp.turn import Turn
 
 MOST_FINDINGS = 8  # an ask never needs as many: a bound where trust in the rules would be a loop
 DEFAULT_CONFIDENCE = 0.95
-SPENT = "exploration_budget pays no more at the moment"
 
 
 def next_candidate(turn: Turn, rails: Guardrails) -> Candidate | None:
