@@ -12,6 +12,7 @@ import pytest
 
 from arqon_gp import ArqonSolver
 from arqon_gp.config import parse
+from arqon_gp.course import Course
 from arqon_gp.drift import ALARM, Drift, Sums, residual
 from arqon_gp.forecast import Step, ahead, steps
 from arqon_gp.history import Dataset, History, training_set
@@ -153,6 +154,31 @@ def test_what_a_new_regime_has_in_common_with_the_old_one_is_learned() -> None:
         return math.exp(-1.0 / outlook.surrogate["qps"].hyperparameters["regime"][0])
 
     assert likeness(0.2, 0.8) < 0.5 < 0.8 < likeness(0.4, 0.4)
+
+
+def test_an_endless_study_probes_anew_after_a_change() -> None:
+    drift = Labelled(Label.DRIFT, "", 0.0, since=1)
+    assert Course(endless=True, probes=3).apply(drift).probes == 0
+    assert Course(endless=False, probes=3).apply(drift).probes == 3, "a budget has paid for other things since"
+
+
+def test_the_way_out_goes_down_what_the_latest_windows_beyond_a_limit_say() -> None:
+    """p99 falls by 100 from x = 0 to 1, all of it far beyond the limit, where the model sees a flat cliff."""
+    config = parse(
+        PLAIN | {"objectives": {"qps": {"direction": "max", "weight": 1.0}}, "constraints": {"p99": {"max": 10}}}
+    )
+
+    def slope(xs: list[float]) -> tuple[float, float]:
+        rows = [(0.5, 5.0 + 0.1 * i) for i in range(20)] + [(x, 500.0 - 100.0 * x) for x in xs]
+        told = tuple(Observation({"x": x}, {"qps": 1.0, "p99": p99}, Role.WINDOW) for x, p99 in rows)
+        outlook = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(Told(told, 0.0)))
+        assert outlook is not None
+        return float(outlook.way_out()[0]), outlook.surrogate["p99"].rows.scale
+
+    found, scale = slope([0.4, 0.6, 0.5, 0.7])
+    assert found == pytest.approx(-100.0 / scale, rel=0.05)
+    assert slope([0.4, 0.6])[0] == 0.0, "too few"
+    assert slope([0.4, 0.4, 0.4])[0] == 0.0, "of one config"
 
 
 # ---- forgetting ------------------------------------------------------------------------------------------------------

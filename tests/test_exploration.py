@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from arqon_gp import ArqonSolver, ConfigError
+from arqon_gp.choice import Choice
 from arqon_gp.config import parse
 from arqon_gp.exploration import Exploration
+from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Issued, Kind, Observation, Role, Told
 from arqon_gp.study import Study
 from tests.conftest import FakeClock
@@ -112,6 +115,41 @@ def test_a_budget_of_another_form_is_an_error_that_says_what_is_allowed(budget: 
 def test_slo_minutes_need_a_limit() -> None:
     with pytest.raises(ConfigError, match="need a limit"):
         parse(CONFIG | {"constraints": {}, "exploration_budget": {"slo_minutes_per_day": 3}})
+
+
+def test_exploring_is_worth_what_it_teaches_less_its_first_window_and_what_a_broken_limit_may_cost() -> None:
+    def worth(cost: float, p: float) -> float:
+        study = SimpleNamespace(config=parse(CONFIG))
+        found = SimpleNamespace(study=study, lesson=lambda *_: (0.25, cost), p_kept=lambda configs: np.array([p]))
+        yard = SimpleNamespace(min_effect=0.5, size=100.0)
+        of: Any = SimpleNamespace(found=found, yard=yard, _known={"x": 0.5, "y": 0.5})
+        return Choice._worth(of, {"x": 0.1, "y": 0.1}, 40.0)
+
+    assert worth(3.0, 1.0) == pytest.approx(40.0 * 0.25 - 3.0)
+    assert worth(-3.0, 1.0) == pytest.approx(40.0 * 0.25 - 0.5), "min_effect at the least"
+    assert worth(3.0, 0.9) == pytest.approx(40.0 * 0.25 - 3.0 - 0.1 * 100.0)
+
+
+def test_what_is_learned_counts_in_contexts_like_this_one_alone() -> None:
+    """Half of the windows came under a load in which another x is best."""
+    plain: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max"}}
+    rng, rows = np.random.default_rng(0), []
+    for i, x in enumerate(rng.random(40).tolist()):
+        load = 900.0 if i % 2 else 100.0
+        rows.append((x, load, 100.0 - 300.0 * (x - (0.8 if i % 2 else 0.2)) ** 2 + float(rng.normal())))
+
+    def lasting(config: dict[str, Any]) -> float:
+        parsed = parse(config)
+        seen = [{"load": load} if parsed.context else {} for _, load, _ in rows]
+        told = [
+            Observation({"x": x}, {"qps": y}, Role.WINDOW, context=c) for (x, _, y), c in zip(rows, seen, strict=True)
+        ]
+        outlook = ModelAdvisor(parsed, device="cpu").outlook(Study.new(parsed).apply(Told(tuple(told), 0.0)))
+        assert outlook is not None
+        return outlook.lasting(40.0)
+
+    assert lasting(plain) == 40.0
+    assert 15.0 < lasting(plain | {"context": {"load": {"min": 0, "max": 1000}}}) < 35.0
 
 
 def test_an_endless_study_stays_at_what_is_best_and_says_why(make: Make, clock: FakeClock) -> None:
