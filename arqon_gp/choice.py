@@ -55,7 +55,7 @@ class Choice:
         params, fraction = self._chosen()
         priced = self.request.horizon is not None and goal is Goal.IMPROVE and not study.config.goals.pareto
         if self.request.horizon is not None and priced:
-            paying = self._paying(params, found.lasting(self.request.horizon))
+            paying = self._paying(params, found.lasting(self.request.horizon), among=fraction is None)
             if paying is None:
                 return self._settled()
             params = paying
@@ -92,11 +92,16 @@ class Choice:
         risk = 1.0 - float(self.found.p_kept([params])[0])
         return horizon * gain - max(cost, self.yard.min_effect) - risk * self.yard.size
 
-    def _paying(self, best: Params, horizon: float) -> Params | None:
-        """The config of the region whose exploration is worth most, if it pays: the maximiser, or a safer one."""
-        space, points = self._region.space, self._spread()
-        order = np.argsort(-self.search.values_at(space.encode_all(points)), kind="stable")[:PRICED]
-        priced = [best, *(points[i] for i in order)]
+    def _paying(self, best: Params, horizon: float, *, among: bool) -> Params | None:
+        """The config whose exploration is worth most, if it pays: the maximiser or, `among` those of the region that
+        are safe enough, a safer one."""
+        space, priced = self._region.space, [best]
+        if among:
+            points = self._spread()
+            points = points if self.request.confidence is None else _safe(self.found, points, self.request.confidence)
+            if points:
+                order = np.argsort(-self.search.values_at(space.encode_all(points)), kind="stable")[:PRICED]
+                priced += [points[i] for i in order]
         worth = [self._worth(params, horizon) for params in priced]
         most = int(np.argmax(worth))
         return priced[most] if worth[most] > 0.0 else None
@@ -129,6 +134,8 @@ class Choice:
         if not self._region.contains(here | found.context):
             return found.best(self.yard, inside, confidence)
         best = found.best(self.yard, [*inside, here], confidence)
+        if self.request.confidence is not None and found.p_kept([best])[0] < self.request.confidence:
+            return here  # only a cautious step may go to what is not safe enough
         gain = np.subtract(*found.mean_utility(self.yard, [best, here]))
         safe = not found.bounds or found.p_kept([here])[0] >= confidence
         return here if safe and gain <= self.yard.min_effect else best

@@ -130,6 +130,21 @@ def test_exploring_is_worth_what_it_teaches_less_its_first_window_and_what_a_bro
     assert worth(3.0, 0.9) == pytest.approx(40.0 * 0.25 - 3.0 - 0.1 * 100.0)
 
 
+def test_whatever_it_is_worth_nothing_is_tried_that_is_not_safe_enough(make: Make, clock: FakeClock) -> None:
+    """The limit lies close to the best config; on the way there the price alone would accept less than 0.95."""
+    solver, rng = make(LIVE | {"constraints": {"p99": {"max": 30}}}), np.random.default_rng(0)
+    for _ in range(50):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        x, y = candidate["x"], candidate["y"]
+        values = {"qps": 100.0 * (x + y) + rng.normal(), "p99": 20.0 + 12.0 * (x + y - 1.0) + rng.normal()}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+        clock.pass_s(60.0)
+    sought = [i for i in solver._study.deployment.issued if i.change and i.improvement is not None]
+    assert len(sought) > 5
+    assert all(i.p_limits is not None and (i.fraction is not None or i.p_limits >= 0.95) for i in sought)
+
+
 def test_what_is_learned_counts_in_contexts_like_this_one_alone() -> None:
     """Half of the windows came under a load in which another x is best."""
     plain: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max"}}
