@@ -19,7 +19,7 @@ Registered before a counted seed was run: systems, arms, 500 windows, ten seeds 
 status 0): on at least three systems arqon's mean regret is at most half of every adaptive baseline's (static,
 hindsight and oracle are none) and below best_static's; its breaches are at most half, over all systems, of those of
 each system's adaptive baseline with the least regret; no over-steps. Seeds from 80000 on are pilots, in a file of
-their own. THE SIMULATORS ARE NOT FROZEN YET: until they are, no counted seed may be run.
+their own. The simulators are frozen since 2026-11-27, before any counted seed was run.
 
 One line a (system, seed, arm) in drift.jsonl: safe to stop and to run in shards; --summary judges.
 """

@@ -29,8 +29,8 @@ class Jvm:
 
     knobs: ClassVar[tuple[Knob, ...]] = (
         Knob("heap_size_gb", 16.0, 4, 32, 1.5),
-        Knob("new_ratio", 2, 1, 8, 1, whole=True),
-        Knob("survivor_ratio", 8, 2, 32, 3, whole=True),
+        Knob("new_ratio", 3, 1, 8, 1, whole=True),
+        Knob("survivor_ratio", 12, 2, 32, 3, whole=True),
         Knob("max_gc_pause_ms", 200.0, 50, 500, 40),
     )
     swings: ClassVar[Swings] = Swings((480.0, 530.0), (0.4, 0.5), (0.55, 0.75), (0.02, 0.04), (1.2, 1.4))
