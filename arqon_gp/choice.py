@@ -32,6 +32,7 @@ from arqon_gp.yardstick import Yardstick
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
 HOPELESS = 0.05  # P(all limits hold) below which the way back is the one that breaks them least
+CLEARLY = 0.1  # more of it is a reason to go elsewhere
 LESSON_WINDOWS = 2  # that tell what a config is worth
 PRICED = 12  # of the points spread over the region: those whose exploration is priced
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
@@ -65,7 +66,8 @@ class Choice:
         match goal:
             case Goal.RECOVER:
                 how = "the highest P(all limits hold)" if p >= HOPELESS else "least beyond the limits"
-                reason = f"recover: {how} within reach, P {p:.2f}"
+                how += " within reach" if self._refuge is None else "; towards a config that is likelier to hold them"
+                reason = f"recover: {how}, P {p:.2f}"
                 return Proposal(params, reason, predicted, None, p)
             case Goal.PROBE:
                 reason = "initial design: a scrambled Sobol point"
@@ -83,26 +85,24 @@ class Choice:
             reason = f"no move keeps the limits surely enough: a cautious step of {fraction:.0%} of max_delta"
         return Proposal(params, reason, predicted, gain, p, fraction, settled=False if priced else None)
 
-    def _worth(self, params: Params, horizon: float) -> float:
+    def _worth(self, params: Params, risk: float, horizon: float) -> float:
         """What exploring a config is worth, utility units summed over windows: what is gained as long as it holds, less
         what the first window costs (one that is bad has no second), min_effect at the least, and more where a limit may
-        break."""
-        params = plain(self.found.study, params)
+        break, with a chance of `risk`, and as what was explored has broken one though it seemed safe."""
         gain, cost = self.found.lesson(self.yard, params, self._known, LESSON_WINDOWS)
-        risk = 1.0 - float(self.found.p_kept([params])[0])
-        return horizon * gain - max(cost, self.yard.min_effect) - risk * self.yard.size
+        surprise = self.found.study.exploration.surprise
+        return horizon * gain - max(cost, self.yard.min_effect) - surprise - risk * self.yard.size
 
     def _paying(self, best: Params, horizon: float, *, among: bool) -> Params | None:
         """The config whose exploration is worth most, if it pays: the maximiser or, `among` those of the region that
         are safe enough, a safer one."""
         space, priced = self._region.space, [best]
-        if among:
-            points = self._spread()
-            points = points if self.request.confidence is None else _safe(self.found, points, self.request.confidence)
-            if points:
-                order = np.argsort(-self.search.values_at(space.encode_all(points)), kind="stable")[:PRICED]
-                priced += [points[i] for i in order]
-        worth = [self._worth(params, horizon) for params in priced]
+        if among and (points := self._safe_spread):
+            order = np.argsort(-self.search.values_at(space.encode_all(points)), kind="stable")[:PRICED]
+            priced += [points[i] for i in order]
+        priced = [plain(self.found.study, params) for params in priced]
+        risks = 1.0 - self.found.p_kept(priced)
+        worth = [self._worth(*of, horizon) for of in zip(priced, risks.tolist(), strict=True)]
         most = int(np.argmax(worth))
         return priced[most] if worth[most] > 0.0 else None
 
@@ -134,8 +134,10 @@ class Choice:
         if not self._region.contains(here | found.context):
             return found.best(self.yard, inside, confidence)
         best = found.best(self.yard, [*inside, here], confidence)
-        if self.request.confidence is not None and found.p_kept([best])[0] < self.request.confidence:
-            return here  # only a cautious step may go to what is not safe enough
+        if self.request.confidence is not None:
+            there, now = found.p_kept([best, here]).tolist()
+            if there < self.request.confidence and there <= now + CLEARLY:
+                return here  # only a cautious step may go to what is neither safe enough nor clearly safer
         gain = np.subtract(*found.mean_utility(self.yard, [best, here]))
         safe = not found.bounds or found.p_kept([here])[0] >= confidence
         return here if safe and gain <= self.yard.min_effect else best
@@ -153,29 +155,58 @@ class Choice:
                 return chosen, None
         search = self.search
         if request.goal is not Goal.PROBE:
-            best = search.best_in(region)
-            if request.goal is Goal.RECOVER and found.p_limits([best])[0] < HOPELESS and found.bounds:
-                return self._least_beyond(best), None
+            best = self._best
+            if request.goal is Goal.RECOVER and found.bounds:
+                return self._way_out(), None
             few = _many(study) and request.goal is Goal.IMPROVE
             for chosen in (simpler(search, region, best), best) if few else (best,):
                 if confidence is None or found.p_kept([chosen])[0] >= confidence:
                     return chosen, None
-            assert confidence is not None
-            safe = _safe(found, self._spread(), confidence)[:SAFE_SHORTLIST]
-            if safe:
+            if safe := self._safe_spread[:SAFE_SHORTLIST]:
                 return safe[int(np.argmax(search.values_at(space.encode_all(safe))))], None
         if request.cautious is None or request.cautious.empty:
             return study.deployment.may_run, request.fraction
         return search.best_in(situated(found, request.region(study.config, request.cautious))), request.fraction
 
-    def _least_beyond(self, best: Params) -> Params:
-        """The config of the region that is expected to be least beyond the limits. Where none may keep them, the
-        likeliest to do so, `best`, is the one of which least is known."""
-        good = [p for p in (best, *good_rows(self.found, self._utility)) if self._region.contains(p)]
-        points = good + self._spread()
-        beyond = self.found.beyond_limits(points)
-        return points[int(np.argmin(beyond + self.found.encoded(points) @ self.found.way_out()))]
+    def _way_out(self) -> Params:
+        """The config likeliest to keep the limits, a step towards one elsewhere that is likelier to; or where there is
+        no such hope the one least beyond them."""
+        region, refuge = self._region, self._refuge
+        if refuge is not None:
+            step = region.settled(region.space.nearest(refuge | self.found.context, region.box, region.here))
+            if region.contains(step):
+                return step
+        return self._least_beyond() if self.found.p_limits([self._best])[0] < HOPELESS else self._best
 
+    @cached_property
+    def _refuge(self) -> Params | None:
+        """A measured config out of reach that is clearly likelier to keep the limits than any within it; if any."""
+        found, confidence = self.found, self.request.confidence or DEFAULT_CONFIDENCE
+        if not found.bounds or (reach := float(found.p_kept([self._best])[0])) >= confidence:
+            return None
+        p = found.p_kept(found.measured)
+        return found.measured[int(np.argmax(p))] if p.max() > max(reach + CLEARLY, HOPELESS) else None
+
+    @cached_property
+    def _best(self) -> Params:
+        """The maximiser of the acquisition in the region."""
+        return self.search.best_in(self._region)
+
+    def _least_beyond(self) -> Params:
+        """The config of the region, other than what runs, that may be least beyond the limits."""
+        found, space = self.found, self.found.study.config.space
+        points = [p for p in (self._best, *good_rows(found, self._utility)) if self._region.contains(p)] + self._spread
+        here = found.study.deployment.may_run
+        points = [p for p in points if not space.same(here, plain(found.study, p))] or points
+        return points[int(np.argmin(found.way_out(points)))]
+
+    @cached_property
+    def _safe_spread(self) -> list[Params]:
+        """Those of the points spread over the region that are safe enough."""
+        confidence = self.request.confidence
+        return self._spread if confidence is None else _safe(self.found, self._spread, confidence)
+
+    @cached_property
     def _spread(self) -> list[Params]:
         """SAFE_POINTS points spread over the region."""
         d, rng = len(self._region.space.knobs), self.search.rng

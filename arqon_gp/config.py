@@ -29,7 +29,7 @@ from arqon_gp.objectives import Effect, Goals, Limit, Objective
 from arqon_gp.records import Context, Params, Scalar
 from arqon_gp.rules import Rule
 from arqon_gp.rules import parse as parse_rule
-from arqon_gp.schema import BoundModel, ConfigModel, GuardrailsModel, validate
+from arqon_gp.schema import BoundModel, ConfigModel, ConstraintModel, GuardrailsModel, ObjectiveModel, validate
 from arqon_gp.space import Condition, Space
 from arqon_gp.steps import StepLimit, percent, step_limits
 
@@ -37,6 +37,8 @@ log = logging.getLogger("arqon_gp")
 
 ORDERED = ("bounds", "objectives", "constraints")  # the order of their names has a meaning
 LATENCY_NAME = re.compile(r"latency|_ms$|_us$|_s$")
+TROUBLE_NAME = re.compile(r"error|fail|loss|lost|drop|reject|timeout|abort|stale|evict|retr(y|ies)|dead")  # 0 is usual
+LEAST_TROUBLE = 0.01  # of what is allowed: less is no better
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,8 +362,7 @@ def _centre(knob: Knob) -> Scalar:
 
 def _goals(model: ConfigModel) -> Goals:
     objectives = _objectives(model)
-    direction = {o.name: o.sign for o in objectives}
-    logs = {o.name for o in objectives if o.log}
+    logs = {o.name: o.log for o in objectives}
     limits: list[Limit] = []
     for name, limit in model.constraints.items():
         if isinstance(limit, str):
@@ -370,11 +371,24 @@ def _goals(model: ConfigModel) -> Goals:
             raise ConfigError(f"constraints.{name}: needs max or min")
         if isinstance(limit.max, float) and isinstance(limit.min, float) and limit.min > limit.max:
             raise ConfigError(f"constraints.{name}: min {limit.min:g} is above max {limit.max:g}; nothing holds both")
-        is_log = name in logs or (name not in direction and limit.min is None and bool(LATENCY_NAME.search(name)))
+        is_log = logs.get(name, limit.min is None and bool(LATENCY_NAME.search(name)))
+        if most := _most_trouble(name, model):
+            limits.append(Limit(name, 1, most, False, limit.confidence, True, LEAST_TROUBLE * most))
+            continue
         for side, bound in ((1, limit.max), (-1, limit.min)):
             if bound is not None:
                 limits.append(_limit(name, side, bound, limit.confidence, is_log))
     return Goals(objectives, tuple(limits))
+
+
+def _most_trouble(name: str, model: ConfigModel) -> float | None:
+    """The limit of an outcome that is named after trouble and has 0 as its usual value: near the limit its logarithm
+    tells of the cliff, far below there is nothing to tell."""
+    limit, o = model.constraints.get(name), (model.objectives or {}).get(name)
+    if not isinstance(limit, ConstraintModel) or limit.min is not None or (o and (o.scale or _sign(o) > 0)):
+        return None
+    named = TROUBLE_NAME.search(name) and not LATENCY_NAME.search(name)
+    return limit.max if named and isinstance(limit.max, float) and limit.max > 0.0 else None
 
 
 def _limit(name: str, side: int, bound: float | str, confidence: float, is_log: bool) -> Limit:
@@ -398,13 +412,16 @@ def _objectives(model: ConfigModel) -> tuple[Objective, ...]:
     pareto = len(model.objectives) > 1 and bool(unweighted)
     objectives = []
     for name, o in model.objectives.items():
-        sign = 1 if o.direction in ("max", "maximize") else -1
-        default = "log" if sign < 0 and LATENCY_NAME.search(name) else "linear"
-        is_log = (o.scale or default) == "log"
+        by_name = _sign(o) < 0 and (LATENCY_NAME.search(name) or _most_trouble(name, model))
+        is_log = (o.scale or ("log" if by_name else "linear")) == "log"
         if o.threshold is not None and not pareto:
             raise ConfigError(f"objectives.{name}.threshold: has a meaning only for several objectives without weights")
-        objectives.append(Objective(name, sign, o.weight, is_log, o.threshold, _effect(o.min_effect)))
+        objectives.append(Objective(name, _sign(o), o.weight, is_log, o.threshold, _effect(o.min_effect)))
     return tuple(objectives)
+
+
+def _sign(o: ObjectiveModel) -> int:
+    return 1 if o.direction in ("max", "maximize") else -1
 
 
 def _effect(given: float | str | None) -> Effect | None:

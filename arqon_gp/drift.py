@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from arqon_gp.config import Config
 from arqon_gp.deployment import Deployment
+from arqon_gp.objectives import Goals
 from arqon_gp.records import Event, Label, Labelled, Observation, Prediction, Role, Told, Unchanged
 
 ALLOWANCE = 0.5  # stds a window that count as nothing: half of the shift that is to be seen
-ALARM = 8.0  # one false question in thousands of windows of normal noise (Siegmund 1985, eq. 2.56)
+ALARM = 6.0  # one false question in hundreds of windows of normal noise (Siegmund 1985, eq. 2.56)
 MOST = 4.5  # stds that one window counts: a gross outlier alone is no change
 USUAL, WEIGHT = 0.8, 0.05  # the mean of |z| of normal residuals, and the weight of a window in the running one
 INTERVAL_STDS = 2.0 * 1.96  # width of a predicted interval
@@ -36,12 +37,14 @@ class Sums:
         """After one more residual."""
         scaled = z * USUAL / max(self.usual, USUAL)
         scaled = min(max(scaled, -MOST), MOST)
-        above, below = max(self.above + scaled - ALLOWANCE, 0.0), max(self.below - scaled - ALLOWANCE, 0.0)
+        up, down = scaled - ALLOWANCE, -scaled - ALLOWANCE
         return Sums(
-            above,
-            below,
-            self.above_since if self.above > 0.0 else row,
-            self.below_since if self.below > 0.0 else row,
+            max(self.above + up, 0.0),
+            max(self.below + down, 0.0),
+            self.above_since
+            if self.above >= up and self.above > 0.0
+            else row,  # a jump is not as old as what led up to it
+            self.below_since if self.below >= down and self.below > 0.0 else row,
             (1.0 - WEIGHT) * self.usual + WEIGHT * min(abs(z), MOST),
         )
 
@@ -82,17 +85,14 @@ class Drift:
     def _told(self, row: Observation, predicted: Mapping[str, Prediction], config: Config, number: int) -> Drift:
         found = dict(self.sums)
         for name, of in predicted.items():
-            z = residual(of, row.values.get(name), log=name in config.goals.logs)
+            z = residual(name, of, row.values.get(name), config.goals)
             if z is not None:
                 found[name] = found.get(name, Sums()).add(z, number)
         return replace(self, sums=found)
 
 
-def residual(predicted: Prediction, value: float | None, *, log: bool) -> float | None:
+def residual(name: str, predicted: Prediction, value: float | None, goals: Goals) -> float | None:
     """What came less what was predicted, in stds of the prediction; None where that says nothing."""
-    if value is None or (log and not (value > 0.0 and predicted.lower > 0.0)):
-        return None
-    low, high = (math.log(x) if log else x for x in (predicted.lower, predicted.upper))
+    low, high, seen = (goals.to_model(name, x) for x in (predicted.lower, predicted.upper, value))
     std = (high - low) / INTERVAL_STDS
-    middle = 0.5 * (low + high)
-    return ((math.log(value) if log else value) - middle) / std if std > 0.0 else None
+    return (seen - 0.5 * (low + high)) / std if std > 0.0 and math.isfinite(seen) else None

@@ -9,26 +9,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from arqon_gp.config import Config
 from arqon_gp.deployment import Deployment
-from arqon_gp.records import Event, Observation, Role, Told
+from arqon_gp.records import Event, Issued, Observation, Role, Told
 
 DAY_S = 86400.0
+FADE = 0.995  # a window: what happened 200 windows ago counts a third
+DOUBTED = 10.0  # windows that explored and broke nothing, to begin with
 SPENT = "exploration_budget pays no more at the moment"
 
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
     """`windows`: all since the first ask; `explored`: those that explored; `broken`: when each of these that broke a
-    limit was told of, unix seconds, and how long it had run, s, of the last day."""
+    limit was told of, unix seconds, and how long it had run, s, of the last day. `lately`, `lost`: how many of the
+    latest windows explored, and what those of them that broke a limit have cost more than was predicted, utility units;
+    both fade."""
 
     windows: int = 0
     explored: int = 0
     broken: tuple[tuple[float, float], ...] = ()
+    lately: float = 0.0
+    lost: float = 0.0
+
+    @property
+    def surprise(self) -> float:
+        """What a window that explores costs on average because limits break that seemed safe, utility units."""
+        return self.lost / (DOUBTED + self.lately)
 
     def apply(self, event: Event, config: Config, deployment: Deployment, baseline: Mapping[str, float]) -> Exploration:
         """The state after one more event."""
-        if not isinstance(event, Told) or config.exploration is None:
+        if not isinstance(event, Told) or (config.guardrails is None and config.exploration is None):
             return self
         state = self
         for row in event.observations:
@@ -40,15 +53,15 @@ class Exploration:
         self, row: Observation, at: float, config: Config, deployment: Deployment, baseline: Mapping[str, float]
     ) -> Exploration:
         issued = deployment.find(row.id) if row.id is not None and row.kind is not None else None
-        state = replace(self, windows=self.windows + 1)
+        state = replace(self, windows=self.windows + 1, lately=FADE * self.lately, lost=FADE * self.lost)
         if issued is None or not issued.explores:
             return state
-        broken = tuple(one for one in self.broken if one[0] > at - DAY_S)
-        if row.failed or any(
-            _breaks(row, limit.outcome, limit.side, limit.bound(baseline)) for limit in config.goals.limits
-        ):
-            broken = (*broken, (at, max(at - issued.at, 0.0)))
-        return replace(state, explored=self.explored + 1, broken=broken)
+        state = replace(state, explored=self.explored + 1, lately=state.lately + 1.0)
+        limits = config.goals.limits
+        if not row.failed and not any(_breaks(row, x.outcome, x.side, x.bound(baseline)) for x in limits):
+            return state
+        broken = (*(one for one in self.broken if one[0] > at - DAY_S), (at, max(at - issued.at, 0.0)))
+        return replace(state, broken=broken, lost=state.lost + _loss(row, issued, config))
 
     def allowed(self, config: Config, now: float) -> bool:
         """Whether the budget pays one more window that explores."""
@@ -62,6 +75,18 @@ class Exploration:
     def broken_s(self, now: float) -> float:
         """Seconds of the last day that exploring was beyond a limit."""
         return sum(seconds for at, seconds in self.broken if at > now - DAY_S)
+
+
+def _loss(row: Observation, issued: Issued, config: Config) -> float:
+    """By how much the utility of a window was below the predicted one; no more than all was to be worth."""
+    goals, predicted = config.goals, issued.predicted or {}
+    names = [o.name for o in goals.objectives]
+    if goals.pareto or any(name not in predicted or row.values.get(name) is None for name in names):
+        return 0.0
+    both = np.array([[predicted[name].mean for name in names], [row.values[name] for name in names]], dtype=float)
+    expected, seen = goals.utility({}, {})(both)
+    most = float(np.abs(both[0] * goals.utility({}, {}).coefficients).sum())
+    return min(max(float(expected) - float(seen), 0.0), most)
 
 
 def _breaks(row: Observation, outcome: str, side: int, bound: float | None) -> bool:

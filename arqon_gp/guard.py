@@ -50,6 +50,7 @@ PROMISING = 0.60  # P(better) from which a config is measured again to be promot
 MOST_WINDOWS = 5
 BROKEN = 0.50  # P(all limits hold) below which a config counts as breaking a limit
 EQUALLY_FAR = 0.2  # |P(farther beyond a broken limit) - 1/2| up to which two configs are equals
+HOPELESS = 0.05  # P(all limits hold) below which a config has no chance to
 CLEARLY = 0.10  # difference in P(all limits hold) that decides before the utility does
 RECOVERY_WINDOWS = 10  # windows of last_good at its level, limits held, that end safe mode before its timer
 SAFE_MODE_S = HOUR_S
@@ -338,13 +339,14 @@ def _suspicion(case: Case, now: float) -> Event | None:
 def _worse(a: Standing, b: Standing) -> float:
     """P(a worse than b); while b breaks a limit P(all limits hold) decides first, utility only among equals.
 
-    Where neither has a chance to hold them, the one that is farther beyond has the smaller one.
+    Where neither has a chance to hold them, the one that is farther beyond has the smaller one, and of two that are
+    equally far none is worse: what is saved out there is no merit, and must not hold up the way out.
     """
     if b.holds < BROKEN and abs(a.holds - b.holds) > CLEARLY:
         return 0.0 if a.holds > b.holds else 1.0
     if b.holds < BROKEN and abs(a.farther - 0.5) > EQUALLY_FAR:
         return a.farther
-    return a.worse
+    return 0.0 if max(a.holds, b.holds) < HOPELESS else a.worse
 
 
 def _promotion(case: Case, now: float) -> Event | None:
@@ -391,7 +393,7 @@ def verdict(case: Case) -> Verdict:
     unsure = c.running.windows < case.rails.windows_to_promote and _worse(c.running, c.good) < DOUBT
     if c.good.holds < BROKEN and unsure:
         return Replicate("last_good breaks a limit and this is no worse: measured again, to go on from here")
-    if c.running.holds < BROKEN and c.good.holds <= c.running.holds + CLEARLY:
+    if c.running.holds < BROKEN and (c.good.holds <= c.running.holds + CLEARLY or not c.good.windows):
         return Search(recover=True)
     return _again(case, c.running, attempts) or Search()
 

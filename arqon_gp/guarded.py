@@ -221,6 +221,12 @@ def _walk(turn: Turn, rails: Guardrails) -> Candidate | None:
 # ---- the search ------------------------------------------------------------
 
 
+def _likely_broken(turn: Turn) -> bool:
+    """Whether the model expects what runs to break a limit now."""
+    described = turn.advisor.describe(turn.study, turn.study.deployment.may_run)
+    return described is not None and bool(turn.study.config.goals.limits) and described[1] < guard.BROKEN
+
+
 def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     """A change proposed by the model inside what the guard permits; or another window, where nothing may move."""
     study = turn.study
@@ -229,6 +235,7 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
         return _enqueued(turn, rails, box)
     if box.empty or box.single:
         return turn.known(Kind.REPLICATE, study.deployment.may_run, "no knob may move from here")
+    recover = recover or _likely_broken(turn)
     explore = recover or turn.may_explore
     probe = not recover and explore and probes_wanted(study.config, study.history, study.course) > 0
     goal = Goal.RECOVER if recover else Goal.PROBE if probe else Goal.IMPROVE

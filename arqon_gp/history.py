@@ -332,7 +332,8 @@ def known_variance(rows: Sequence[Observation], goals: Goals) -> Floats:
         for name, sem in row.sem.items():
             value = row.values.get(name)
             if name in goals.modelled:
-                known[i, goals.modelled.index(name)] = (sem / value if name in goals.logs and value else sem) ** 2
+                size = max(value or 0.0, goals.floors.get(name, 0.0))
+                known[i, goals.modelled.index(name)] = (sem / size if name in goals.logs and size else sem) ** 2
     return known
 
 

@@ -94,7 +94,7 @@ class Metrics:
             (self._of.decisions, list(Kind)),
             (self._of.refusals, [*study.config.space.names, *REFUSALS]),
             (self._of.labels, list(Label)),
-            (self._of.nonpositive, sorted(study.config.goals.logs)),
+            (self._of.nonpositive, sorted(study.config.goals.positive)),
             (self._of.fallbacks, CAUSES),
             (self._of.device, ["none"]),
         )
@@ -133,7 +133,7 @@ class Metrics:
             if row.role is Role.CORRECTION:
                 continue
             for name, value in row.values.items():
-                if value is not None and value <= 0 and name in study.config.goals.logs:
+                if value is not None and value <= 0 and name in study.config.goals.positive:
                     self._of.nonpositive.labels(self.study, name).inc()
             issued = study.deployment.find(row.id) if row.id is not None and row.kind is not None else None
             if issued is None:

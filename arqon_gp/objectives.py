@@ -45,7 +45,7 @@ class Objective:
 class Limit:
     """An outcome that must stay at or below (`side` +1) or at or above (-1) a bound, raw units.
 
-    The bound is `value`, or `value` times the baseline when `relative`.
+    The bound is `value`, or `value` times the baseline when `relative`. `floor`: what is less is no better (log only).
     """
 
     outcome: str
@@ -54,6 +54,7 @@ class Limit:
     relative: bool
     confidence: float
     log: bool = False
+    floor: float = 0.0
 
     def bound(self, baseline: Mapping[str, float]) -> float | None:
         """The bound in raw units; None while the baseline it refers to is not measured."""
@@ -121,6 +122,16 @@ class Goals:
         return frozenset(o.name for o in self.objectives if o.log) | {x.outcome for x in self.limits if x.log}
 
     @cached_property
+    def floors(self) -> dict[str, float]:
+        """The log outcomes of which 0 is a value: what is below this counts as this, raw units."""
+        return {limit.outcome: limit.floor for limit in self.limits if limit.floor}
+
+    @property
+    def positive(self) -> frozenset[str]:
+        """Outcomes that have to be above 0 to say anything."""
+        return self.logs - self.floors.keys()
+
+    @cached_property
     def thresholds(self) -> dict[str, float]:
         """The thresholds of the front, model space."""
         known = [(o.name, self.to_model(o.name, o.threshold)) for o in self.objectives]
@@ -137,6 +148,7 @@ class Goals:
             return math.nan
         if name not in self.logs:
             return value
+        value = max(value, self.floors.get(name, value))
         return math.log(value) if value > 0 else math.nan
 
     def complete(self, values: Mapping[str, float | None]) -> bool:
@@ -158,6 +170,8 @@ def model_values(rows: Sequence[Observation | Control], goals: Goals) -> Floats:
     values = np.array([[row.values.get(name) for name in names] for row in rows], dtype=float)
     values = values.reshape(len(rows), len(goals.modelled))
     for j in [j for j, name in enumerate(goals.modelled) if name in goals.logs]:
+        if floor := goals.floors.get(goals.modelled[j]):
+            values[:, j] = np.maximum(values[:, j], floor)
         values[:, j] = np.log(values[:, j], where=values[:, j] > 0, out=np.full(len(rows), np.nan))
     return values
 

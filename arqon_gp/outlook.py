@@ -15,6 +15,7 @@ from itertools import compress
 import numpy as np
 from scipy import special
 
+from arqon_gp.edge import MOST_RISK, Edge
 from arqon_gp.history import CELLS, Dataset, Excerpt
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import nondominated
@@ -30,8 +31,7 @@ DEFAULT_CONFIDENCE = 0.95
 SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std, while it has seen ...
 FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as it was misled
 SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
-LATELY, FEW_BEYOND = 24, 3  # windows that tell the way out of what breaks the limits, and how many of them have to
-WAY_RIDGE = 1e-3  # of squared units of the cube: a tenth of a knob's range in ten windows tells its slope
+LATELY = 24  # windows that tell the way out of what breaks the limits
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
 
 
@@ -43,6 +43,7 @@ class Outlook:
     study: Study
     fitted: Surrogate
     data: Dataset
+    edge: Edge | None = None
     surrogate: Surrogate = field(init=False)  # for points in the present context
 
     def __post_init__(self) -> None:
@@ -155,32 +156,33 @@ class Outlook:
         return np.asarray(p)
 
     def p_kept(self, configs: Sequence[Params]) -> Floats:
-        """The least of these (r,) in the situations that the next windows may bring."""
+        """The least of these (r,) in the situations that the next windows may bring; less where the windows themselves
+        say that the edge is near."""
         later = [replace(self, study=replace(self.study, context=one)) for one in self.study.situations[1:]]
-        return np.asarray(np.minimum.reduce([found.p_limits(configs) for found in (self, *later)]))
+        return np.asarray(np.minimum.reduce([found._kept(configs) for found in (self, *later)]))
 
-    def beyond_limits(self, configs: Sequence[Params]) -> Floats:
-        """How far posterior means (r,) lie beyond the limits at each config, summed in units of what varies."""
-        moments, total = self._moments(configs), np.zeros(len(configs))
-        for name, side, bound in self.bounds:
-            total += np.maximum(side * (moments(name)[0] - bound), 0.0) / self.surrogate[name].rows.scale
-        return total
+    def _kept(self, configs: Sequence[Params]) -> Floats:
+        p = self.p_limits(configs)
+        if self.edge is None or not len(configs):
+            return p
+        return p * np.minimum(MOST_RISK / self.edge.risk(self.encoded(configs)), 1.0)
 
-    def way_out(self) -> Floats:
-        """How the latest windows beyond the limits say that it grows (d,), in the same units a unit of each input: the
-        model, for which a cliff ends somewhere, sees no slope down there. Least squares, shrunk; 0 where few tell."""
-        data, beyond = self.data, np.zeros(len(self.data.X))
+    def way_out(self, configs: Sequence[Params]) -> Floats:
+        """How far beyond the limits each config (r,) is at best, summed in units of what varies, as the latest windows
+        tell, less its distance from the edge: the model, for which a cliff ends somewhere, sees no slope down there,
+        and what it has seen for long weighs too much. As the model says where these windows broke no limit."""
+        data, moments = self.data, self._moments(configs)
+        seen, expected = np.zeros(len(data.X)), np.zeros(len(configs))
         for name, side, bound in self.bounds:
-            gp = self.surrogate[name]
-            y = data.Y[:, self.surrogate.settings.outcomes.index(name)]
-            beyond += np.maximum(np.nan_to_num(side * (y - bound)), 0.0) / gp.rows.scale
-        lately = np.flatnonzero((beyond > 0.0) & (data.at > data.now - LATELY))
-        slope = np.zeros(data.X.shape[1])
-        if len(lately) < FEW_BEYOND or len({data.keys[i] for i in lately.tolist()}) < 2:
-            return slope
-        X = data.X[lately] - data.X[lately].mean(axis=0)
-        A = X.T @ X + WAY_RIDGE * np.eye(X.shape[1])
-        return np.asarray(np.linalg.solve(A, X.T @ (beyond[lately] - beyond[lately].mean())))
+            y, scale = data.Y[:, self.surrogate.settings.outcomes.index(name)], self.surrogate[name].rows.scale
+            seen += np.maximum(np.nan_to_num(side * (y - bound)), 0.0) / scale
+            expected += np.maximum(side * (moments(name)[0] - bound), 0.0) / scale
+        age = data.now - data.at
+        lately = age < LATELY
+        if self.edge is None or not seen[lately].any():
+            return expected
+        where = self.encoded(configs)
+        return self.edge.least(data.X[lately], seen[lately], age[lately], where) - self.edge.margin(where)
 
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""

@@ -9,6 +9,7 @@ ModelAdvisor.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.device import give_back, out_of_memory, place
+from arqon_gp.edge import Edge, Frame
 from arqon_gp.errors import FitError
 from arqon_gp.history import Dataset, Excerpt, History, Key, TrainingSets, key
 from arqon_gp.importance import total_effects
@@ -107,7 +109,7 @@ class ModelAdvisor:
         gains = {kind: {name: of[name] - worth[data.current][name] for name in of} for kind, of in worth.items()}
         kind = max((k for k in kinds if k != data.current), key=lambda k: sum(gains[k].values()))
         name = max(gains[kind], key=lambda n: gains[kind][n])
-        if gains[kind][name] < CHANGED:
+        if gains[kind][name] < CHANGED + math.log(len(gains) * len(gains[kind])):  # the best of so many
             return None
         like = history.kinds.index(kind) if kind in history.kinds else None
         return Change(int(data.first[late][0]), name, gains[kind][name], like)
@@ -158,7 +160,7 @@ class ModelAdvisor:
             # fitted from the same warm start, or written down since
             and study.hyperparameters in (kept.study.hyperparameters, kept.fitted.hyperparameters)
         ):
-            return Outlook(study, kept.fitted, kept.data)
+            return Outlook(study, kept.fitted, kept.data, kept.edge)
         data = self._set(study, study.history)
         if not len(data.X):
             raise FitError("nothing was measured yet")
@@ -189,7 +191,8 @@ class ModelAdvisor:
                 if out_of_memory(error):
                     raise
                 raise FitError(f"the surrogate cannot be conditioned: {error}") from error
-        self._fitted = Outlook(study, found, drifting(data, found.settings))
+        data = drifting(data, found.settings)
+        self._fitted = Outlook(study, found, data, _edge(study, data, found.settings))
         return self._fitted
 
     def _set(self, study: Study, history: History, based: History | None = None) -> Dataset:
@@ -395,3 +398,15 @@ def _as_if(data: Dataset, late: npt.NDArray[np.bool_], kind: int) -> Dataset:
 def _torch(device: str) -> str | None:
     """The torch device of a fit; None: the engine on the CPU."""
     return None if device == "cpu" else device
+
+
+def _edge(study: Study, data: Dataset, settings: Settings) -> Edge | None:
+    """Where the windows that are in view broke a limit, under guardrails."""
+    rails, goals = study.config.guardrails, study.config.goals
+    if rails is None:
+        return None
+    broke = data.failed > 0.0
+    for name, side, bound in goals.bounds(study.baseline):
+        broke |= side * (data.Y[:, goals.modelled.index(name)] - bound) > 0.0
+    current = data.current / max(data.regimes - 1.0, 1.0)
+    return Edge.of(data.X, broke, data.tried, Frame.of(settings, rails.steps, current))

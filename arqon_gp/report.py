@@ -166,7 +166,7 @@ def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]
         "nonpositive": {
             name: sum(value is not None and value <= 0 for value in (row.values.get(name) for row in rows))
             for name in study.config.goals.modelled
-            if name in study.config.goals.logs
+            if name in study.config.goals.positive
         },
     }
 

@@ -138,11 +138,16 @@ class OutcomeGP:
     def astray(self, X: Floats, v: Floats) -> Floats:
         """How far the trend is trusted at X (q, d), v = root k(X, .): H (q, p) such that H H' is its covariance there,
         standardised (universal kriging; Rasmussen and Williams 2006, eq. 2.42): little where rows are near."""
+        centre, W, L = self._kriged
+        return np.asarray(np.linalg.solve(L, (self._trends(X) - centre - v.T @ W).T).T)
+
+    @cached_property
+    def _kriged(self) -> tuple[Floats, Floats, Floats]:
+        """Of astray(): the mean trend (p,), what the rows say of it (n, p), and the factor of its precision (p, p)."""
         T = self._trends(self.rows.X)
         centre = T.mean(axis=0)  # the level in the middle of the rows is known
         W = self.root @ (T - centre)
-        L = np.linalg.cholesky(W.T @ W + self.rows.ridge * np.eye(W.shape[1]))
-        return np.asarray(np.linalg.solve(L, (self._trends(X) - centre - v.T @ W).T).T)
+        return centre, W, np.linalg.cholesky(W.T @ W + self.rows.ridge * np.eye(W.shape[1]))
 
     def _trends(self, X: Floats) -> Floats:
         return self.settings.trends(X)[:, : len(self.rows.trend)]

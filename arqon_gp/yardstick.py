@@ -25,6 +25,8 @@ UTILITY = "utility"
 ENOUGH_DOF = 7  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
 LATEST_WINDOWS = 20
 LOUDER = 2.0  # how much larger the variance of the latest windows must be to count instead
+IN_A_ROW = 4  # windows whose context is nearly the same
+LATE, JUMP = 3, 4.0  # windows that may show a jump of the level: if the variance is so many times less without it
 WORSENED = 0.1  # of its size: where the reference point lies below the baseline
 
 
@@ -100,16 +102,28 @@ class Windows:
     def noise(self, j: int, moved_at: int | None = None) -> Noise:
         """Noise of a series: from the current regime if it tells enough, else from all; from the latest windows, or
         those of the contexts most like the present one, if louder. With `moved_at` levels may have changed at that
-        row: a change of level is no noise.
+        row: a change of level is no noise. Nor is what the context does to a level: with one only windows in a row are
+        compared, as far as these are enough, as they are or as they would be in the present one, what is less.
         """
-        group, value, known = self.groups, self.value[:, j], self.known[:, j]
-        if moved_at is not None:
-            group = np.where(self.numbers < moved_at, group, group + len(group))
+        if self.doubt is None:
+            return self._noise(self.value[:, j], j, moved_at)
+        return min(
+            (self._noise(y[:, j], j, moved_at) for y in (self.value, self.measured)), key=lambda noise: noise.variance
+        )
+
+    def _noise(self, value: Floats, j: int, moved_at: int | None) -> Noise:
+        known = self.known[:, j]
         seen = np.isfinite(value)
         mean_known = float(known[seen].mean()) if seen.any() else 0.0
-        for first in dict.fromkeys((self.place(self.regimes[-1]), 0)):
+        places = dict.fromkeys((self.place(self.regimes[-1]), 0))
+        tried = [(self.groups, first) for first in places]
+        if self.doubt is not None:
+            tried = [(self._in_a_row, first) for first in places] + tried
+        for n, (group, first) in enumerate(tried):
+            if moved_at is not None:
+                group = np.where(self.numbers < moved_at, group, group + len(group))
             found = window_noise(value[first:], group[first:], mean_known)
-            if found is not None and (found.dof >= ENOUGH_DOF or first == 0):
+            if found is not None and (found.dof >= ENOUGH_DOF or n == len(tried) - 1):
                 some = [np.arange(max(first, len(value) - LATEST_WINDOWS), len(value))]
                 if self.doubt is not None:
                     order = np.argsort(
@@ -117,7 +131,7 @@ class Windows:
                     )
                     some.append(np.sort(first + order[:LATEST_WINDOWS]))
                 for rows in some:
-                    other = window_noise(value[rows], group[rows], mean_known)
+                    other = self._steady_noise(value[rows], group[rows], rows, mean_known)
                     if other is not None and other.dof >= ENOUGH_DOF and other.variance > LOUDER * found.variance:
                         found = other
                 return found
@@ -125,6 +139,26 @@ class Windows:
             float(np.var(value[seen])) if seen.sum() > 1 else (0.1 * float(value[seen][0])) ** 2 if seen.any() else 1.0
         )
         return Noise(spread, 1.0)
+
+    @property
+    def _in_a_row(self) -> Integers:
+        """(n,) a number for every IN_A_ROW windows of a config that follow each other."""
+        begins = np.flatnonzero(np.diff(self.groups, prepend=-1))
+        length = np.diff(np.append(begins, len(self.groups)))
+        within = np.arange(len(self.groups)) - np.repeat(begins, length)
+        return np.cumsum(within % IN_A_ROW == 0) - 1
+
+    def _steady_noise(self, value: Floats, group: Integers, rows: Integers, known: float) -> Noise | None:
+        """The noise of these rows; a jump of the level in one of the last LATE windows is none of it."""
+        plain = window_noise(value, group, known)
+        if plain is None:
+            return None
+        apart = (
+            np.where(rows < len(self.keys) - late, group, group + 2 * len(self.keys)) for late in range(1, LATE + 1)
+        )
+        others = [noise for of in apart if (noise := window_noise(value, of, known)) is not None]
+        least = min(others, key=lambda noise: noise.variance, default=plain)
+        return least if least.variance * JUMP < plain.variance else plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,28 @@ def test_the_latest_twenty_windows_tell_the_noise_when_they_are_louder(times: fl
     values = 100 + NOISY[:100] * np.where(np.arange(100) < 80, 1.0, times)
     found = yard(told(*[(A, v) for v in values])).noise["qps"].std
     assert found == pytest.approx(noise_of(values[80:] if louder else values).std)
+
+
+def test_a_jump_in_the_last_windows_is_no_noise() -> None:
+    values = 100 + NOISY[:40] + np.where(np.arange(40) < 38, 0.0, 60.0)
+    found, steady = yard(told(*[(A, v) for v in values])).noise["qps"], noise_of(values[:38])
+    assert found.variance < 2.0 * noise_of(values).variance, "of all windows, as far as outliers go"
+    windows = yard(told(*[(A, v) for v in values])).windows
+    rows = np.arange(20, 40)
+    late = windows._steady_noise(windows.value[rows, 1], windows.groups[rows], rows, 0.0)
+    assert late is not None
+    assert late.variance < 4.0 * steady.variance
+
+
+def test_under_a_context_windows_in_a_row_tell_the_noise() -> None:
+    """Configs come back after their level has moved by 50, as the context, badly understood, moves it."""
+    order = np.repeat(np.arange(12) % 2, 4)
+    values = 100 + NOISY[:48] + 50.0 * np.repeat(np.arange(12) // 2, 4)
+    rows = [((A, B)[i], v) for i, v in zip(order.tolist(), values.tolist(), strict=True)]
+    plain = yard(told(*rows)).windows
+    blind, sees = plain.noise(1), replace(plain, doubt=np.ones_like(plain.value)).noise(1)
+    assert blind.std > 20.0
+    assert sees.std == pytest.approx(noise_of(NOISY[:48] + 100.0).std, rel=0.3)
 
 
 def test_how_far_configs_differ_is_the_median_step_between_stays_less_their_noise() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from arqon_gp import ConfigError, NotSupportedYet, config_schema
 from arqon_gp.config import Config, differences, parse
-from arqon_gp.objectives import Effect
+from arqon_gp.objectives import Effect, model_values
+from arqon_gp.records import Observation, Role
 from arqon_gp.steps import Absolute, MayChange, Places, Ratio
 
 WHOLE: dict[str, Any] = {
@@ -333,6 +334,35 @@ def test_a_ratio_that_cannot_move_the_lowest_value_is_refused() -> None:
     ):
         parse({"seed": 1, "bounds": {"x": knob}, "guardrails": {"max_delta": [{"ratio": 1.05}]}})
     parse({"seed": 1, "bounds": {"x": knob}, "guardrails": {"max_delta": [{"ratio": 1.1}]}})
+
+
+@pytest.mark.parametrize(
+    ("objectives", "constraints", "floor"),
+    [
+        ({"error_rate": "min"}, {"error_rate": {"max": 0.01}}, 1e-4),
+        ({"qps": "max"}, {"dropped": {"max": 5}}, 0.05),
+        ({"error_rate": {"direction": "min", "scale": "linear"}}, {"error_rate": {"max": 0.01}}, None),
+        ({"error_rate": "max"}, {"error_rate": {"max": 0.01}}, None),
+        ({"qps": "max"}, {"error_rate": {"max": 0.01, "min": 0.001}}, None),
+        ({"qps": "max"}, {"error_rate": {"max": "1.1*baseline"}}, None),
+        ({"error_rate": "min"}, {}, None),
+        ({"qps": "max"}, {"memory_mb": {"max": 100}}, None),
+    ],
+)
+def test_trouble_with_a_maximum_is_modelled_in_log_space_above_a_hundredth_of_it(
+    objectives: dict[str, Any], constraints: dict[str, Any], floor: float | None
+) -> None:
+    bounds = {"x": {"min": 0, "max": 1}}
+    goals = parse({"seed": 1, "bounds": bounds, "objectives": objectives, "constraints": constraints}).goals
+    name = goals.modelled[-1]
+    assert (name in goals.logs) == (floor is not None)
+    assert goals.positive == frozenset(), "0 is a value"
+    if floor is not None:
+        assert goals.to_model(name, 0.0) == goals.to_model(name, floor) == pytest.approx(math.log(floor))
+        assert goals.to_model(name, 3.0 * floor) == pytest.approx(math.log(3.0 * floor))
+        rows = [Observation({"x": 0.0}, dict.fromkeys(goals.modelled, v), Role.WARM) for v in (0.0, 3.0 * floor)]
+        assert model_values(rows, goals)[:, -1] == pytest.approx([math.log(floor), math.log(3.0 * floor)])
+        assert [round(bound, 9) for *_, bound in goals.bounds({})] == [round(math.log(100.0 * floor), 9)]
 
 
 def test_a_limit_from_above_on_a_latency_that_is_no_objective_is_modelled_in_log_space() -> None:

@@ -14,7 +14,7 @@ from arqon_gp.choice import Choice
 from arqon_gp.config import parse
 from arqon_gp.exploration import Exploration
 from arqon_gp.propose import ModelAdvisor
-from arqon_gp.records import Issued, Kind, Observation, Role, Told
+from arqon_gp.records import Issued, Kind, Observation, Prediction, Role, Told
 from arqon_gp.study import Study
 from tests.conftest import FakeClock
 
@@ -118,16 +118,36 @@ def test_slo_minutes_need_a_limit() -> None:
 
 
 def test_exploring_is_worth_what_it_teaches_less_its_first_window_and_what_a_broken_limit_may_cost() -> None:
-    def worth(cost: float, p: float) -> float:
-        study = SimpleNamespace(config=parse(CONFIG))
-        found = SimpleNamespace(study=study, lesson=lambda *_: (0.25, cost), p_kept=lambda configs: np.array([p]))
+    def worth(cost: float, p: float, surprise: float = 0.0) -> float:
+        study = SimpleNamespace(config=parse(CONFIG), exploration=Exploration(lately=10.0, lost=surprise * 20.0))
+        found = SimpleNamespace(study=study, lesson=lambda *_: (0.25, cost))
         yard = SimpleNamespace(min_effect=0.5, size=100.0)
         of: Any = SimpleNamespace(found=found, yard=yard, _known={"x": 0.5, "y": 0.5})
-        return Choice._worth(of, {"x": 0.1, "y": 0.1}, 40.0)
+        return Choice._worth(of, {"x": 0.1, "y": 0.1}, 1.0 - p, 40.0)
 
     assert worth(3.0, 1.0) == pytest.approx(40.0 * 0.25 - 3.0)
     assert worth(-3.0, 1.0) == pytest.approx(40.0 * 0.25 - 0.5), "min_effect at the least"
     assert worth(3.0, 0.9) == pytest.approx(40.0 * 0.25 - 3.0 - 0.1 * 100.0)
+    assert worth(3.0, 1.0, 5.0) == pytest.approx(40.0 * 0.25 - 3.0 - 5.0)
+
+
+def test_what_seemed_safe_and_broke_a_limit_makes_exploring_dearer_for_a_while() -> None:
+    """Predicted at 100 with a p99 of 40: 60 of 100 are lost in the window whose p99 is 60, all of it in a worse one."""
+    config = parse(CONFIG | {"guardrails": {"max_delta": [0.2, 0.2]}})
+
+    def after(*windows: tuple[float, float], explores: bool = True) -> Exploration:
+        state, told = Exploration(), {"qps": Prediction(100.0, 90.0, 110.0)}
+        for qps, p99 in windows:
+            issued = Issued("1", 1, Kind.EXPLORE, {}, "", 0.0, change=True, predicted=told, explores=explores)
+            row = Observation({}, {"qps": qps, "p99": p99}, Role.WINDOW, id="1", kind=Kind.EXPLORE)
+            state = state.apply(Told((row,), 0.0), config, Study.new(config).deployment.apply(issued), {})
+        return state
+
+    assert after((40.0, 40.0)).surprise == 0.0, "bad, but within the limit"
+    assert after((40.0, 60.0)).surprise == pytest.approx(60.0 / 11.0)
+    assert after((-900.0, 60.0)).surprise == pytest.approx(100.0 / 11.0), "no more than all that it was to be worth"
+    assert after((40.0, 60.0), explores=False).surprise == 0.0
+    assert after((40.0, 60.0), *[(100.0, 40.0)] * 50).surprise < 60.0 / 11.0 / 3.0
 
 
 def test_whatever_it_is_worth_nothing_is_tried_that_is_not_safe_enough(make: Make, clock: FakeClock) -> None:

@@ -1,0 +1,155 @@
+"""The edge: where windows have broken a limit, as far as that fact alone tells. Knows no outcome. No torch.
+
+Beyond a cliff an outcome says nothing of the slope before it (cliffs.py), and before it little of the cliff. Here a row
+is a yes or no: Gaussian-process classification with a probit likelihood by Laplace's approximation (Rasmussen and
+Williams 2006, algorithms 3.1 and 3.2). Its inputs are steps: a knob in its max_delta, a number of the context in
+CONTEXT_STEP of its range; its prior is a constant, a line, so that an edge is carried on, and a bump, so that what
+happened is remembered where it did. Public: Edge, Frame, MOST_RISK.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from arqon_gp.knobs import Categorical, Floats, Knob, unit
+from arqon_gp.limits import StepLimits
+from arqon_gp.rows import Settings
+from arqon_gp.steps import Absolute, Places, Ratio, StepLimit, Switch
+from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
+
+MEAN, CONSTANT, SLOPE, BUMP = 2.5, 1.0, 1.0, 1.5  # of the prior, in stds of the probit: mean and stds, slope a step
+FREE_STEP, CONTEXT_STEP = 0.1, 0.05  # of the range: a step of a knob that is free, and of the context
+OTHER_REGIME = 2.0  # steps
+MOST_RISK = 0.5  # of that of a config of which nothing is known
+NEWTON_STEPS, CLOSE = 30, 1e-3
+NOISE, OLD = 0.2, 4.0  # std of how far beyond the limits a window is, and after how many windows it is twice that
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """`frame` gives the rows in steps, `Z` (n, p); `gradient` (n,) of the log likelihood, `root` (n,) of its curvature
+    and the Cholesky factor L of I + root K root are at the mode."""
+
+    frame: Frame
+    Z: Floats
+    gradient: Floats
+    root: Floats
+    L: Floats
+
+    @classmethod
+    def of(cls, X: Floats, broke: npt.NDArray[np.bool_], windows: Floats, frame: Frame) -> Edge | None:
+        """The edge that rows X (n, d) of so many windows (n,) tell, of which some broke a limit (n,); None where none
+        did."""
+        if not broke.any():
+            return None
+        frame = frame.centred(X)
+        Z, y, f = frame(X), np.where(broke, -1.0, 1.0), np.zeros(len(X))
+        K = _prior(Z, Z)
+        for _ in range(NEWTON_STEPS):
+            gradient, curvature = windows * _likelihood(y, f)
+            root = np.sqrt(curvature)
+            L = np.asarray(np.linalg.cholesky(np.eye(len(y)) + root[:, None] * K * root), dtype=np.float64)
+            b = curvature * f + gradient
+            found = K @ (b - root * np.linalg.solve(L.T, np.linalg.solve(L, root * (K @ b))))
+            done, f = bool(np.abs(found - f).max() < CLOSE), found
+            if done:
+                break
+        return cls(frame, Z, gradient, root, L)
+
+    def margin(self, X: Floats) -> Floats:
+        """How far on the good side of the edge points (r, d) are, in stds of the probit."""
+        return np.asarray(MEAN + _prior(self.frame(X), self.Z) @ self.gradient)
+
+    def risk(self, X: Floats) -> Floats:
+        """How much likelier than a config of which nothing is known these (r, d) break a limit: a ratio (r,)."""
+        Z = self.frame(X)
+        v = np.linalg.solve(self.L, self.root[:, None] * _prior(self.Z, Z))
+        variance = np.maximum(_alone(Z) - np.square(v).sum(axis=0), 0.0)
+        known = special.ndtr(-self.margin(X) / np.sqrt(1.0 + variance))
+        return np.asarray(known / special.ndtr(-MEAN / np.sqrt(1.0 + _alone(Z))))
+
+    def least(self, X: Floats, beyond: Floats, age: Floats, where: Floats) -> Floats:
+        """How far beyond the limits it is at best, a posterior std below the mean, at points (r, d), as rows X (n, d)
+        that were so far beyond tell (n,), `age` (n,) windows ago: regression with the same prior."""
+        Z, there, middle = self.frame(X), self.frame(where), float(beyond.mean())
+        noise = (NOISE * (1.0 + age / OLD)) ** 2
+        L = np.linalg.cholesky(_prior(Z, Z) + np.diag(noise))
+        v = np.linalg.solve(L, _prior(Z, there))
+        mean = middle + v.T @ np.linalg.solve(L, beyond - middle)
+        return np.asarray(mean - np.sqrt(np.maximum(_alone(there) - np.square(v).sum(axis=0), 0.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What brings rows of the unit cube to steps: `scale` (d,) one step of each column; `current` the regime of the
+    next window, encoded; `levels` the values of the categories, by column; `centre` (p,) of the rows, in steps."""
+
+    settings: Settings
+    scale: Floats
+    current: float
+    levels: Mapping[int, Floats] = field(default_factory=dict)
+    centre: Floats | float = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings, steps: StepLimits, current: float) -> Frame:
+        """The frame under these step limits."""
+        scale, knobs = np.full(len(settings.kinds), CONTEXT_STEP), settings.space.knobs
+        scale[: len(steps)] = [_step_of(knob, step) for knob, step in zip(knobs, steps, strict=False)]
+        return cls(settings, scale, current)
+
+    def centred(self, X: Floats) -> Frame:
+        """The frame whose middle, and whose categories, are those of these rows (n, d)."""
+        categories = [i for i in np.flatnonzero(self.settings.kinds == CATEGORY) if i not in self.settings.regime]
+        known = replace(self, levels={int(i): np.unique(X[:, i]) for i in categories})
+        return replace(known, centre=known(X).mean(axis=0))
+
+    def __call__(self, X: Floats) -> Floats:
+        """Rows (n, d) in steps (n, p)."""
+        columns = []
+        for i, kind in enumerate(self.settings.kinds.tolist()):
+            x = X[:, i]
+            if i in self.levels:
+                columns += [(x == value).astype(float) for value in self.levels[i]]
+            elif i in self.settings.regime:
+                columns.append(OTHER_REGIME * (x != self.current))
+            elif kind == CYCLE:
+                columns += [np.sin(2.0 * math.pi * x), np.cos(2.0 * math.pi * x)]
+            elif kind == NUMBER:
+                columns.append(x / self.scale[i])
+        return np.column_stack(columns) - self.centre
+
+
+def _step_of(knob: Knob, step: StepLimit) -> float:
+    """One step of a knob, in units of its encoding."""
+    step, found = step.step if isinstance(step, Switch) else step, FREE_STEP
+    if isinstance(knob, Categorical):
+        found = step.count / max(len(knob.choices) - 1, 1) if isinstance(step, Places) else 1.0
+    elif isinstance(step, Ratio):
+        found = math.log(step.factor) / math.log(knob.high / knob.low)
+    elif isinstance(step, Absolute):
+        found = unit(knob, min(knob.low + step.delta, knob.high))
+    return found or 1.0  # a frozen knob
+
+
+def _prior(A: Floats, B: Floats) -> Floats:
+    """Prior covariance (n, m) of inputs (n, p) and (m, p)."""
+    apart = np.square(A).sum(axis=1)[:, None] + np.square(B).sum(axis=1) - 2.0 * A @ B.T
+    return np.asarray(CONSTANT**2 + SLOPE**2 * A @ B.T + BUMP**2 * np.exp(-0.5 * np.maximum(apart, 0.0)))
+
+
+def _alone(Z: Floats) -> Floats:
+    """Prior variance (n,) of inputs (n, p)."""
+    return np.asarray(CONSTANT**2 + SLOPE**2 * np.square(Z).sum(axis=1) + BUMP**2)
+
+
+def _likelihood(y: Floats, f: Floats) -> Floats:
+    """Gradient and curvature (2, n) of the log likelihood of y = +-1 at f."""
+    z = y * (MEAN + f)
+    ratio = np.exp(-0.5 * z * z - 0.5 * math.log(2.0 * math.pi) - special.log_ndtr(z))
+    return np.stack([y * ratio, ratio * (ratio + z)])

@@ -1,0 +1,186 @@
+"""The edge: what windows that broke a limit, or did not, say of configs near them; and what is done with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arqon_gp import ArqonSolver
+from arqon_gp.advice import Goal, Request
+from arqon_gp.choice import Choice
+from arqon_gp.config import parse
+from arqon_gp.edge import MOST_RISK, Edge, Frame
+from arqon_gp.outlook import Outlook
+from arqon_gp.propose import ModelAdvisor
+from arqon_gp.records import Label, Labelled, Observation, Params, Role, Told
+from arqon_gp.rows import Settings
+from arqon_gp.study import Study
+
+Make = Callable[..., ArqonSolver]
+CONFIG: dict[str, Any] = {
+    "seed": 1,
+    "bounds": {"x": {"min": 0, "max": 100}, "y": {"min": 0, "max": 1}},
+    "objectives": {"qps": {"direction": "max", "weight": 1.0}},
+    "constraints": {"p99": {"max": 50}},
+    "guardrails": {"max_delta": [5, 0.1]},
+}
+
+
+def frame(steps: Sequence[float] = (5.0, 0.1), **more: Any) -> Frame:
+    config = parse(CONFIG | {"guardrails": {"max_delta": list(steps)}} | more)
+    assert config.guardrails is not None
+    return Frame.of(Settings(config.inputs, config.goals.modelled, context=1), config.guardrails.steps, 0.0)
+
+
+def edge(X: Sequence[Sequence[float]], broke: Sequence[bool], **more: Any) -> Edge:
+    found = Edge.of(np.array(X), np.array(broke), np.ones(len(broke)), frame(**more))
+    assert found is not None
+    return found
+
+
+def risk(found: Edge, *x: float) -> float:
+    return float(found.risk(np.array([x]))[0])
+
+
+# ---- the classifier --------------------------------------------------------------------------------------------------
+
+
+def test_without_a_broken_limit_there_is_no_edge() -> None:
+    assert Edge.of(np.array([[0.5, 0.5]]), np.array([False]), np.ones(1), frame()) is None
+
+
+def test_what_broke_is_riskier_than_the_unknown_and_what_held_for_long_is_safer() -> None:
+    rows = np.array([[0.5, 0.5], [0.6, 0.5]])
+    found = [Edge.of(rows, np.array([False, True]), np.array([windows, 1.0]), frame()) for windows in (1.0, 12.0)]
+    few, many = [of for of in found if of is not None]
+    assert MOST_RISK < risk(few, 0.5, 0.5) < 1.0 < risk(few, 0.6, 0.5)
+    assert risk(many, 0.5, 0.5) < MOST_RISK < 1.0 < risk(many, 0.6, 0.5)
+    alike = edge([[0.5, 0.5]] * 12 + [[0.6, 0.5]], [False] * 12 + [True])
+    assert risk(alike, 0.5, 0.5) == pytest.approx(risk(many, 0.5, 0.5), rel=0.2), "as many rows of one window each"
+
+
+def test_an_edge_is_carried_on_where_nothing_was_measured() -> None:
+    """It broke below the line x = 0.3 + y / 2 and held above it, for y up to 0.4."""
+    points = [(x, y) for y in np.linspace(0.0, 0.4, 5) for x in (0.2 + y / 2, 0.25 + y / 2, 0.35 + y / 2, 0.4 + y / 2)]
+    found = edge(points, [x < 0.3 + y / 2 for x, y in points])
+    assert risk(found, 0.5, 0.6) > 4.0 * risk(found, 0.7, 0.6)
+
+
+def test_a_step_is_the_operators() -> None:
+    """The same rows: where max_delta is small, 0.1 of the range is far, and what broke there says less of here."""
+    rows = [[0.5, 0.5]] * 3 + [[0.6, 0.5]], [False] * 3 + [True]
+    near, far = edge(*rows, steps=(20.0, 0.1)), edge(*rows, steps=(2.0, 0.1))
+    assert risk(near, 0.5, 0.5) > risk(far, 0.5, 0.5)
+
+
+def test_it_is_the_posterior_of_a_probit_classifier() -> None:
+    """One row: the mode solves f = K dlog p / df, the latent mean and variance follow (R&W 2006, eqs. 3.21, 3.24)."""
+    found = edge([[0.5, 0.5]], [True])
+    k = 1.0 + 1.5**2  # constant and bump; the line is 0 in the middle
+
+    def slope(f: float) -> tuple[float, float]:
+        z = -(2.5 + f)
+        ratio = math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) / (0.5 * math.erfc(-z / math.sqrt(2.0)))
+        return -ratio, ratio * (ratio + z)
+
+    f = 0.0
+    for _ in range(200):
+        f = 0.9 * f + 0.1 * k * slope(f)[0]
+    gradient, curvature = slope(f)
+    variance = k - k * k / (k + 1.0 / curvature)
+
+    def broken(mean: float, variance: float) -> float:
+        return 0.5 * math.erfc(mean / math.sqrt(1.0 + variance) / math.sqrt(2.0))
+
+    wanted = broken(2.5 + k * gradient, variance) / broken(2.5, k)
+    assert risk(found, 0.5, 0.5) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_categories_cycles_and_other_regimes_are_steps_apart() -> None:
+    bounds = {"x": {"min": 0, "max": 100}, "mode": {"type": "categorical", "choices": ["a", "b", "c"]}}
+    config = parse(
+        CONFIG | {"bounds": bounds, "context": {"hour": {"period": 24}}, "guardrails": {"max_delta": [5, 1]}}
+    )
+    assert config.guardrails is not None
+    settings = Settings(config.inputs, config.goals.modelled, context=1).drifting(time=True, regimes=2)
+    rows = np.array([[0.5, m, h, 0.3, r] for m in (0.0, 0.5, 1.0) for h in (0.0, 0.5) for r in (0.0, 1.0)])
+    of = Frame.of(settings, config.guardrails.steps, 1.0).centred(rows)
+    Z = of(rows)
+    apart = np.sqrt(np.square(Z[:, None] - Z[None]).sum(axis=2))
+    assert apart[0, 4] == pytest.approx(math.sqrt(2.0)), "another category"
+    assert apart[0, 2] == pytest.approx(2.0), "half a day"
+    assert apart[0, 1] == pytest.approx(2.0), "another regime"
+    assert np.allclose(of(rows + np.array([0, 0, 0, 9, 0])), Z), "time"
+
+
+def test_at_best_it_is_a_std_better_than_the_latest_windows_say_and_goes_down_their_slope() -> None:
+    X = np.array([[0.50, 0.5], [0.52, 0.5], [0.54, 0.5], [0.56, 0.5]])
+    found = edge(X.tolist(), [True] * 4)
+    beyond, age = np.array([3.0, 2.5, 2.0, 1.5]), np.array([4.0, 3.0, 2.0, 1.0])
+    where = np.array([[0.45, 0.5], [0.55, 0.5], [0.61, 0.5], [0.61, 0.9]])
+    left, here, right, unknown = found.least(X, beyond, age, where).tolist()
+    assert left > here > right
+    assert unknown < here, "where all is lost the unknown is the better choice"
+
+
+# ---- in the loop -----------------------------------------------------------------------------------------------------
+
+
+def outlook_of(rows: Sequence[tuple[float, float, float]], **more: Any) -> Outlook:
+    """After windows (x, y, p99)."""
+    config = parse(CONFIG | more)
+    told = tuple(Observation({"x": x, "y": y}, {"qps": x, "p99": p99}, Role.WARM) for x, y, p99 in rows)
+    found = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(Told(told, 0.0)))
+    assert found is not None
+    return found
+
+
+def test_a_cliff_without_a_slope_is_kept_away_from() -> None:
+    """The p99 is 20 as long as x > 40; there it is 500. The model takes the two bad windows for outliers."""
+    rng = np.random.default_rng(0)
+    held = [(x, 0.5, 20.0 + rng.normal()) for x in np.linspace(42.0, 60.0, 20)]
+    found = outlook_of([*held[:10], (39.0, 0.5, 500.0), *held[10:], (38.0, 0.52, 520.0)])
+    near, far = {"x": 40.5, "y": 0.5}, {"x": 55.0, "y": 0.5}
+    p, kept = found.p_limits([near, far]), found.p_kept([near, far])
+    assert kept[0] < 0.9 * p[0]
+    assert kept[1] == pytest.approx(p[1])
+
+
+def test_windows_of_another_regime_say_less() -> None:
+    rows = [(50.0, 0.5, 20.0)] * 8 + [(45.0, 0.5, 500.0)] * 2 + [(50.0, 0.5, 20.5), (51.0, 0.5, 20.5)]
+    told = tuple(Observation({"x": x, "y": y}, {"qps": x, "p99": p99}, Role.WARM) for x, y, p99 in rows)
+    config = parse(CONFIG)
+    study = Study.new(config).apply(Told(told, 0.0))
+    same, other = (
+        ModelAdvisor(config, device="cpu").outlook(of)
+        for of in (study, study.apply(Labelled(Label.DRIFT, "", 0.0, since=10)))
+    )
+    assert same is not None
+    assert other is not None
+    there: Params = {"x": 45.0, "y": 0.5}
+    risks = [float(of.edge.risk(of.encoded([there]))[0]) for of in (same, other) if of.edge is not None]
+    assert len(risks) == 2
+    assert risks[1] < risks[0]
+
+
+def test_out_of_what_breaks_a_limit_the_way_leads_to_a_config_that_is_known_to_keep_it(make: Make) -> None:
+    """At x = 80 the p99 is 20, at 20 it is 200: from there, one step of 5 at a time, back to where it held."""
+    solver = make(CONFIG)
+    rows = [
+        {"params": {"x": 80.0 + 0.2 * i, "y": 0.5}, "values": {"qps": 1.0, "p99": 20.0 + 0.3 * i}} for i in range(8)
+    ]
+    rows += [{"params": {"x": 20.0 + 0.2 * i, "y": 0.5}, "values": {"qps": 1.0, "p99": 200.0 + i}} for i in range(8)]
+    solver.seed(rows)
+    found = solver._advisor.outlook(solver._study)
+    assert found is not None
+    box = found.study.config.space.whole
+    near = type(box)((type(box.domains[0])(15.0, 25.0), type(box.domains[1])(0.45, 0.55)))  # type: ignore[call-arg]
+    request = Request(Goal.RECOVER, near, {"x": 20.0, "y": 0.5}, 3)
+    choice = Choice(found, solver._yardstick(), request, (), "cpu", lambda rung: None)
+    proposal = choice.proposal()
+    assert "towards a config that is likelier to hold them" in proposal.reason
+    assert proposal.params["x"] == pytest.approx(25.0)
