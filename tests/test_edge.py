@@ -19,6 +19,7 @@ from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Label, Labelled, Observation, Params, Role, Told
 from arqon_gp.rows import Settings
 from arqon_gp.study import Study
+from tests.conftest import FakeClock
 
 Make = Callable[..., ArqonSolver]
 CONFIG: dict[str, Any] = {
@@ -184,3 +185,28 @@ def test_out_of_what_breaks_a_limit_the_way_leads_to_a_config_that_is_known_to_k
     proposal = choice.proposal()
     assert "towards a config that is likelier to hold them" in proposal.reason
     assert proposal.params["x"] == pytest.approx(25.0)
+
+
+def test_traffic_that_walks_over_a_cliff_does_not_leave_it_out_there(make: Make, clock: FakeClock) -> None:
+    """The p99 is 20 where x exceeds the load and 500 elsewhere, flat on both sides, and the load swings by 50 in 35
+    windows; what is saved far out on the wrong side had led the way ever further there: 131 of 140 windows broken."""
+    bounds = {"x": {"min": 0, "max": 100, "initial": 60}, "y": {"min": 0, "max": 1, "initial": 0.5}}
+    solver = make({
+        "seed": 1, "bounds": bounds, "objectives": {"cost": {"direction": "min", "weight": 1.0}},
+        "constraints": {"p99_ms": {"max": 100}}, "context": {"load": {"min": 0, "max": 100}},
+        "guardrails": {"max_delta": [5, 0.1], "min_effect": 0.5},
+    })  # fmt: skip
+    rng, broken = np.random.default_rng(1), []
+    for k in range(140):
+        context = {"load": 40.0 + 25.0 * math.sin(2.0 * math.pi * k / 70)}
+        clock.now += 300.0
+        candidate = solver.ask_one(context=context)
+        assert candidate is not None
+        x, y = candidate["x"], candidate["y"]
+        broken.append(x < context["load"])
+        p99 = (500.0 if broken[-1] else 20.0) * math.exp(0.03 * rng.normal())
+        values = {"cost": x + 20.0 * (y - 0.3) ** 2 + 0.5 * rng.normal(), "p99_ms": p99}
+        row = {"params": dict(candidate), "id": candidate.id, "values": values, "context": context}
+        solver.seed([row])
+    assert 2 < sum(broken) < 60
+    assert sum(broken[20:60]) < 10, "as long as the load falls"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -843,6 +844,25 @@ def test_on_the_way_back_what_is_better_than_last_good_need_not_be_the_best(
     found = Comparison(running, Standing(windows=3), Standing(), worse_than_best=0.9, foreign=foreign)
     case = guard.Case(study.guard, study.config.guardrails, study.deployment, study.history, found, False, 0.95)
     assert isinstance(guard.finding(case, 0.0), Promoted) is promoted
+
+
+def test_where_neither_has_a_chance_to_keep_the_limits_and_none_is_farther_beyond_none_is_worse() -> None:
+    hopeless, chance = Standing(windows=2, worse=0.99, holds=0.01), Standing(windows=2, worse=0.99, holds=0.3)
+    assert guard._worse(hopeless, Standing(windows=2, holds=0.02)) == 0.0
+    assert guard._worse(chance, Standing(windows=2, holds=0.32)) == 0.99, "utility among equals that may hold"
+    assert guard._worse(replace(hopeless, farther=0.9), Standing(windows=2, holds=0.02)) == 0.9
+
+
+@pytest.mark.parametrize(("windows", "recover"), [(0, True), (3, False)])
+def test_a_broken_limit_is_left_where_nothing_is_known_of_last_good_since_the_world_changed(
+    windows: int, recover: bool
+) -> None:
+    loop = Loop(config(), System(), to(size=55))
+    loop.run(5)
+    study = loop.solver._study
+    found = Comparison(Standing(windows=2, holds=0.1), Standing(windows=windows, holds=0.5), Standing())
+    case = guard.Case(study.guard, study.config.guardrails, study.deployment, study.history, found, False, 0.95)
+    assert (guard.verdict(case) == guard.Search(recover=True)) is recover
 
 
 # ---- safe mode ----
