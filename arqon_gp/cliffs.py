@@ -6,6 +6,7 @@ beyond, robust, NORMAL_MAD.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,7 +31,11 @@ def worst(Y: Floats, goals: Goals, baseline: Mapping[str, float]) -> Floats:
     for j, name in enumerate(goals.modelled):
         good, (middle, spread) = goals.better[name], robust(Y[np.isfinite(Y[:, j]), j])
         known = [bound for of, bound in (*bounds, *goals.thresholds.items()) if of == name]
-        ends = [good * bound - abs(middle - bound) for bound in known if spread > 0.0 or good * (middle - bound) > 0.0]
+        off = [abs(middle - bound) for bound in known]
+        if name in goals.floors:  # as far in raw units: the logarithm of hardly any trouble is far from every limit
+            off = [math.log(2.0 - math.exp(-x)) for x in off]
+        both = zip(known, off, strict=True)
+        ends = [good * bound - x for bound, x in both if spread > 0.0 or good * (middle - bound) > 0.0]
         if spread > 0.0:
             ends.append(good * middle - CLIFF_STDS * spread)
         if ends:
