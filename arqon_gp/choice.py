@@ -16,6 +16,7 @@ from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
 from arqon_gp.advice import Goal, Proposal, Request
 from arqon_gp.design import placed, recurrence, sobol
+from arqon_gp.guard import CLEARLY, HOPELESS
 from arqon_gp.history import Key, key
 from arqon_gp.knobs import Categorical, Domain, Floats, Interval, Knob, Options
 from arqon_gp.legal import Region
@@ -31,8 +32,6 @@ from arqon_gp.yardstick import Yardstick
 
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
-HOPELESS = 0.05  # P(all limits hold) below which the way back is the one that breaks them least
-CLEARLY = 0.1  # more of it is a reason to go elsewhere
 LESSON_WINDOWS = 2  # that tell what a config is worth
 PRICED = 12  # of the points spread over the region: those whose exploration is priced
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought

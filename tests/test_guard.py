@@ -865,6 +865,21 @@ def test_a_broken_limit_is_left_where_nothing_is_known_of_last_good_since_the_wo
     assert (guard.verdict(case) == guard.Search(recover=True)) is recover
 
 
+@pytest.mark.parametrize(("p", "goal"), [(0.4, Goal.RECOVER), (0.6, Goal.IMPROVE)])
+def test_what_the_model_expects_to_break_a_limit_now_is_left_before_its_windows_prove_it(p: float, goal: Goal) -> None:
+    goals: list[Goal] = []
+
+    def propose(study: Any, request: Any) -> Proposal:
+        goals.append(request.goal)
+        return Proposal(study.deployment.may_run, "stay")
+
+    loop = Loop(config(constraints={"p99_ms": {"max": 1000}}), System(), propose)
+    script: Any = loop.solver.script
+    script.describe = lambda study, params: ({}, p)
+    loop.run(6)
+    assert goals[-1] is goal
+
+
 # ---- safe mode ----
 
 
