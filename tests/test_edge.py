@@ -187,6 +187,18 @@ def test_out_of_what_breaks_a_limit_the_way_leads_to_a_config_that_is_known_to_k
     assert proposal.params["x"] == pytest.approx(25.0)
 
 
+def test_on_a_flat_plateau_out_there_the_way_leads_towards_the_edge() -> None:
+    """The last 30 windows, all alike, lie evenly around x = 42.5; the p99 kept its limit above 60, long ago."""
+    held = [(60.0 + 0.1 * i, 0.5, 20.0 + 0.1 * (i % 3)) for i in range(10)]
+    broken = [(40.0 + 5.0 * (i % 11) / 10, 0.5, 500.0 + i % 2) for i in range(33)]
+    found = outlook_of([*held, *broken])
+    assert found.edge is not None
+    up, down = found.way_out([{"x": 47.5, "y": 0.5}, {"x": 37.5, "y": 0.5}]).tolist()
+    assert up < down - 1.0
+    margin = found.edge.margin(found.encoded([{"x": 60.5, "y": 0.5}, {"x": 50.0, "y": 0.5}, {"x": 42.0, "y": 0.5}]))
+    assert margin[0] > margin[1] > margin[2]
+
+
 def test_traffic_that_walks_over_a_cliff_does_not_leave_it_out_there(make: Make, clock: FakeClock) -> None:
     """The p99 is 20 where x exceeds the load and 500 elsewhere, flat on both sides, and the load swings by 50 in 35
     windows; what is saved far out on the wrong side had led the way ever further there: 131 of 140 windows broken."""
@@ -208,5 +220,5 @@ def test_traffic_that_walks_over_a_cliff_does_not_leave_it_out_there(make: Make,
         values = {"cost": x + 20.0 * (y - 0.3) ** 2 + 0.5 * rng.normal(), "p99_ms": p99}
         row = {"params": dict(candidate), "id": candidate.id, "values": values, "context": context}
         solver.seed([row])
-    assert 2 < sum(broken) < 90
+    assert 2 < sum(broken) < 60
     assert sum(broken[20:60]) < 10, "as long as the load falls"
