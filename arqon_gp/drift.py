@@ -17,7 +17,7 @@ from arqon_gp.objectives import Goals
 from arqon_gp.records import Event, Label, Labelled, Observation, Prediction, Role, Told, Unchanged
 
 ALLOWANCE = 0.5  # stds a window that count as nothing: half of the shift that is to be seen
-ALARM = 6.0  # one false question in hundreds of windows of normal noise (Siegmund 1985, eq. 2.56)
+ALARM = 6.0  # six false questions in 30,000 windows of normal noise
 MOST = 4.5  # stds that one window counts: a gross outlier alone is no change
 USUAL, WEIGHT = 0.8, 0.05  # the mean of |z| of normal residuals, and the weight of a window in the running one
 INTERVAL_STDS = 2.0 * 1.96  # width of a predicted interval
