@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from arqon_gp.dataset import Dataset
 from arqon_gp.errors import FitError
-from arqon_gp.history import Dataset
 from arqon_gp.knobs import Floats
 from arqon_gp.mode import Note
 from arqon_gp.objectives import Goals, Utility

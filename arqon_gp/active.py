@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from arqon_gp.history import Dataset
+from arqon_gp.dataset import Dataset
 from arqon_gp.knobs import Floats
 from arqon_gp.rows import Hyperparameters, Integers, Settings, lengthscales, matched, rows_of
 from arqon_gp.surrogate import restore

@@ -15,8 +15,9 @@ from itertools import compress
 import numpy as np
 from scipy import special
 
+from arqon_gp.dataset import CELLS, Dataset
 from arqon_gp.edge import MOST_RISK, Edge
-from arqon_gp.history import CELLS, Dataset, Excerpt
+from arqon_gp.history import Excerpt
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import nondominated
 from arqon_gp.records import Context, Params, Prediction

@@ -24,11 +24,12 @@ from arqon_gp.background import Background
 from arqon_gp.choice import Choice, good_rows, plain, situated
 from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
+from arqon_gp.dataset import Dataset, TrainingSets
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.edge import Edge, Frame
 from arqon_gp.errors import FitError
-from arqon_gp.history import Dataset, Excerpt, History, Key, TrainingSets, key
+from arqon_gp.history import Excerpt, History, Key, key
 from arqon_gp.importance import total_effects
 from arqon_gp.legal import Region
 from arqon_gp.objectives import hypervolume, nondominated

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_gp.cliffs import CLIFF_STDS, robust
+from arqon_gp.dataset import Dataset
 from arqon_gp.errors import FitError
-from arqon_gp.history import Dataset, Key
+from arqon_gp.history import Key
 from arqon_gp.knobs import Categorical, Floats, Knob, Real
 from arqon_gp.space import Space
 from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER, TIME

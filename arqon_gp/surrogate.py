@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arqon_gp.dataset import Dataset
 from arqon_gp.errors import FitError
 from arqon_gp.forgetting import forgetting
-from arqon_gp.history import Dataset, key
+from arqon_gp.history import key
 from arqon_gp.knobs import Floats
 from arqon_gp.mode import Mode, Note, mode_of
 from arqon_gp.records import Params

@@ -15,8 +15,9 @@ import numpy as np
 
 from arqon_gp.cliffs import NORMAL_MAD
 from arqon_gp.config import Config
+from arqon_gp.dataset import known_variance, paired
 from arqon_gp.evidence import Integers, Noise, window_noise
-from arqon_gp.history import Excerpt, History, Key, key, known_variance, paired
+from arqon_gp.history import Excerpt, History, Key, key
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Objective, Utility, model_values
 from arqon_gp.records import Params

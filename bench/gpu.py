@@ -25,9 +25,10 @@ from arqon_gp import acquisition, torch_path
 from arqon_gp.acquisition import Aim
 from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.config import parse
+from arqon_gp.dataset import Dataset, training_set
 from arqon_gp.design import sobol, spread
 from arqon_gp.device import deterministic
-from arqon_gp.history import Dataset, History, training_set
+from arqon_gp.history import History
 from arqon_gp.maximize import maximize
 from arqon_gp.mode import log_posterior
 from arqon_gp.records import Observation, Role, Told

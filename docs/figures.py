@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver
 from arqon_gp.config import parse
-from arqon_gp.history import History, training_set
+from arqon_gp.dataset import training_set
+from arqon_gp.history import History
 from arqon_gp.records import Observation, Role, Told
 from arqon_gp.rows import Settings
 from arqon_gp.surrogate import OutcomeGP, fit

@@ -15,9 +15,10 @@ from torch import Tensor
 from arqon_gp import acquisition, limits
 from arqon_gp.acquisition import Aim
 from arqon_gp.config import parse
+from arqon_gp.dataset import training_set
 from arqon_gp.design import sobol
 from arqon_gp.device import deterministic
-from arqon_gp.history import History, training_set
+from arqon_gp.history import History
 from arqon_gp.knobs import values
 from arqon_gp.maximize import maximize
 from arqon_gp.objectives import Goals, hypervolume

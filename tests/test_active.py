@@ -9,7 +9,8 @@ import numpy as np
 
 from arqon_gp.active import MOST_ROWS, active_set
 from arqon_gp.config import parse
-from arqon_gp.history import Dataset, History, training_set
+from arqon_gp.dataset import Dataset, training_set
+from arqon_gp.history import History
 from arqon_gp.records import Observation, Role, Told
 from arqon_gp.rows import TIME_UNIT, Hyperparameters, Settings, drifting, rows_of
 from arqon_gp.surrogate import OutcomeGP, fit

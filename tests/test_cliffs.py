@@ -13,7 +13,8 @@ from arqon_gp import ArqonSolver
 from arqon_gp.advice import Goal, Request
 from arqon_gp.cliffs import beyond, fallen, worst
 from arqon_gp.config import parse
-from arqon_gp.history import History, training_set
+from arqon_gp.dataset import training_set
+from arqon_gp.history import History
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Baselined, Observation, Opened, Role, Told
 from arqon_gp.rows import FEASIBLE, WITHIN, Settings, parted, rows_of

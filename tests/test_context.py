@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from arqon_gp import ArqonSolver, ConfigError, RequestError, ResultError
 from arqon_gp.comparison import Question, compare
 from arqon_gp.config import parse
-from arqon_gp.history import CELLS, History, TrainingSets
+from arqon_gp.dataset import CELLS, TrainingSets
+from arqon_gp.history import History
 from arqon_gp.knobs import Real
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Baselined, Issued, Kind, Label, Labelled, Observation, Role, Situated, Suspected, Told

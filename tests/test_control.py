@@ -10,7 +10,8 @@ import pytest
 
 from arqon_gp import ArqonSolver, ResultError
 from arqon_gp.config import parse
-from arqon_gp.history import History, TrainingSets, levels, paired
+from arqon_gp.dataset import TrainingSets, levels, paired
+from arqon_gp.history import History
 from arqon_gp.records import Control, Label, Labelled, Observation, Role, Told
 from arqon_gp.yardstick import yardstick
 from tests.conftest import Make

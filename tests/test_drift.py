@@ -13,9 +13,10 @@ import pytest
 from arqon_gp import ArqonSolver
 from arqon_gp.config import parse
 from arqon_gp.course import Course
+from arqon_gp.dataset import Dataset, training_set
 from arqon_gp.drift import ALARM, Drift, Sums, residual
 from arqon_gp.forecast import Step, ahead, steps
-from arqon_gp.history import Dataset, History, training_set
+from arqon_gp.history import History
 from arqon_gp.knobs import Real
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Issued, Kind, Label, Labelled, Observation, Prediction, Role, Told, Unchanged

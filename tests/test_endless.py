@@ -11,7 +11,8 @@ import pytest
 
 from arqon_gp import ArqonSolver
 from arqon_gp.config import parse
-from arqon_gp.history import History, TrainingSets
+from arqon_gp.dataset import TrainingSets
+from arqon_gp.history import History
 from arqon_gp.journal import MemoryJournal
 from arqon_gp.log import BATCH, BLOCK, KEPT, Batch, Columns, Log
 from arqon_gp.records import Control, Kind, Observation, Role, Told, decode, encode

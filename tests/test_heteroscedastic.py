@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from arqon_gp.config import parse
+from arqon_gp.dataset import Dataset, TrainingSets
 from arqon_gp.heteroscedastic import _own, _score
-from arqon_gp.history import Dataset, History, TrainingSets
+from arqon_gp.history import History
 from arqon_gp.mode import log_posterior
 from arqon_gp.records import Observation, Role, Told
 from arqon_gp.rows import Rows, Settings, rows_of

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from arqon_gp.config import parse
-from arqon_gp.history import History, TrainingSets, known_variance, levels, training_set
+from arqon_gp.dataset import TrainingSets, known_variance, levels, training_set
+from arqon_gp.history import History
 from arqon_gp.records import Kind, Label, Labelled, Observation, Role, Told
 
 A, B, C = {"x": 0.0}, {"x": 0.5}, {"x": 1.0}

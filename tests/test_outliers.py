@@ -10,7 +10,8 @@ import pytest
 
 from arqon_gp import surrogate as surrogate_module
 from arqon_gp.config import parse
-from arqon_gp.history import Dataset, History, training_set
+from arqon_gp.dataset import Dataset, training_set
+from arqon_gp.history import History
 from arqon_gp.mode import log_posterior
 from arqon_gp.outliers import _again, _extended
 from arqon_gp.records import Observation, Role, Told

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arqon_gp.config import parse
-from arqon_gp.history import training_set
+from arqon_gp.dataset import training_set
 from arqon_gp.outlook import reference_point
 from arqon_gp.records import Baselined, Observation, Opened, Role, Told
 from arqon_gp.study import Study
