@@ -22,8 +22,8 @@ from arqon_gp.objectives import Limit
 from arqon_gp.records import Params
 from arqon_gp.yardstick import UTILITY, Windows, Yardstick
 
-MISTRUST_STDS = 4.0  # prior scale of a level around the surrogate's word, in window stds, before anything is known
-MISTRUST_CONFIGS = 1.0  # ... which weighs like this many configs against the spread the measured ones have shown
+MISTRUST_STDS = 3.0  # prior scale of a level around the surrogate's word, in window stds, before anything is known
+MISTRUST_CONFIGS = 0.5  # ... which weighs like this many configs against the spread the measured ones have shown
 LEAST_MISTRUST_STDS = 0.25
 FLAT_STDS = 30.0  # prior scale of the level of the first config of a regime
 DRIFT_STDS = 0.5  # prior scale of a change of level: most of the time there is none
@@ -79,8 +79,9 @@ class Comparison:
     foreign: bool = False
 
 
-def _mistrust(windows: Windows, j: int, noise: Noise) -> float:
-    spread, dof = windows.spread(j, noise)
+def _mistrust(windows: Windows, j: int, noise: Noise, judged: Key) -> float:
+    """How far levels may be from the surrogate's word, told by all configs but the one that is judged."""
+    spread, dof = windows.spread(j, noise, judged)
     variance = (MISTRUST_CONFIGS * MISTRUST_STDS**2 * noise.variance + dof * spread) / (MISTRUST_CONFIGS + dof)
     return max(math.sqrt(variance), LEAST_MISTRUST_STDS * noise.std)
 
@@ -104,7 +105,7 @@ class _Judge:
         before = self.windows.rows(self.before_good, self.first) if self.before_good else []
         self.since_before = self._number(before)
         self._known: dict[tuple[Key, str, int], Evidence] = {}
-        self._mistrust: dict[str, float] = {}
+        self._mistrust: dict[tuple[Key, str], float] = {}
         self._levels: dict[tuple[Key, str], float] = {}
         self._means: dict[Key, float] = {}
 
@@ -112,11 +113,12 @@ class _Judge:
         """The number of the first of these results, else that of the first of the regime."""
         return int(self.windows.numbers[places[0]]) if places else self.first
 
-    def mistrust(self, name: str) -> float:
-        """How far a level may be from what the surrogate says: a std in the units of the series."""
-        if name not in self._mistrust:
-            self._mistrust[name] = _mistrust(self.windows, self.windows.column(name), self.yard.noise[name])
-        return self._mistrust[name]
+    def mistrust(self, params: Params, name: str) -> float:
+        """How far the level of a config may be from what the surrogate says: a std in the units of the series."""
+        at = (key(params), name)
+        if at not in self._mistrust:
+            self._mistrust[at] = _mistrust(self.windows, self.windows.column(name), self.yard.noise[name], at[0])
+        return self._mistrust[at]
 
     def level(self, params: Params, name: str) -> float:
         """Posterior mean of the level of a config in a series, from all its windows of the regime."""
@@ -156,12 +158,14 @@ class _Judge:
             seen = seen[np.isfinite(seen)]
             if self.before_good is None or not len(seen):
                 return _flat(value, known, noise, self.windows.value[self.first :, j])
-            return Evidence(value, known, float(np.median(seen)), self.mistrust(name))
+            return Evidence(value, known, float(np.median(seen)), self.mistrust(params, name))
         good = self.evidence(self.last_good, name)
         if not len(good.windows):
             return _flat(value, known, noise, self.windows.value[self.first :, j])
         mean, std = (self.expect(params, self.last_good) or {}).get(name, (0.0, 0.0))
-        return Evidence(value, known, self.level(self.last_good, name) + mean, math.hypot(std, self.mistrust(name)))
+        return Evidence(
+            value, known, self.level(self.last_good, name) + mean, math.hypot(std, self.mistrust(params, name))
+        )
 
     def _windows(self, params: Params, name: str, first: int | None, last: int | None = None) -> tuple[Floats, Floats]:
         j = self.windows.column(name)

@@ -28,6 +28,8 @@ APART_STDS = 6.0
 LEAST_WINDOWS, LATEST_WINDOWS = 12, 64  # by which windows of one config are said to contradict each other
 CELLS = 32  # of the range of each context: windows of one cell are alike enough for one stay
 _NOTHING: Mapping[str, float] = MappingProxyType({})
+NEIGHBOURS = 5  # configs on either side of a change that tell how far the level moved where none was measured on both
+UNLINKED = 100.0  # variances of a window: how unsure the step is where not even these tell
 MOST_STAY = 16  # windows of one stay: what is told of a longer one may have changed meanwhile
 MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, what is known now
 
@@ -157,7 +159,8 @@ def levels(of: History | Excerpt, goals: Goals, table: Table | None = None) -> L
 
     `table`: that of the rows; without one there is no context. With config means a_c, b_c over n_c, k_c windows the
     shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c + 1/k_c), its variance s^2 / sum w_c with the pooled
-    variance s^2 of windows around their config mean.
+    variance s^2 of windows around their config mean. Where none was measured in both, it is that of the medians of the
+    NEIGHBOURS configs before and after the change, as unsure as two of these configs are apart.
     """
     of = of.excerpt() if isinstance(of, History) else of
     m, last = len(goals.modelled), len(of.regimes) - 1
@@ -168,9 +171,8 @@ def levels(of: History | Excerpt, goals: Goals, table: Table | None = None) -> L
     means, spread = _config_means(of, values, table.places if table else [()] * len(of))
     for r in range(last - 1, -1, -1):
         for j in range(m):
-            step, total = _step_between(means[r], means[r + 1], j)
-            shift[r, j] = shift[r + 1, j] + step
-            variance[r, j] = variance[r + 1, j] + (spread[j] / total if total > 0 else 100.0 * spread[j])
+            step, doubt = _step_between(means[r], means[r + 1], j, spread[j])
+            shift[r, j], variance[r, j] = shift[r + 1, j] + step, variance[r + 1, j] + doubt
     return Levels(shift, variance)
 
 
@@ -201,14 +203,24 @@ def _mean_count(values: Floats) -> tuple[Floats, Floats]:
     return np.where(count > 0, total / np.maximum(count, 1.0), np.nan), count
 
 
-def _step_between(old: Means, new: Means, j: int) -> tuple[float, float]:
+def _step_between(old: Means, new: Means, j: int, spread: float) -> tuple[float, float]:
+    """How far the level moved from one regime to the next, and the variance of that."""
     step, total = 0.0, 0.0
     for name, (mean, count) in old.items():
         if name in new and count[j] > 0 and new[name][1][j] > 0:
             weight = 1.0 / (1.0 / count[j] + 1.0 / new[name][1][j])
             step += weight * (new[name][0][j] - mean[j])
             total += weight
-    return (step / total if total > 0 else 0.0), total
+    if total > 0:
+        return step / total, spread / total
+    before, after = ([mean[j] for mean, count in means.values() if count[j] > 0] for means in (old, new))
+    sides = [np.array(before[-NEIGHBOURS:]), np.array(after[:NEIGHBOURS])]
+    if not all(map(len, sides)):
+        return 0.0, UNLINKED * spread
+    medians = [float(np.median(side)) for side in sides]
+    dof = len(sides[0]) + len(sides[1]) - 2
+    apart = sum(float(np.square(side - median).sum()) for side, median in zip(sides, medians, strict=True))
+    return medians[1] - medians[0], 2.0 * max(apart / dof, spread) if dof else UNLINKED * spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,15 @@ Integers = npt.NDArray[np.int64]
 
 LEAST_OUTLIER_SHARE = 0.02
 OUTLIER_SPREAD = 8.0
-SHARE_PRIOR_WINDOWS = 50.0  # the prior share of 2 % weighs like this many windows
+PRIOR_OUTLIER_SHARE = 0.03  # before any window is known ...
+SHARE_PRIOR_WINDOWS = 50.0  # ... which weighs like this many windows
 PRIOR_DOF = 3.0  # of the Student t prior of a level
 EM_STEPS = 25
 EM_TOLERANCE = 1e-9  # relative change of the variance
-PRIOR_RELATIVE_STD = 0.03  # what a window std is before it is measured, as a share of the level ...
-PRIOR_NOISE_DOF = 1.0  # ... worth so many degrees of freedom: three windows that happen to agree prove little
+PRIOR_RELATIVE_STD = 0.05  # what a window std is before it is measured, as a share of the level ...
+PRIOR_NOISE_DOF = 2.0  # ... worth so many degrees of freedom: three windows that happen to agree prove little
 CONTRADICTED = 0.001  # chance of windows that agree as well as these, from which on the prior is not believed
+EQUAL = 0.01  # of the level: as what is taken that windows are equal to the last digit
 FEW_WINDOWS = 6
 NODES = 7  # quadrature nodes of the unknown window variance
 GRID = 161  # points of each of the grids laid over a level
@@ -45,7 +47,7 @@ class Noise:
 
     variance: float
     dof: float
-    outliers: float = LEAST_OUTLIER_SHARE
+    outliers: float = PRIOR_OUTLIER_SHARE
 
     @property
     def std(self) -> float:
@@ -69,7 +71,7 @@ def window_noise(value: Floats, group: Integers, known: float = 0.0) -> Noise | 
     dof = len(y) - len(count)
     if dof < 1:
         return None
-    share, weight = LEAST_OUTLIER_SHARE, np.ones(len(y))
+    share, weight = PRIOR_OUTLIER_SHARE, np.ones(len(y))
     order = np.lexsort((y, of))
     first = np.concatenate([[0], np.cumsum(count)[:-1]])
     level = 0.5 * (y[order][first + (count - 1) // 2] + y[order][first + count // 2])  # the medians
@@ -83,13 +85,12 @@ def window_noise(value: Floats, group: Integers, known: float = 0.0) -> Noise | 
         before, variance = variance, float((weight * (y - level[of]) ** 2).sum()) / dof
         if abs(variance - before) <= EM_TOLERANCE * before:
             break
-        expected = LEAST_OUTLIER_SHARE * SHARE_PRIOR_WINDOWS + float(outlying.sum())
+        expected = PRIOR_OUTLIER_SHARE * SHARE_PRIOR_WINDOWS + float(outlying.sum())
         share = max(LEAST_OUTLIER_SHARE, expected / (SHARE_PRIOR_WINDOWS + len(y)))
-    prior = (PRIOR_RELATIVE_STD * float(np.median(np.abs(y)))) ** 2
+    level, variance = float(np.median(np.abs(y))), max(variance - known, 0.0)
+    agreed = variance if variance > 0.0 else (EQUAL * level) ** 2
+    prior = min((PRIOR_RELATIVE_STD * level) ** 2, agreed * dof / float(special.chdtri(dof, 1.0 - CONTRADICTED)))
     total = PRIOR_NOISE_DOF + dof
-    variance = max(variance - known, 0.0)
-    if variance > 0.0:  # as far as the windows do not contradict it
-        prior = min(prior, variance * dof / float(special.chdtri(dof, 1.0 - CONTRADICTED)))
     variance = (PRIOR_NOISE_DOF * prior + dof * variance) / total
     return Noise(variance + 1e-300, total, share)
 

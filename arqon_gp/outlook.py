@@ -277,7 +277,7 @@ class Outlook:
     def expected_difference(self, yard: Yardstick, params: Params, other: Params) -> dict[str, tuple[float, float]]:
         """By how much a config, its own windows unknown, is expected to differ from another: series -> (mean, std)."""
         X = np.vstack([self.x(params), self.x(other)])
-        joint = {name: self.surrogate[name].without(params).joint(X) for name in self.surrogate.settings.outcomes}
+        joint = {name: self.surrogate[name].unaware(params, X) for name in self.surrogate.settings.outcomes}
         found = {}
         for name, (mean, covariance) in joint.items():
             variance = float(covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1])

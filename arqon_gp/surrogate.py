@@ -237,6 +237,20 @@ class OutcomeGP:
         alpha = weights(root, rows.y - self.hyperparameters["mean"][0])
         return replace(self, rows=rows, root=root, alpha=alpha)
 
+    def unaware(self, params: Params, X: Floats) -> tuple[Floats, Floats]:
+        """Mean (q,) and covariance (q, q) at X (q, d) as if this config had not been measured: its windows tell neither
+        the constant mean nor the scale of what is not known.
+        """
+        gp = self.without(params)
+        y, h, spread = gp.rows.y, self.hyperparameters, float(self.rows.y.var())
+        if gp is self or not len(y):
+            return gp.joint(X)
+        ones = weights(gp.root, np.ones(len(y)))
+        level = float((ones * y).sum() / ones.sum())
+        gp = replace(gp, hyperparameters=h | {"mean": [level]}, alpha=weights(gp.root, y - level))
+        mean, covariance = gp.joint(X)
+        return mean, (min(float(y.var()) / spread, 1.0) if spread > 0.0 else 1.0) * covariance
+
     def botorch_model(self, device: str = "cpu") -> SingleTaskGP:
         """The same posterior, on the standardised scale, for gradients by autograd and for researchers."""
         import torch

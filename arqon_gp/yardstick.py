@@ -24,6 +24,7 @@ from arqon_gp.records import Params
 
 UTILITY = "utility"
 ENOUGH_DOF = 7  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
+CARRIED_DOF = 4.0  # what the noise of older regimes is worth before: a new world may be louder
 LATEST_WINDOWS = 20
 LOUDER = 2.0  # how much larger the variance of the latest windows must be to count instead
 IN_A_ROW = 4  # windows whose context is nearly the same
@@ -84,12 +85,14 @@ class Windows:
         """Those rows that have every series."""
         return [i for i in rows if np.isfinite(self.value[i]).all()]
 
-    def spread(self, j: int, noise: Noise) -> tuple[float, int]:
-        """Half the variance of steps from one stay's level to the next beyond what noise explains, and how many steps.
+    def spread(self, j: int, noise: Noise, without: Key) -> tuple[float, int]:
+        """Half the variance of steps from one stay's level to the next beyond what noise explains, and how many steps,
+        of all configs but one.
 
         Steps, and their median size: one jump of the whole level, as drift makes it, says nothing about configs.
         """
-        seen = np.flatnonzero(np.isfinite(self.value[:, j]))
+        others = np.array([name != without for name in self.keys], dtype=bool)
+        seen = np.flatnonzero(np.isfinite(self.value[:, j]) & others)
         y, group = self.value[seen, j], self.groups[seen]
         stays = np.split(y, np.flatnonzero(np.diff(group)) + 1)
         if len(stays) < 2:
@@ -116,15 +119,17 @@ class Windows:
         known = self.known[:, j]
         seen = np.isfinite(value)
         mean_known = float(known[seen].mean()) if seen.any() else 0.0
-        places = dict.fromkeys((self.place(self.regimes[-1]), 0))
-        tried = [(self.groups, first) for first in places]
+        begin = self.place(self.regimes[-1])
+        tried = [(self.groups, first) for first in dict.fromkeys((begin, 0))]
         if self.doubt is not None:
-            tried = [(self._in_a_row, first) for first in places] + tried
+            tried = [(self._in_a_row, first) for _, first in tried] + tried
         for n, (group, first) in enumerate(tried):
             if moved_at is not None:
                 group = np.where(self.numbers < moved_at, group, group + len(group))
             found = window_noise(value[first:], group[first:], mean_known)
             if found is not None and (found.dof >= ENOUGH_DOF or n == len(tried) - 1):
+                if first < begin:
+                    found = _carried(found, window_noise(value[begin:], group[begin:], mean_known))
                 some = [np.arange(max(first, len(value) - LATEST_WINDOWS), len(value))]
                 if self.doubt is not None:
                     order = np.argsort(
@@ -160,6 +165,13 @@ class Windows:
         others = [noise for of in apart if (noise := window_noise(value, of, known)) is not None]
         least = min(others, key=lambda noise: noise.variance, default=plain)
         return least if least.variance * JUMP < plain.variance else plain
+
+
+def _carried(older: Noise, own: Noise | None) -> Noise:
+    """The noise of a regime that does not tell enough by itself, with that of all regimes as a prior."""
+    weight, dof = min(older.dof, CARRIED_DOF), own.dof if own else 0.0
+    variance = (weight * older.variance + dof * (own.variance if own else 0.0)) / (weight + dof)
+    return Noise(variance, weight + dof, older.outliers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from scipy import stats
 from arqon_gp.comparison import Comparison, Question, _flat, _Judge, compare
 from arqon_gp.config import parse
 from arqon_gp.evidence import Noise, p_beyond, window_noise
-from arqon_gp.history import History
+from arqon_gp.history import History, key
 from arqon_gp.objectives import Utility
 from arqon_gp.records import Label, Labelled, Observation, Role, Told
 from arqon_gp.yardstick import UTILITY, Yardstick, yardstick
@@ -47,15 +47,23 @@ def noise_of(values: np.ndarray) -> Noise:
     return found
 
 
-@pytest.mark.parametrize(("windows", "enough"), [(7, True), (6, False)])
+@pytest.mark.parametrize(("windows", "enough"), [(6, True), (5, False)])
 def test_the_current_regime_tells_the_noise_once_it_has_seven_degrees_of_freedom(windows: int, enough: bool) -> None:
-    """One of them is the prior's, six those of seven windows of one config."""
+    """Two of them are the prior's, five those of six windows of one config. Before, all windows are worth four."""
     before, now = 100 + 5 * NOISY[:40], 100 + NOISY[40 : 40 + windows]
     history = told(*[(A, v) for v in [*before, *now]], since=[40])
-    found = yard(history).noise["qps"].std
+    found, own = yard(history).noise["qps"], noise_of(now)
     both = window_noise(np.concatenate([before, now]), np.repeat([0, 1], [40, windows]))
     assert both is not None
-    assert found == pytest.approx(noise_of(now).std if enough else both.std)
+    carried = (4.0 * both.variance + own.dof * own.variance) / (4.0 + own.dof)
+    assert found.variance == pytest.approx(own.variance if enough else carried)
+    assert found.dof == pytest.approx(own.dof if enough else 4.0 + own.dof)
+
+
+def test_before_a_regime_has_two_windows_of_a_config_its_noise_is_that_of_before_and_unsure() -> None:
+    history = told(*[(A, v) for v in 100 + 5 * NOISY[:40]], (A, 300.0), since=[40])
+    found = yard(history).noise["qps"]
+    assert (found.std, found.dof) == (pytest.approx(noise_of(100 + 5 * NOISY[:40]).std, rel=1e-3), 4.0)
 
 
 @pytest.mark.parametrize(("times", "louder"), [(10.0, True), (1.0, False)])
@@ -90,9 +98,17 @@ def test_under_a_context_windows_in_a_row_tell_the_noise() -> None:
 def test_how_far_configs_differ_is_the_median_step_between_stays_less_their_noise() -> None:
     """Steps 10, -10, 10, -10 have the median size 10, a std of 14.826 if normal; each is of two windows' noise."""
     windows = yard(told((A, 0), (B, 10), (A, 0), (B, 10), (A, 0))).windows
-    spread, steps = windows.spread(windows.column("qps"), Noise(4.0, 10.0))
+    spread, steps = windows.spread(windows.column("qps"), Noise(4.0, 10.0), key(C))
     assert (spread, steps) == (pytest.approx((14.826**2 - 2 * 4.0) / 2), 4)
-    assert windows.spread(windows.column("qps"), Noise(1e6, 10.0)) == (0.0, 4)
+    assert windows.spread(windows.column("qps"), Noise(1e6, 10.0), key(C)) == (0.0, 4)
+
+
+def test_a_window_that_is_judged_does_not_tell_by_itself_how_far_configs_differ() -> None:
+    steady, fallen = [(A, 100), (B, 101), (A, 100), (B, 99), (A, 100)], (C, 20)
+    before, now = (yard(told(*rows)).windows for rows in (steady, [*steady, fallen]))
+    j, noise = now.column("qps"), Noise(1.0, 10.0)
+    assert now.spread(j, noise, key(C)) == before.spread(j, noise, key(C))
+    assert now.spread(j, noise, key(B))[0] > 100.0, "what it tells of others"
 
 
 def test_a_share_is_of_the_baseline_or_of_two_window_stds_where_that_is_more() -> None:

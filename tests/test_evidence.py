@@ -119,12 +119,12 @@ def test_noise_is_learned_from_windows_of_one_config_and_outliers_do_not_blow_it
     assert window_noise(value[::10], group[::10]) is None, "no config was measured twice"
 
 
-def test_the_share_of_outliers_is_the_prior_share_of_two_percent_after_fifty_windows_and_those_seen() -> None:
+def test_the_share_of_outliers_is_the_prior_share_of_three_percent_of_fifty_windows_and_those_seen() -> None:
     y = np.random.default_rng(2).normal(size=150)
     y[:30] *= 1000.0
     noise = window_noise(y, np.zeros(150, dtype=int))
     assert noise is not None
-    assert noise.outliers == pytest.approx((0.02 * 50 + 30) / (50 + 150), abs=0.01)
+    assert noise.outliers == pytest.approx((0.03 * 50 + 30) / (50 + 150), abs=0.01)
     calm = window_noise(y[30:], np.zeros(120, dtype=int))
     assert calm is not None
     assert calm.outliers == pytest.approx(0.02, abs=0.003), "and never less"

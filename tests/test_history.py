@@ -100,8 +100,20 @@ def test_levels_are_chained_from_regime_to_regime_by_what_was_measured_in_both()
 def test_a_regime_that_shares_no_config_with_the_next_is_hardly_known() -> None:
     history = told(drifted(told(History(), row(A, 1.0), row(A, 3.0)), 2), row(B, 9.0))
     found = levels(history, CONFIG.goals)
-    assert found.shift[:, 0].tolist() == [0.0, 0.0]
+    assert found.shift[:, 0].tolist() == [7.0, 0.0]
     assert found.variance[:, 0] == pytest.approx([100 * 2.0, 0.0])
+    nothing = levels(told(drifted(told(History(), row(A, 1.0), row(A, 3.0)), 2), row(B, None)), CONFIG.goals)
+    assert nothing.shift[:, 0].tolist() == [0.0, 0.0]
+
+
+def test_where_no_config_is_shared_those_next_to_the_change_tell_how_far_the_level_moved() -> None:
+    """Of 0 .. 6 the last five, whose median is 4, and of 14, 16, 18 all: by 12. Two configs apart, twice the variance
+    10 + 8 around the medians, on six degrees of freedom."""
+    history = told(History(), *[row({"x": 0.01 * i, "y": 0.5}, float(i)) for i in range(7)])
+    after = [row({"x": 0.5 + 0.01 * i, "y": 0.5}, float(i)) for i in (14, 16, 18)]
+    found = levels(told(drifted(history, 7), *after), CONFIG.goals)
+    assert found.shift[:, 0].tolist() == [12.0, 0.0]
+    assert found.variance[:, 0] == pytest.approx([2 * 18 / 6, 0.0])
 
 
 def test_stays_are_rows_at_the_level_of_the_current_regime() -> None:

@@ -201,6 +201,21 @@ def test_the_posterior_without_a_config_is_that_of_the_other_rows() -> None:
     np.testing.assert_allclose(np.diag(prior), everything["value"].rows.scale ** 2, rtol=1e-12)
 
 
+def test_what_is_unaware_of_a_config_has_the_mean_and_the_scale_of_the_others() -> None:
+    """One of nine is far off: without it nothing is known to lie that far down, and nothing that far apart."""
+    rows = [({"x": 0.1 * i, "y": 0.5}, {"value": 100.0 + (-1) ** i}) for i in range(8)]
+    far = {"x": 0.9, "y": 0.5}
+    surrogate, _ = fitted(PLAIN, told(History(), *rows, (far, {"value": 10.0})))
+    gp, at = surrogate["value"], np.array([[0.9, 0.5]])
+    (without, prior), (mean, covariance) = gp.without(far).joint(at), gp.unaware(far, at)
+    assert mean[0] == pytest.approx(100.0, abs=2.0)
+    assert abs(without[0] - 100.0) > abs(mean[0] - 100.0)
+    assert covariance[0, 0] < 0.01 * prior[0, 0]
+    other = {"x": 0.85, "y": 0.5}
+    for ours, all_of_it in zip(gp.unaware(other, at), gp.joint(at), strict=True):
+        np.testing.assert_array_equal(ours, all_of_it, "what was never measured is forgotten already")
+
+
 def test_pooled_rows_predict_what_single_windows_would() -> None:
     history = told(History(), *[({"x": 0.2, "y": 0.5}, {"value": v}) for v in (1.0, 1.4, 0.9)])
     history = told(history, ({"x": 0.7, "y": 0.1}, {"value": 3.0}))
