@@ -29,7 +29,8 @@ LEAST_WINDOWS, LATEST_WINDOWS = 12, 64  # by which windows of one config are sai
 CELLS = 32  # of the range of each context: windows of one cell are alike enough for one stay
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 NEIGHBOURS = 5  # configs on either side of a change that tell how far the level moved where none was measured on both
-UNLINKED = 100.0  # variances of a window: how unsure the step is where not even these tell
+JUMP_STDS = 2.0  # of how far two of these configs are apart: below, they do not tell whether it moved
+UNLINKED = 100.0  # variances of a window: how unsure the level is then
 MOST_STAY = 16  # windows of one stay: what is told of a longer one may have changed meanwhile
 MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, what is known now
 
@@ -160,7 +161,8 @@ def levels(of: History | Excerpt, goals: Goals, table: Table | None = None) -> L
     `table`: that of the rows; without one there is no context. With config means a_c, b_c over n_c, k_c windows the
     shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c + 1/k_c), its variance s^2 / sum w_c with the pooled
     variance s^2 of windows around their config mean. Where none was measured in both, it is that of the medians of the
-    NEIGHBOURS configs before and after the change, as unsure as two of these configs are apart.
+    NEIGHBOURS configs before and after the change, as unsure as two of these configs are apart; none, where that is
+    more than it.
     """
     of = of.excerpt() if isinstance(of, History) else of
     m, last = len(goals.modelled), len(of.regimes) - 1
@@ -217,10 +219,10 @@ def _step_between(old: Means, new: Means, j: int, spread: float) -> tuple[float,
     sides = [np.array(before[-NEIGHBOURS:]), np.array(after[:NEIGHBOURS])]
     if not all(map(len, sides)):
         return 0.0, UNLINKED * spread
-    medians = [float(np.median(side)) for side in sides]
-    dof = len(sides[0]) + len(sides[1]) - 2
+    medians, dof = [float(np.median(side)) for side in sides], len(sides[0]) + len(sides[1]) - 2
     apart = sum(float(np.square(side - median).sum()) for side, median in zip(sides, medians, strict=True))
-    return medians[1] - medians[0], 2.0 * max(apart / dof, spread) if dof else UNLINKED * spread
+    step, doubt = medians[1] - medians[0], 2.0 * max(apart / max(dof, 1), spread)
+    return (step, doubt) if dof and step**2 > JUMP_STDS**2 * doubt else (0.0, UNLINKED * spread)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,10 +60,11 @@ class Noise:
         return np.asarray(self.variance * self.dof / (2.0 * special.gammainccinv(0.5 * self.dof, levels)))
 
 
-def window_noise(value: Floats, group: Integers, known: float = 0.0) -> Noise | None:
+def window_noise(value: Floats, group: Integers, known: float = 0.0, prior: Noise | None = None) -> Noise | None:
     """The noise of windows (n,) in groups (n,) that share a level each; None without two windows in one group.
 
-    EM for the scale mixture, levels and variance in turn; `known` is the mean variance given by standard errors.
+    EM for the scale mixture, levels and variance in turn; `known` is the mean variance given by standard errors,
+    `prior` what is believed before, instead of PRIOR_RELATIVE_STD.
     """
     finite = np.isfinite(value)
     y, (_, of) = value[finite], np.unique(group[finite], return_inverse=True)
@@ -87,11 +88,12 @@ def window_noise(value: Floats, group: Integers, known: float = 0.0) -> Noise | 
             break
         expected = PRIOR_OUTLIER_SHARE * SHARE_PRIOR_WINDOWS + float(outlying.sum())
         share = max(LEAST_OUTLIER_SHARE, expected / (SHARE_PRIOR_WINDOWS + len(y)))
-    level, variance = float(np.median(np.abs(y))), max(variance - known, 0.0)
-    agreed = variance if variance > 0.0 else (EQUAL * level) ** 2
-    prior = min((PRIOR_RELATIVE_STD * level) ** 2, agreed * dof / float(special.chdtri(dof, 1.0 - CONTRADICTED)))
-    total = PRIOR_NOISE_DOF + dof
-    variance = (PRIOR_NOISE_DOF * prior + dof * variance) / total
+    size, variance = float(np.median(np.abs(y))), max(variance - known, 0.0)
+    agreed = variance if variance > 0.0 else (EQUAL * size) ** 2
+    prior = prior or Noise((PRIOR_RELATIVE_STD * size) ** 2, PRIOR_NOISE_DOF)
+    believed = min(prior.variance, agreed * dof / float(special.chdtri(dof, 1.0 - CONTRADICTED)))
+    total = prior.dof + dof
+    variance = (prior.dof * believed + dof * variance) / total
     return Noise(variance + 1e-300, total, share)
 
 

@@ -129,7 +129,7 @@ class Windows:
             found = window_noise(value[first:], group[first:], mean_known)
             if found is not None and (found.dof >= ENOUGH_DOF or n == len(tried) - 1):
                 if first < begin:
-                    found = _carried(found, window_noise(value[begin:], group[begin:], mean_known))
+                    found = _carried(found, value[:begin], value[begin:], group[begin:], mean_known)
                 some = [np.arange(max(first, len(value) - LATEST_WINDOWS), len(value))]
                 if self.doubt is not None:
                     order = np.argsort(
@@ -167,11 +167,14 @@ class Windows:
         return least if least.variance * JUMP < plain.variance else plain
 
 
-def _carried(older: Noise, own: Noise | None) -> Noise:
-    """The noise of a regime that does not tell enough by itself, with that of all regimes as a prior."""
-    weight, dof = min(older.dof, CARRIED_DOF), own.dof if own else 0.0
-    variance = (weight * older.variance + dof * (own.variance if own else 0.0)) / (weight + dof)
-    return Noise(variance, weight + dof, older.outliers)
+def _carried(older: Noise, before: Floats, now: Floats, group: Integers, known: float) -> Noise:
+    """The noise of a regime that does not tell enough by itself: that of before is its prior, larger with the level."""
+    sizes = [
+        float(np.median(np.abs(side[np.isfinite(side)]))) if np.isfinite(side).any() else 0.0 for side in (before, now)
+    ]
+    grown = max(sizes[1] / sizes[0], 1.0) if sizes[0] > 0.0 else 1.0
+    prior = Noise(older.variance * grown**2, min(older.dof, CARRIED_DOF), older.outliers)
+    return window_noise(now, group, known, prior) or prior
 
 
 @dataclass(frozen=True, slots=True)

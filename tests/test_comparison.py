@@ -52,18 +52,22 @@ def test_the_current_regime_tells_the_noise_once_it_has_seven_degrees_of_freedom
     """Two of them are the prior's, five those of six windows of one config. Before, all windows are worth four."""
     before, now = 100 + 5 * NOISY[:40], 100 + NOISY[40 : 40 + windows]
     history = told(*[(A, v) for v in [*before, *now]], since=[40])
-    found, own = yard(history).noise["qps"], noise_of(now)
+    found = yard(history).noise["qps"]
     both = window_noise(np.concatenate([before, now]), np.repeat([0, 1], [40, windows]))
     assert both is not None
-    carried = (4.0 * both.variance + own.dof * own.variance) / (4.0 + own.dof)
-    assert found.variance == pytest.approx(own.variance if enough else carried)
-    assert found.dof == pytest.approx(own.dof if enough else 4.0 + own.dof)
+    grown = max(float(np.median(now) / np.median(before)), 1.0)
+    carried = window_noise(now, np.zeros(windows, dtype=int), prior=Noise(grown**2 * both.variance, 4.0))
+    assert carried is not None
+    assert found.variance == pytest.approx((noise_of(now) if enough else carried).variance)
+    assert found.dof == pytest.approx(windows - 1 + (2.0 if enough else 4.0))
 
 
-def test_before_a_regime_has_two_windows_of_a_config_its_noise_is_that_of_before_and_unsure() -> None:
-    history = told(*[(A, v) for v in 100 + 5 * NOISY[:40]], (A, 300.0), since=[40])
-    found = yard(history).noise["qps"]
-    assert (found.std, found.dof) == (pytest.approx(noise_of(100 + 5 * NOISY[:40]).std, rel=1e-3), 4.0)
+def test_before_a_regime_has_two_windows_of_a_config_its_noise_is_that_of_before_and_grows_with_the_level() -> None:
+    windows = [(A, v) for v in 100 + 5 * NOISY[:40]]
+    of_before = noise_of(100 + 5 * NOISY[:40]).std
+    for level, times in ((50.0, 1.0), (300.0, 3.0)):
+        found = yard(told(*windows, (A, level), since=[40])).noise["qps"]
+        assert (found.std, found.dof) == (pytest.approx(times * of_before, rel=0.02), 4.0)
 
 
 @pytest.mark.parametrize(("times", "louder"), [(10.0, True), (1.0, False)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,20 +101,22 @@ def test_levels_are_chained_from_regime_to_regime_by_what_was_measured_in_both()
 def test_a_regime_that_shares_no_config_with_the_next_is_hardly_known() -> None:
     history = told(drifted(told(History(), row(A, 1.0), row(A, 3.0)), 2), row(B, 9.0))
     found = levels(history, CONFIG.goals)
-    assert found.shift[:, 0].tolist() == [7.0, 0.0]
+    assert found.shift[:, 0].tolist() == [0.0, 0.0]
     assert found.variance[:, 0] == pytest.approx([100 * 2.0, 0.0])
-    nothing = levels(told(drifted(told(History(), row(A, 1.0), row(A, 3.0)), 2), row(B, None)), CONFIG.goals)
-    assert nothing.shift[:, 0].tolist() == [0.0, 0.0]
 
 
 def test_where_no_config_is_shared_those_next_to_the_change_tell_how_far_the_level_moved() -> None:
     """Of 0 .. 6 the last five, whose median is 4, and of 14, 16, 18 all: by 12. Two configs apart, twice the variance
-    10 + 8 around the medians, on six degrees of freedom."""
+    10 + 8 around the medians, on six degrees of freedom: 6. A level that moves by 4 is not surely one that moved."""
     history = told(History(), *[row({"x": 0.01 * i, "y": 0.5}, float(i)) for i in range(7)])
     after = [row({"x": 0.5 + 0.01 * i, "y": 0.5}, float(i)) for i in (14, 16, 18)]
     found = levels(told(drifted(history, 7), *after), CONFIG.goals)
     assert found.shift[:, 0].tolist() == [12.0, 0.0]
     assert found.variance[:, 0] == pytest.approx([2 * 18 / 6, 0.0])
+    near = levels(
+        told(drifted(history, 7), *[replace(r, values={"value": r.values["value"] - 8}) for r in after]), CONFIG.goals
+    )
+    assert (near.shift[0, 0], near.variance[0, 0]) == (0.0, 0.0), "of configs that were measured once the noise is none"
 
 
 def test_stays_are_rows_at_the_level_of_the_current_regime() -> None:
