@@ -10,6 +10,7 @@ import pytest
 from arqon_gp.config import parse
 from arqon_gp.dataset import training_set
 from arqon_gp.outlook import reference_point
+from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Baselined, Observation, Opened, Role, Told
 from arqon_gp.study import Study
 from arqon_gp.yardstick import yardstick
@@ -64,3 +65,15 @@ def test_a_baseline_near_zero_is_worsened_by_what_the_noise_makes_of_it() -> Non
     data = training_set(study.history, study.config.space, study.config.goals)
     found = reference_point(study, data, yardstick(study.history, study.config, study.baseline))
     assert 0.5 < found[1] < 1.6, "a tenth of two window stds of 5"
+
+
+def test_what_is_expected_of_a_config_is_told_by_all_others() -> None:
+    """Of the config of one bad window as much is expected as of the others, and as surely."""
+    config = parse({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max"}, "guardrails": {}})
+    windows = [(0.3, 4112.0), (0.3, 4127.0), (0.3, 3964.0), (0.4, 4262.0), (0.4, 4074.0), (0.5, 2237.0)]
+    told = Told(tuple(Observation({"x": x}, {"qps": qps}, Role.WINDOW) for x, qps in windows), 0.0)
+    study = Study.new(config).apply(Opened({}, 0.0)).apply(told)
+    expect = ModelAdvisor(config, device="cpu").expectation(study, yardstick(study.history, config, {}))
+    mean, std = (expect({"x": 0.5}, {"x": 0.4}) or {})["qps"]
+    assert abs(mean) < 60.0
+    assert std < 100.0
