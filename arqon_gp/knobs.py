@@ -272,22 +272,20 @@ def same(knob: Knob, a: Scalar, b: Scalar) -> bool:
 
 def check_value(knob: Knob, value: object) -> Scalar:
     """A native value as the knob holds it: off-grid and out-of-bounds numbers are kept as they are."""
-    value = value.item() if isinstance(value, np.generic) else value
-    match knob:
-        case Categorical():
-            for choice in knob.choices:
-                if choice == value and isinstance(value, bool | numbers.Real | str):
-                    return choice
-            raise ValueError(f"{knob.name}: {value!r} is no choice; the choices are {list(knob.choices)}")
-        case Real() | Integer():
-            plain = type(value) is float  # what most are: an abstract class takes its time to say so
-            if not plain and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-                raise ValueError(f"{knob.name}: {value!r} is not a finite number")
-            if not math.isfinite(value):  # type: ignore[arg-type]  # a number
-                raise ValueError(f"{knob.name}: {value!r} is not a finite number")
-            number = float(value)  # type: ignore[arg-type]
-            number = wrapped(knob, number) if knob.periodic else number
-            return int(number) if isinstance(knob, Integer) and number.is_integer() else number
+    plain = type(value) is float or type(value) is int  # what most are: an abstract class takes its time to say so
+    value = value.item() if not plain and isinstance(value, np.generic) else value
+    if isinstance(knob, Categorical):
+        for choice in knob.choices:
+            if choice == value and isinstance(value, bool | numbers.Real | str):
+                return choice
+        raise ValueError(f"{knob.name}: {value!r} is no choice; the choices are {list(knob.choices)}")
+    if not plain and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+        raise ValueError(f"{knob.name}: {value!r} is not a finite number")
+    if not math.isfinite(value):  # type: ignore[arg-type]  # a number
+        raise ValueError(f"{knob.name}: {value!r} is not a finite number")
+    number = float(value)  # type: ignore[arg-type]
+    number = wrapped(knob, number) if knob.periodic else number
+    return int(number) if isinstance(knob, Integer) and number.is_integer() else number
 
 
 def decoded(knob: Knob, u: float, domain: Domain) -> Scalar:

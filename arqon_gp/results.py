@@ -72,7 +72,7 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
         if not row.keys() <= KNOWN:
             unknown = next(key for key in row if key not in KNOWN)
             raise ValueError(f"unknown key {unknown!r}; allowed: {', '.join(KEYS)}")
-        if any(value is None for value in row.values()):
+        if type(None) in map(type, row.values()):
             row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
         if not _is_object(row.get("params")):
             raise ValueError(f"params: expected an object of knob values, found {row.get('params')!r:.60}")
@@ -121,7 +121,7 @@ def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | N
         given = {**given, "value": row["value"]}
     values: dict[str, float | None] = {}
     for name, value in given.items():
-        number = math.nan if value is None else _real(name, value)
+        number = value if type(value) is float else math.nan if value is None else _real(name, value)
         failed = failed or math.isinf(number)
         values[str(name)] = None if number != number else number
     return values, failed
