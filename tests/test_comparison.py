@@ -113,6 +113,8 @@ def test_a_window_that_is_judged_does_not_tell_by_itself_how_far_configs_differ(
     j, noise = now.column("qps"), Noise(1.0, 10.0)
     assert now.spread(j, noise, key(C)) == before.spread(j, noise, key(C))
     assert now.spread(j, noise, key(B))[0] > 100.0, "what it tells of others"
+    judge = _Judge(Question(C, A), yard(told(*steady, fallen)), config(), lambda params, other: None)
+    assert 10.0 * judge.mistrust(C, "qps") < judge.mistrust(B, "qps")
 
 
 def test_a_share_is_of_the_baseline_or_of_two_window_stds_where_that_is_more() -> None:

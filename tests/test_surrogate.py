@@ -207,10 +207,19 @@ def test_what_is_unaware_of_a_config_has_the_mean_and_the_scale_of_the_others() 
     far = {"x": 0.9, "y": 0.5}
     surrogate, _ = fitted(PLAIN, told(History(), *rows, (far, {"value": 10.0})))
     gp, at = surrogate["value"], np.array([[0.9, 0.5]])
-    (without, prior), (mean, covariance) = gp.without(far).joint(at), gp.unaware(far, at)
+    (without, prior), (mean, doubt) = gp.without(far).joint(at), gp.unaware(far, at)
     assert mean[0] == pytest.approx(100.0, abs=2.0)
     assert abs(without[0] - 100.0) > abs(mean[0] - 100.0)
-    assert covariance[0, 0] < 0.01 * prior[0, 0]
+    assert doubt[0, 0] < 0.01 * prior[0, 0]
+    others, h = gp.rows.only(np.arange(9) != 8), gp.hyperparameters
+    scale = np.array(h["lengthscale"])
+    K, k = (
+        covariance(others.X, others.X, scale) + np.diag(h["noise"][0] + others.floor),
+        covariance(at, others.X, scale),
+    )
+    level = np.linalg.solve(K, others.y).sum() / np.linalg.solve(K, np.ones(8)).sum()
+    expected = level + k @ np.linalg.solve(K, others.y - level)
+    np.testing.assert_allclose((mean - gp.rows.shift) / gp.rows.scale, expected, rtol=1e-8)
     other = {"x": 0.85, "y": 0.5}
     for ours, all_of_it in zip(gp.unaware(other, at), gp.joint(at), strict=True):
         np.testing.assert_array_equal(ours, all_of_it, "what was never measured is forgotten already")
