@@ -212,9 +212,11 @@ class _Judge:
 
     def holds(self, params: Params, rows: Sequence[int]) -> float:
         """P(all limits hold): product over limits, times the share of windows that did not fail; 1/2 without windows,
-        once the world has changed."""
+        once the world has changed, less where it did not keep them before that."""
         if not rows and self.first:
-            return 0.5
+            before = self.windows.rows(params, 0, self.first)
+            failed = bool(before) and self.windows.failed[before[-1]]
+            return 0.0 if failed else min([0.5, *(1.0 - p for p, _ in self._breaches(before))])
         p = 1.0 - sum(self.windows.failed[i] for i in rows) / max(len(rows), 1)
         for limit in self.config.goals.limits:
             bound = self._bound(limit)
@@ -227,14 +229,17 @@ class _Judge:
 
     def breach(self, params: Params) -> tuple[float, Limit | None]:
         """The likeliest breach by the last window of a config alone."""
-        rows = self.windows.rows(params, self.first)
-        found: tuple[float, Limit | None] = (0.0, None)
+        found = self._breaches(self.windows.rows(params, self.first))
+        return max(found, key=lambda pair: pair[0], default=(0.0, None))
+
+    def _breaches(self, rows: Sequence[int]) -> list[tuple[float, Limit]]:
+        """P(broken) of each limit by the last of these windows alone."""
+        found = []
         for limit in self.config.goals.limits:
             bound, j = self._bound(limit), self.windows.column(limit.outcome)
             if rows and bound is not None and np.isfinite(self.windows.measured[rows[-1], j]):
                 distance = limit.side * (float(self.windows.measured[rows[-1], j]) - bound)
-                p = self._p_distance(distance, limit.outcome, float(self.windows.known[rows[-1], j]))
-                found = max(found, (p, limit), key=lambda pair: pair[0])
+                found.append((self._p_distance(distance, limit.outcome, float(self.windows.known[rows[-1], j])), limit))
         return found
 
     def _p_distance(self, distance: float, name: str, known: float) -> float:

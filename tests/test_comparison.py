@@ -225,3 +225,16 @@ def test_the_default_utility_by_hand() -> None:
     Y = np.array([[3.0, 2.0], [3.0, 4.0], [np.nan, 2.0]])
     expected = [1.0 + 0.05 * (1.0 + 2.0), -2.0 + 0.05 * (1.0 - 2.0), np.nan]
     np.testing.assert_allclose(utility(Y), expected)
+
+
+@pytest.mark.parametrize(("errors", "expected"), [(0.001, 0.5), (0.9, 0.0)])
+def test_what_was_not_measured_since_the_world_changed_may_keep_a_limit_if_it_did(
+    errors: float, expected: float
+) -> None:
+    limits = {"constraints": {"error_rate": {"max": 0.01}}}
+    before = [(A, {"qps": 100.0, "error_rate": errors})] * 3
+    history = told(*before, *[(B, {"qps": 100.0, "error_rate": 0.03})] * 3, since=[3])
+    question = Question(B, A)
+    found = compare(question, yard(history, **limits), config(**limits), lambda params, other: None)
+    assert (found.good.windows, found.good.holds) == (0, pytest.approx(expected, abs=0.01))
+    assert found.running.holds < 0.1
