@@ -24,7 +24,7 @@ from arqon_gp.records import Params
 
 UTILITY = "utility"
 ENOUGH_DOF = 7  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
-CARRIED_DOF = 4.0  # what the noise of older regimes is worth before: a new world may be louder
+CARRIED_DOF, MOST_GROWN = 4.0, 2.0  # what the noise of older regimes is worth before, and how much larger it may count
 LATEST_WINDOWS = 20
 LOUDER = 2.0  # how much larger the variance of the latest windows must be to count instead
 IN_A_ROW = 4  # windows whose context is nearly the same
@@ -172,7 +172,7 @@ def _carried(older: Noise, before: Floats, now: Floats, group: Integers, known: 
     sizes = [
         float(np.median(np.abs(side[np.isfinite(side)]))) if np.isfinite(side).any() else 0.0 for side in (before, now)
     ]
-    grown = max(sizes[1] / sizes[0], 1.0) if sizes[0] > 0.0 else 1.0
+    grown = min(max(sizes[1] / sizes[0], 1.0), MOST_GROWN) if sizes[0] > 0.0 else 1.0  # a level near 0 may grow a lot
     prior = Noise(older.variance * grown**2, min(older.dof, CARRIED_DOF), older.outliers)
     return window_noise(now, group, known, prior) or prior
 

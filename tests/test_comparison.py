@@ -65,7 +65,7 @@ def test_the_current_regime_tells_the_noise_once_it_has_seven_degrees_of_freedom
 def test_before_a_regime_has_two_windows_of_a_config_its_noise_is_that_of_before_and_grows_with_the_level() -> None:
     windows = [(A, v) for v in 100 + 5 * NOISY[:40]]
     of_before = noise_of(100 + 5 * NOISY[:40]).std
-    for level, times in ((50.0, 1.0), (300.0, 3.0)):
+    for level, times in ((50.0, 1.0), (150.0, 1.5), (1000.0, 2.0)):
         found = yard(told(*windows, (A, level), since=[40])).noise["qps"]
         assert (found.std, found.dof) == (pytest.approx(times * of_before, rel=0.02), 4.0)
 
