@@ -27,6 +27,7 @@ LATEST = 400  # of the results before
 CELLS, WIDER, FEWER = 160, 1.1, 0.85  # cells at most; how much wider they become when there are more, and how many stay
 DEEP = 8  # latest results of a cell that it remembers
 BEST_CELLS, NEAR_CELLS = 8, 4
+AT_ONCE = 64  # rows whose distances are taken together: they fit the cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,7 +202,10 @@ class View:
 
 def _squares(A: Floats, B: Floats) -> Floats:
     """Squared distances (n, m), without BLAS: the same bits on any number of threads."""
-    total = np.zeros((len(A), len(B)))
-    for a, b in zip(A.T, B.T, strict=True):
-        total += np.square(a[:, None] - b[None, :])
+    total, apart = np.zeros((len(A), len(B))), np.empty((AT_ONCE, len(B)))
+    for first in range(0, len(A), AT_ONCE):
+        rows = A[first : first + AT_ONCE]
+        for a, b in zip(rows.T, B.T, strict=True):
+            one = np.subtract(a[:, None], b, out=apart[: len(rows)])
+            total[first : first + AT_ONCE] += np.square(one, out=one)
     return total
