@@ -335,6 +335,7 @@ ADAPTIVE: dict[str, Callable[[Moving, int, int], Live]] = {
     "local_search": _peer(LocalSearch),
     "tpe_all": _peer(lambda seed: Optuna(seed, sampler="TPESampler", last=None)),
     "tpe_60": _peer(lambda seed: Optuna(seed, sampler="TPESampler", last=RECENT)),
+    "gp_all": _peer(lambda seed: Optuna(seed, sampler="GPSampler", last=None)),
     "gp_60": _peer(lambda seed: Optuna(seed, sampler="GPSampler", last=RECENT)),
 }
 ARMS: dict[str, Callable[[Moving, int, int], Live]] = {

@@ -16,7 +16,7 @@ from tests.test_bench import peers_are_installed
 SEED = drift.FIRST_PILOT_SEED + 9_000  # none of the pilots
 
 
-SHORT = {"gp_60": 12, "tpe_all": 12, "arqon_blind": 6, "oracle": 6}  # windows of the slow ones
+SHORT = {"gp_60": 12, "gp_all": 12, "tpe_all": 12, "arqon_blind": 6, "oracle": 6}  # windows of the slow ones
 
 
 def noise(of: Moving, number: int) -> dict[str, float]:
@@ -207,7 +207,7 @@ def counted(regret: dict[str, float], broken: dict[str, int], over: int = 0, see
     """The verdict on cells of `windows` windows with these regrets and numbers of breaches."""
     lines = []
     for system, i, arm in itertools.product(SYSTEMS, range(seeds), drift.CELLS):
-        if arm == "gp_60" and i >= drift.GP_SEEDS:
+        if i >= drift.FEWER_SEEDS.get(arm, drift.SEEDS):
             continue
         lost = regret.get(f"{arm} {system}", regret.get(arm, 5.0)) if arm != "optimum" else 0.0
         where = list(range(broken.get(arm, 0)))
