@@ -21,6 +21,7 @@ ALARM = 6.0  # six false questions in 30,000 windows of normal noise
 MOST = 4.5  # stds that one window counts: a gross outlier alone is no change
 USUAL, WEIGHT = 0.8, 0.05  # the mean of |z| of normal residuals, and the weight of a window in the running one
 INTERVAL_STDS = 2.0 * 1.96  # width of a predicted interval
+FAR = 10.0  # floors of an outcome: what is below, far from its limit, is no news
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,15 @@ class Drift:
 
 def residual(name: str, predicted: Prediction, value: float | None, goals: Goals) -> float | None:
     """What came less what was predicted, in stds of the prediction; None where that says nothing."""
-    low, high, seen = (goals.to_model(name, x) for x in (predicted.lower, predicted.upper, value))
-    std = (high - low) / INTERVAL_STDS
-    return (seen - 0.5 * (low + high)) / std if std > 0.0 and math.isfinite(seen) else None
+    low, high, seen = predicted.lower, predicted.upper, goals.to_model(name, value)
+    if name in goals.logs:  # not to_model: an interval may reach below the floor
+        low, high = (math.log(x) if x > 0.0 else -math.inf for x in (low, high))
+    std, far = (high - low) / INTERVAL_STDS, unremarkable(name, goals)
+    if not (std > 0.0 and math.isfinite(std) and math.isfinite(seen)):
+        return None
+    return (max(seen, far) - max(0.5 * (low + high), far)) / std
+
+
+def unremarkable(name: str, goals: Goals) -> float:
+    """Up to where it does not matter how large an outcome is, model space; -inf if it always does."""
+    return math.log(FAR * goals.floors[name]) if name in goals.floors else -math.inf

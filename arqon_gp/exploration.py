@@ -1,7 +1,8 @@
 """What exploring may cost, and has cost: a share of the windows, or minutes a day beyond the limits. A fold, no torch.
 
 A window explores if its config was chosen to learn: of the initial design, or for its expected improvement. What runs
-as the best that is known, a replicate, a way back or out does not. Public: Exploration, SPENT.
+as the best that is known, a replicate, a way back or out does not; but as long as a config that was explored is neither
+promoted nor left, its windows beyond a limit are what exploring cost. Public: Exploration, SPENT.
 """
 
 from __future__ import annotations
@@ -13,23 +14,29 @@ import numpy as np
 
 from arqon_gp.config import Config
 from arqon_gp.deployment import Deployment
-from arqon_gp.records import Event, Issued, Observation, Role, Told
+from arqon_gp.records import Cancelled, Event, Issued, Kind, Observation, Params, Promoted, Role, Told
 
 DAY_S = 86400.0
 FADE = 0.995  # a window: what happened 200 windows ago counts a third
 DOUBTED = 10.0  # windows that explored and broke nothing, to begin with
 SPENT = "exploration_budget pays no more at the moment"
+LIVE = (Role.WINDOW, Role.EXTRA, Role.LATE)
 
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """`windows`: all since the first ask; `explored`: those that explored; `broken`: when each of these that broke a
-    limit was told of, unix seconds, and how long it had run, s, of the last day. `lately`, `lost`: how many of the
-    latest windows explored, and what those of them that broke a limit have cost more than was predicted, utility units;
-    both fade."""
+    """`windows`: all since the first ask; `explored`: candidates that explore, from when they are handed out, unless
+    they were withdrawn before they ran. `open`: id and moment of those of the last day that nobody answered; `trial`:
+    the latest of their configs, until it is promoted or left; `length`: how long the latest window ran, s. `broken`:
+    when each window of a trial that broke a limit was told of, unix seconds, and how long it had run, s, of the last
+    day. `lately`, `lost`: how many of the latest windows explored, and what those of them that broke a limit have cost
+    more than was predicted, utility units; both fade."""
 
     windows: int = 0
     explored: int = 0
+    open: tuple[tuple[str, float], ...] = ()
+    trial: Params | None = None
+    length: float = 0.0
     broken: tuple[tuple[float, float], ...] = ()
     lately: float = 0.0
     lost: float = 0.0
@@ -41,36 +48,59 @@ class Exploration:
 
     def apply(self, event: Event, config: Config, deployment: Deployment, baseline: Mapping[str, float]) -> Exploration:
         """The state after one more event."""
-        if not isinstance(event, Told) or (config.guardrails is None and config.exploration is None):
+        if config.guardrails is None and config.exploration is None:
             return self
-        state = self
-        for row in event.observations:
-            if row.role in (Role.WINDOW, Role.EXTRA):
-                state = state._window(row, event.at, config, deployment, baseline)
-        return state
+        match event:
+            case Issued(explores=True):
+                lately = tuple(one for one in self.open if one[1] > event.at - DAY_S)
+                opened = (*lately, (event.id, event.at))
+                return replace(self, explored=self.explored + 1, open=opened, trial=event.params)
+            case Issued(change=True) if event.kind is not Kind.HOLD:
+                return replace(self, trial=None)
+            case Promoted() if self.trial is not None and config.space.same(event.params, self.trial):
+                return replace(self, trial=None)
+            case Cancelled(applied=False) if event.id in dict(self.open):
+                return replace(self._answered(event.id), explored=self.explored - 1, trial=None)
+            case Told():
+                state = self
+                for row in event.observations:
+                    if row.role in LIVE:
+                        state = state._window(row, event.at, config, deployment, baseline)
+                return state
+        return self
+
+    def _answered(self, id: str) -> Exploration:
+        return replace(self, open=tuple(one for one in self.open if one[0] != id))
 
     def _window(
         self, row: Observation, at: float, config: Config, deployment: Deployment, baseline: Mapping[str, float]
     ) -> Exploration:
         issued = deployment.find(row.id) if row.id is not None and row.kind is not None else None
         state = replace(self, windows=self.windows + 1, lately=FADE * self.lately, lost=FADE * self.lost)
-        if issued is None or not issued.explores:
+        if issued is None:
             return state
-        state = replace(state, explored=self.explored + 1, lately=state.lately + 1.0)
-        limits = config.goals.limits
-        if not row.failed and not any(_breaks(row, x.outcome, x.side, x.bound(baseline)) for x in limits):
+        state = replace(state, length=max(at - issued.at, 0.0))
+        if issued.explores:
+            state = replace(state._answered(issued.id), lately=state.lately + 1.0)
+        elif self.trial is None or not config.space.same(row.params, self.trial):
             return state
-        broken = (*(one for one in self.broken if one[0] > at - DAY_S), (at, max(at - issued.at, 0.0)))
-        return replace(state, broken=broken, lost=state.lost + _loss(row, issued, config))
+        if not row.failed and not any(_breaks(row, x.outcome, x.side, x.bound(baseline)) for x in config.goals.limits):
+            return state
+        broken = (*(one for one in self.broken if one[0] > at - DAY_S), (at, state.length))
+        lost = _loss(row, issued, config) if issued.explores else 0.0
+        return replace(state, broken=broken, lost=state.lost + lost)
 
     def allowed(self, config: Config, now: float) -> bool:
-        """Whether the budget pays one more window that explores."""
+        """Whether the budget pays one more window that explores, should it break a limit as long as the latest one ran,
+        and those that nobody answered, too."""
         budget = config.exploration
         if budget is None:
             return True
         if budget.share is not None and self.explored + 1 > budget.share * (self.windows + 1):
             return False
-        return budget.broken_s_per_day is None or self.broken_s(now) < budget.broken_s_per_day
+        unknown = 1 + sum(at > now - DAY_S for _, at in self.open)
+        most = budget.broken_s_per_day
+        return most is None or (most > 0.0 and self.broken_s(now) + unknown * self.length <= most)
 
     def broken_s(self, now: float) -> float:
         """Seconds of the last day that exploring was beyond a limit."""

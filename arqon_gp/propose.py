@@ -27,12 +27,13 @@ from arqon_gp.config import Config
 from arqon_gp.dataset import Dataset, TrainingSets
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.device import give_back, out_of_memory, place
+from arqon_gp.drift import unremarkable
 from arqon_gp.edge import Edge, Frame
 from arqon_gp.errors import FitError
 from arqon_gp.history import Excerpt, History, Key, key
 from arqon_gp.importance import total_effects
 from arqon_gp.legal import Region
-from arqon_gp.objectives import hypervolume, nondominated
+from arqon_gp.objectives import Goals, hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, raw, reference_point
 from arqon_gp.records import Params, Prediction, Refitted
 from arqon_gp.rows import Hyperparameters, Integers, Settings, drifting
@@ -70,6 +71,7 @@ class ModelAdvisor:
     def __init__(self, config: Config, device: str = "auto") -> None:
         self._wanted = device
         goals, context = config.goals, len(config.context)
+        self._goals = goals
         self._settings = Settings(config.inputs, goals.modelled, config.exact, goals.better, context, goals.logs)
         self._sets = TrainingSets(config.inputs, config.goals)
         self._fitted: Outlook | None = None
@@ -107,7 +109,10 @@ class ModelAdvisor:
         except NUMERICAL as error:
             self._count("fit", error)
             return None
-        gains = {kind: {name: of[name] - worth[data.current][name] for name in of} for kind, of in worth.items()}
+        names = [name for name in worth[data.current] if not _quiet(data, late, name, self._goals)]
+        if not names:
+            return None
+        gains = {kind: {name: of[name] - worth[data.current][name] for name in names} for kind, of in worth.items()}
         kind = max((k for k in kinds if k != data.current), key=lambda k: sum(gains[k].values()))
         name = max(gains[kind], key=lambda n: gains[kind][n])
         if gains[kind][name] < CHANGED + math.log(len(gains) * len(gains[kind])):  # the best of so many
@@ -394,6 +399,16 @@ class ModelAdvisor:
 def _as_if(data: Dataset, late: npt.NDArray[np.bool_], kind: int) -> Dataset:
     """The dataset if those rows were of this kind of regime."""
     return replace(data, regime=np.where(late, kind, data.regime), regimes=max(data.regimes, kind + 1), current=kind)
+
+
+def _quiet(data: Dataset, late: npt.NDArray[np.bool_], name: str, goals: Goals) -> bool:
+    """Whether an outcome is so far from its limit that it does not matter how far: in all late rows, and in most of
+    those before."""
+    far = unremarkable(name, goals)
+    if not far > -math.inf:
+        return False
+    Y = data.Y[:, goals.modelled.index(name)]
+    return not (Y[late] > far).any() and float((Y[~late] > far).mean()) < 0.5
 
 
 def _torch(device: str) -> str | None:

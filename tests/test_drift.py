@@ -42,7 +42,14 @@ def test_a_residual_is_in_stds_of_what_was_predicted_in_the_space_of_the_model()
     assert residual("p99_ms", told, -1.0, goals) is None
     assert residual("qps", plain, None, goals) is None
     assert residual("qps", exact, 1.0, goals) is None, "exact"
-    assert residual("errors", Prediction(1e-9, 1e-10, 1e-8), 1e-5, goals) is None, "all far below the limit"
+    floor = 1e-4  # a hundredth of the limit
+    for low, high in ((1e-10, 1e-8), (0.97 * floor, 1.03 * floor), (0.98 * floor, floor / 0.98)):
+        assert residual("errors", Prediction(floor, low, high), 1e-5, goals) == pytest.approx(0.0, abs=1e-2), "as much"
+        assert abs(residual("errors", Prediction(floor, low, high), 1.004 * floor, goals) or 9.0) < 0.1
+    raised = residual("errors", Prediction(floor, 0.97 * floor, 1.03 * floor), math.exp(0.3) * floor, goals)
+    assert raised == pytest.approx(3.0, abs=1e-2), "a tenth of it is one std at the least"
+    above = Prediction(1e-2, 1e-2 * math.exp(-1.96), 1e-2 * math.exp(1.96))
+    assert residual("errors", above, 0.0, goals) == pytest.approx(-math.log(100.0)), "at most the floor"
 
 
 def test_several_residuals_the_same_way_add_up_and_one_alone_does_not() -> None:

@@ -14,7 +14,7 @@ from arqon_gp.choice import Choice
 from arqon_gp.config import parse
 from arqon_gp.exploration import Exploration
 from arqon_gp.propose import ModelAdvisor
-from arqon_gp.records import Issued, Kind, Observation, Prediction, Role, Told
+from arqon_gp.records import Cancelled, Issued, Kind, Observation, Prediction, Promoted, Role, Told
 from arqon_gp.study import Study
 from tests.conftest import FakeClock
 
@@ -90,8 +90,70 @@ def test_minutes_beyond_a_limit_count_if_the_window_explored_and_for_a_day() -> 
     state = told({"slo_minutes_per_day": 10}, (True, 60.0, 300.0), (True, 60.0, 300.0))
     assert not state.allowed(config, 600.0)
     assert state.allowed(config, 300.0 + 86400.0), "the first one is a day ago"
-    none = parse(CONFIG | {"exploration_budget": {"slo_minutes_per_day": 0}})
+    few, none = (parse(CONFIG | {"exploration_budget": {"slo_minutes_per_day": n}}) for n in (4, 0))
+    assert not told({"slo_minutes_per_day": 4}, (True, 40.0, 300.0)).allowed(few, 300.0), "shorter than a window"
     assert not Exploration().allowed(none, 0.0)
+
+
+def test_what_is_handed_out_together_counts_together(make: Make) -> None:
+    solver = make(CONFIG | {"constraints": {}, "exploration_budget": 0.1})
+    value = {"qps": 1.0}
+    for _ in range(19):
+        candidate = solver.ask_one()
+        solver.seed([{"params": candidate, "values": value}])
+    explored = solver.status()["exploration"]["explored"]
+    batch = solver.ask(10)
+    assert batch is not None
+    assert explored + sum(one.kind in (Kind.PROBE, Kind.EXPLORE) for one in batch) <= 2, "of 20 windows and what is open"
+    solver.seed([{"params": one, "id": one.id, "values": value} for one in batch])
+    assert solver.status()["exploration"]["windows"] == 29, "those that came late, too"
+
+
+@pytest.mark.parametrize("budget", [0.2, {"slo_minutes_per_day": 12}])
+def test_what_nobody_answers_is_paid_for(make: Make, clock: FakeClock, budget: Any) -> None:
+    solver = make(LIVE | {"exploration_budget": budget, "pending_ttl_s": 60.0})
+    run(solver, clock, 4)
+    handed = len(solver._study.deployment.issued)
+    before = solver.status()["exploration"]["explored"]
+    for _ in range(30):
+        solver.ask_one()
+        clock.pass_s(61.0)
+    more = sum(one.explores for one in list(solver._study.deployment.issued)[handed:])
+    assert before + more <= (1 if budget == 0.2 else 12), "a fifth of 5 windows; as many windows as 12 minutes have"
+
+
+@pytest.mark.parametrize(("applied", "explored"), [(False, 0), (True, 1), (None, 1)])
+def test_what_is_withdrawn_before_it_ran_costs_nothing(applied: bool | None, explored: int) -> None:
+    config = parse(LIVE | {"exploration_budget": 0.5})
+    issued = Issued("1", 1, Kind.EXPLORE, {"x": 0.6, "y": 0.5}, "", 0.0, change=True, explores=True)
+    deployment, state = Study.new(config).deployment.apply(issued), Exploration()
+    for event in (issued, Cancelled("1", applied, 10.0)):
+        state = state.apply(event, config, deployment, {})
+    assert state.explored == explored
+
+
+def test_windows_of_a_trial_count_until_it_is_promoted_or_left() -> None:
+    config = parse(LIVE | {"exploration_budget": {"slo_minutes_per_day": 60}})
+    at, elsewhere = {"x": 0.6, "y": 0.5}, {"x": 0.5, "y": 0.5}
+
+    def after(*kinds: Kind, promoted: bool = False, left: bool = False) -> float:
+        deployment, state, now = Study.new(config).deployment, Exploration(), 0.0
+        for n, kind in enumerate(kinds, 1):
+            params = elsewhere if left and n > 1 else at
+            change = n == 1 or (left and n == 2)
+            event = Issued(str(n), n, kind, params, "", now, change=change, explores=kind is Kind.EXPLORE)
+            deployment, state = deployment.apply(event), state.apply(event, config, deployment, {})
+            now += 300.0
+            row = Observation(params, {"qps": 1.0, "p99": 60.0}, Role.WINDOW, id=str(n), kind=kind)
+            state = state.apply(Told((row,), now), config, deployment, {})
+            if promoted:
+                state = state.apply(Promoted(params, now, ""), config, deployment, {})
+        return state.broken_s(now)
+
+    assert after(Kind.EXPLORE, Kind.REPLICATE, Kind.REPLICATE) == 900.0
+    assert after(Kind.EXPLORE, Kind.REPLICATE, promoted=True) == 300.0
+    assert after(Kind.EXPLORE, Kind.ROLLBACK, Kind.REPLICATE, left=True) == 300.0
+    assert after(Kind.REPLICATE) == 0.0
 
 
 def test_what_was_spent_is_shown(make: Make, clock: FakeClock) -> None:
