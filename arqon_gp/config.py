@@ -100,6 +100,11 @@ class Config:
         """The context as long as nothing is known of it: the middle of each."""
         return {of.name: from_unit(of, 0.5) for of in self.context}
 
+    def beyond(self, context: Context) -> list[Real]:
+        """What of a context is outside its declared range."""
+        numbers = (of for of in self.context if of.name in context and not of.periodic)
+        return [of for of in numbers if not of.low <= float(context[of.name]) <= of.high]
+
 
 # ---- checking ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from arqon_gp import free, guarded
 from arqon_gp.advice import Advisor
-from arqon_gp.comparison import Comparison
 from arqon_gp.records import NO_CONTEXT, Candidate, Context, Event
 from arqon_gp.study import Study
 from arqon_gp.turn import Turn
@@ -18,16 +17,12 @@ from arqon_gp.yardstick import Yardstick
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`refusals`: names of the limits that refused a proposal. `left`: results the budget still pays. `comparison`:
-    what the guard went by, None where it was not asked; `yard`: how windows are judged now.
-    """
+    """`refusals`: names of the limits that refused a proposal. `yard`: how windows are judged now."""
 
     events: tuple[Event, ...]
     study: Study
     candidates: tuple[Candidate, ...]
     refusals: tuple[str, ...]
-    left: float
-    comparison: Comparison | None
     yard: Yardstick
 
 
@@ -65,6 +60,4 @@ def decide_batch(
 
 
 def _decision(turn: Turn, candidates: list[Candidate]) -> Decision:
-    return Decision(
-        tuple(turn.events), turn.study, tuple(candidates), tuple(turn.refusals), turn.left, turn.comparison, turn.yard
-    )
+    return Decision(tuple(turn.events), turn.study, tuple(candidates), tuple(turn.refusals), turn.yard)

@@ -83,7 +83,6 @@ def _case(turn: Turn, rails: Guardrails) -> guard.Case:
             settling=study.course.target is not None or study.course.walking,
             confidence=_confidence(turn) or DEFAULT_CONFIDENCE,
         )
-        turn.comparison = case.comparison
         event = guard.finding(case, turn.now)
         if event is None:
             break
@@ -244,7 +243,8 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     if wait > 0:
         return turn.hold(f"the rate limit allows the next change in {wait:.3g} s", wait)
     good = study.guard.last_good
-    if not recover and study.deployment.runs(good) and turn.yard.foreign(good):
+    far = bool(study.config.beyond(study.context))  # a window has to say that a limit is broken there, too
+    if (far or not recover) and study.deployment.runs(good) and turn.yard.foreign(good):
         return turn.known(Kind.REPLICATE, good, "what is found here is compared with last_good: it is measured first")
     if goal is Goal.IMPROVE and (step := _remembered(turn, rails, box)) is not None:
         return turn.known(Kind.EXPLORE, step, "towards the best config known for this context")

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from arqon_gp.course import windows_left
 from arqon_gp.records import Issued, Kind, Label, Labelled, Observation, Role
 from arqon_gp.study import Study
 
@@ -58,7 +59,10 @@ class _Families:
             "arqon_hypervolume", "Hypervolume of the observed front, several unweighted objectives"
         )
         self.budget_left = gauge("arqon_budget_left", "Results the budget still pays; +Inf without one")
-        self.drift_score = gauge("arqon_drift_score", "P(last_good left its former level)")
+        self.drift_score = gauge("arqon_drift_score", "How near results are to being asked for a change; 1: they are")
+        self.regime = gauge("arqon_regime", "Changes of the system that were found so far")
+        self.explored = gauge("arqon_explored_windows", "Candidates that explored, with an exploration_budget")
+        self.explored_slo = gauge("arqon_explored_slo_seconds", "Time beyond a limit in the last day by exploring")
         self.coverage = gauge("arqon_interval_coverage", "Share of outcomes inside their predicted 95 % interval")
         self.device = gauge("arqon_device", "1 for the device the surrogate runs on", "device")
 
@@ -106,9 +110,21 @@ class Metrics:
                 family.labels(self.study)
 
     def follow(self, study: Study) -> None:
-        """The gauges that show the state of the study."""
-        self._of.history_len.labels(self.study).set(len(study.history))
-        self._of.safe_mode.labels(self.study).set(study.guard.safe_mode is not None)
+        """The gauges that show the state of the study, once there is one."""
+        shown = {
+            self._of.history_len: len(study.history),
+            self._of.safe_mode: study.guard.safe_mode is not None,
+            self._of.drift_score: study.drift.score,
+            self._of.regime: study.history.regime,
+        }
+        if study.deployment.order:
+            left = windows_left(study.config, study.history)
+            shown[self._of.budget_left] = left - len(study.deployment.pending)
+        if study.config.exploration is not None:
+            shown[self._of.explored] = study.exploration.explored
+            shown[self._of.explored_slo] = study.exploration.broken_s(study.at)
+        for gauge, value in shown.items():
+            gauge.labels(self.study).set(value)
 
     def asked(self, study: Study, events: Iterable[object], refusals: Iterable[str], seconds: float) -> None:
         """One ask was answered."""
@@ -127,6 +143,7 @@ class Metrics:
 
     def told(self, study: Study, observations: Iterable[Observation], at: float, repeats: int) -> None:
         """One batch of results was accepted."""
+        to_model = study.config.goals.to_model  # where all below the floor of an outcome is alike
         self._of.tell.labels(self.study).inc()
         self._of.repeats.labels(self.study).inc(repeats)
         for row in observations:
@@ -140,10 +157,10 @@ class Metrics:
                 continue
             self._of.eval_duration.labels(self.study).observe(max(0.0, at - issued.at))
             for name, predicted in (issued.predicted or {}).items():
-                value = row.values.get(name)
-                if value is not None:
+                low, seen, high = (to_model(name, x) for x in (predicted.lower, row.values.get(name), predicted.upper))
+                if seen == seen:
                     self._predictions += 1
-                    self._hits += predicted.lower <= value <= predicted.upper
+                    self._hits += low <= seen <= high
         if self._predictions:
             self._of.coverage.labels(self.study).set(self._hits / self._predictions)
         self.follow(study)
@@ -153,8 +170,6 @@ class Metrics:
         *,
         best: float | None,
         hypervolume: float | None,
-        left: float,
-        drift: float,
         device: str,
         fallbacks: Mapping[str, int],
     ) -> None:
@@ -163,8 +178,6 @@ class Metrics:
             self._of.best_value.labels(self.study).set(best)
         if hypervolume is not None:
             self._of.hypervolume.labels(self.study).set(hypervolume)
-        self._of.budget_left.labels(self.study).set(left)
-        self._of.drift_score.labels(self.study).set(drift)
         for cause, count in fallbacks.items():
             self._of.fallbacks.labels(self.study, cause).inc(count - self._fallbacks.get(cause, 0))
         self._fallbacks = dict(fallbacks)

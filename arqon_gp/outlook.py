@@ -33,6 +33,7 @@ SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistru
 FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as it was misled
 SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
 LATELY = 24  # windows that tell the way out of what breaks the limits
+MOST_LOG = 300.0  # of a log outcome: that of a number whose square is one, too
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
 
 
@@ -92,7 +93,7 @@ class Outlook:
         for name, value in baseline.items():
             gp = self.fitted[name]
             shift = float(gp.predict(self.x(started[0].params))[0][0] - gp.predict(then)[0].mean())
-            found[name] = value * math.exp(shift) if name in goals.logs else value + shift
+            found[name] = value * _exp(shift) if name in goals.logs else value + shift
         return found
 
     @property
@@ -142,7 +143,7 @@ class Outlook:
             std = math.sqrt(variance + (float(gp.noise_at(self.x(params))[0]) if noise else 0.0))
             low, high = mean - 1.96 * std, mean + 1.96 * std
             if name in logs:
-                predicted[name] = Prediction(math.exp(mean + std**2 / 2), math.exp(low), math.exp(high))
+                predicted[name] = Prediction(_exp(mean + std**2 / 2), _exp(low), _exp(high))
             else:
                 predicted[name] = Prediction(mean, low, high)
         return predicted
@@ -317,12 +318,17 @@ def _expected_gain(z: float, std: float) -> float:
     return std * (math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) + z * float(special.ndtr(z)))
 
 
+def _exp(x: float) -> float:
+    """What a log outcome is in raw units, a number also where a trend leads far out of what was measured."""
+    return math.exp(min(x, MOST_LOG))
+
+
 def raw(Y: Floats, study: Study) -> Floats:
     """(..., objectives) in model space -> raw units."""
     logs = np.array([o.log for o in study.config.goals.objectives])
     if not logs.any():
         return Y
-    return np.where(logs, np.exp(np.minimum(np.where(logs, Y, 0.0), 700.0)), Y)
+    return np.where(logs, np.exp(np.minimum(np.where(logs, Y, 0.0), MOST_LOG)), Y)
 
 
 def reference_point(study: Study, data: Dataset, yard: Yardstick) -> list[float]:

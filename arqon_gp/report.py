@@ -19,7 +19,20 @@ from arqon_gp.config import Config
 from arqon_gp.errors import RequestError
 from arqon_gp.history import key
 from arqon_gp.knobs import Categorical, Interval, Options, Split, values, wrapped
-from arqon_gp.records import Dequeued, Event, Issued, Kind, Labelled, Params, Promoted, Recommendation, Suspected
+from arqon_gp.records import (
+    Dequeued,
+    Event,
+    Issued,
+    Kind,
+    Labelled,
+    Params,
+    Promoted,
+    Recommendation,
+    SafeModeEntered,
+    SafeModeLeft,
+    Suspected,
+    Unchanged,
+)
 from arqon_gp.study import Study
 from arqon_gp.view import WHOLE
 from arqon_gp.yardstick import Yardstick, given_reference
@@ -53,6 +66,7 @@ def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks:
         "study": config.name,
         "phase": phase(study),
         "context": study.context,
+        "context_doubt": dict(study.doubt),
         "deployed": deployment.deployed,
         "in_doubt": [deployment.issued[n - 1].params for n in deployment.doubt],
         "pending": [str(n) for n in deployment.pending],
@@ -200,7 +214,11 @@ def _explained(config: Config, events: Iterable[Event], id: str | None = None) -
             if id is None or event.id == id:
                 found.append(_handed_out(study, event, findings))
             findings = []
-        elif isinstance(event, Promoted | Suspected | Labelled | Dequeued):
+        elif isinstance(event, Labelled):
+            findings.append(f"{event.label.value}: {event.reason}")
+        elif isinstance(event, SafeModeEntered | SafeModeLeft):
+            findings.append(f"safe mode {'entered' if isinstance(event, SafeModeEntered) else 'left'}: {event.reason}")
+        elif isinstance(event, Promoted | Suspected | Unchanged | Dequeued):
             findings.append(f"{type(event).__name__.lower()}: {event.reason}")
         study = study.apply(event)
     answers = {row.id: row for row in study.history.rows if row.kind is not None}
@@ -208,7 +226,14 @@ def _explained(config: Config, events: Iterable[Event], id: str | None = None) -
         answer = answers.get(of["id"])
         of["pending"] = of["id"] in [str(n) for n in study.deployment.pending]
         of["result"] = (
-            None if answer is None else {"values": answer.values, "failed": answer.failed, "params": answer.params}
+            None
+            if answer is None
+            else {
+                "values": answer.values,
+                "failed": answer.failed,
+                "params": answer.params,
+                "context": answer.context,
+            }
         )
     return found
 
@@ -222,6 +247,7 @@ def _handed_out(before: Study, issued: Issued, findings: list[str]) -> dict[str,
         "issued_at": issued.at,
         "context": before.context,
         "change": issued.change,
+        "explores": issued.explores,
         "deployed": before.deployment.deployed,
         "last_good": before.guard.last_good if before.config.guardrails else None,
         "step_box": step_box(before),
@@ -294,12 +320,19 @@ def best_value(study: Study, yard: Yardstick) -> float | None:
 
 
 def history(study: Study) -> pandas.DataFrame:
-    """One row a result, in order of arrival: what it was, the knobs, the outcomes, those of the controls if any."""
+    """One row a result, in order of arrival: what it was, `context_...`, the knobs, the outcomes, and `control_...` of
+    them where there are controls. An outcome of a name that is taken is `outcome_...`.
+    """
     import pandas
 
+    history, config = study.history, study.config
+    first = ["id", "eval_id", "kind", "role", "status", "time", "cost", "regime"]
+    first += [*(f"context_{of.name}" for of in config.context), *config.space.names]
+    named = dict.fromkeys([*config.goals.modelled, *(name for row in history.rows for name in row.values)])
+    outcomes = {name: f"outcome_{name}" if name in first else name for name in named}
+    controls = any(row.control for row in history.rows)
     rows = []
-    outcomes = list(dict.fromkeys([*study.config.goals.modelled, *(n for r in study.history.rows for n in r.values)]))
-    for i, row in enumerate(study.history.rows):
+    for i, row in enumerate(history.rows):
         shown: dict[str, Any] = {
             "id": row.id,
             "eval_id": row.eval_id,
@@ -308,23 +341,11 @@ def history(study: Study) -> pandas.DataFrame:
             "status": "failed" if row.failed else "ok",
             "time": row.time,
             "cost": row.cost,
-            "regime": study.history.regime_of(i),
-            **row.context,
+            "regime": history.regime_of(i),
         }
-        beside = {f"control_{name}": row.control.values.get(name) for name in outcomes} if row.control else {}
-        rows.append(shown | row.params | {name: row.values.get(name) for name in outcomes} | beside)
-    columns = [
-        "id",
-        "eval_id",
-        "kind",
-        "role",
-        "status",
-        "time",
-        "cost",
-        "regime",
-        *study.config.inputs.names,
-        *outcomes,
-    ]
-    if any(row.control for row in study.history.rows):
-        columns += [f"control_{name}" for name in outcomes]
+        shown |= {f"context_{name}": value for name, value in row.context.items()} | row.params
+        shown |= {column: row.values.get(name) for name, column in outcomes.items()}
+        beside = row.control.values if row.control else {}
+        rows.append(shown | {f"control_{name}": beside.get(name) for name in outcomes if controls})
+    columns = [*first, *outcomes.values(), *(f"control_{name}" for name in outcomes if controls)]
     return pandas.DataFrame(rows, columns=columns)

@@ -16,7 +16,7 @@ import numpy as np
 
 from arqon_gp.config import Config
 from arqon_gp.errors import ResultError
-from arqon_gp.knobs import wrapped
+from arqon_gp.knobs import Real, from_unit, unit, wrapped
 from arqon_gp.records import NO_CONTEXT, Context, Control, Params
 
 KEYS = (
@@ -24,6 +24,7 @@ KEYS = (
     "context",
 )  # fmt: skip
 KNOWN = frozenset(KEYS)
+INFINITE = 1e100  # an outcome beyond this is infinite: some exporters say 1.8e308, and squares have to be numbers
 NOTHING: dict[str, float] = {}  # one for all rows: a history is long
 
 
@@ -122,7 +123,7 @@ def _values(row: Mapping[str, Any], config: Config) -> tuple[dict[str, float | N
     values: dict[str, float | None] = {}
     for name, value in given.items():
         number = value if type(value) is float else math.nan if value is None else _real(name, value)
-        failed = failed or math.isinf(number)
+        failed = failed or abs(number) > INFINITE
         values[str(name)] = None if number != number else number
     return values, failed
 
@@ -138,11 +139,12 @@ def _control(given: object, config: Config, last: Params) -> Control:
         values, _ = _values(given, config)
     except ValueError as error:
         raise ValueError(f"control: {error}") from error
-    return Control(params, {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()})
+    return Control(params, {k: v if v is not None and abs(v) <= INFINITE else None for k, v in values.items()})
 
 
 def context_of(given: object, config: Config) -> Context:
-    """What is known of a context, as numbers; ValueError names what is wrong. null: not known."""
+    """What is known of a context, as numbers; ValueError names what is wrong. null, NaN: not known. What is farther out
+    of its range than the range is long counts as being that far out."""
     if not isinstance(given, Mapping):
         raise ValueError(f"context: expected an object of what was observed, found {given!r:.60}")
     known = {of.name: of for of in config.context}
@@ -150,9 +152,18 @@ def context_of(given: object, config: Config) -> Context:
         if name not in known:
             names = f"it has {', '.join(known)}" if known else "the config of this study has no context"
             raise ValueError(f"context.{name}: not in the context; {names}")
-    told = {name: value for name, value in given.items() if value is not None}
-    numbers: Context = {name: wrapped(known[name], _number(f"context.{name}", v)) for name, v in told.items()}
-    return numbers
+    told = {
+        name: v for name, v in given.items() if v is not None and not (isinstance(v, float | np.floating) and v != v)
+    }
+    return {name: _near(known[name], _number(f"context.{name}", value)) for name, value in told.items()}
+
+
+def _near(of: Real, value: float) -> float:
+    """A value of the context; no extrapolation reaches farther than once the range beyond it."""
+    if of.periodic:
+        return wrapped(of, value)
+    u = unit(of, value)
+    return value if -1.0 <= u <= 2.0 else from_unit(of, min(max(u, -1.0), 2.0))
 
 
 def _equal(a: object, b: object) -> bool:

@@ -362,9 +362,12 @@ class ArqonSolver:
     def _checked(self, context: Mapping[str, Any] | None) -> Context:
         """What is known of a context; RequestError where that is none of this study's."""
         try:
-            return NO_CONTEXT if context is None else context_of(context, self._study.config)
+            known = NO_CONTEXT if context is None else context_of(context, self._study.config)
         except ValueError as error:
             raise RequestError(str(error)) from error
+        for of in self._study.config.beyond(known):
+            log.warning("context.%s: %g is outside its range, %g to %g", of.name, known[of.name], of.low, of.high)
+        return known
 
     @property
     def _kept_yard(self) -> Yardstick | None:
@@ -407,13 +410,11 @@ class ArqonSolver:
             self._observe(lambda: model.prepare(decision.study))
 
     def _show(self, decision: Decision, seconds: float) -> None:
-        model, c = self._model, decision.comparison
+        model = self._model
         self._metrics.asked(decision.study, decision.events, decision.refusals, seconds)
         self._metrics.measured(
             best=report.best_value(decision.study, decision.yard),
             hypervolume=model.hypervolume(decision.study, decision.yard) if model else None,
-            left=decision.left,
-            drift=max(c.sunk, c.risen) if c else 0.0,
             device=model.device if model else "none",
             fallbacks=model.fallbacks if model else {},
         )

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from arqon_gp import course
 from arqon_gp.advice import Advisor, Goal, Proposal, Request, initial_point
-from arqon_gp.comparison import Comparison
 from arqon_gp.deadline import Deadline
 from arqon_gp.records import (
     NO_CONTEXT,
@@ -66,7 +65,6 @@ class Turn:
         self.study, self.now, self.advisor = study, now, advisor
         self.events: list[Event] = []
         self.refusals: list[str] = []
-        self.comparison: Comparison | None = None
         self._yard = yard
         self._deadline = Deadline(study.config.max_ask_s)
         self._expire()

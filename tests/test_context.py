@@ -76,7 +76,7 @@ def test_a_context_that_makes_no_sense_is_refused(context: dict[str, Any], said:
     [
         ({"lod": 3}, "row 0: context.lod: not in the context; it has load"),
         ({"load": "high"}, "row 0: context.load: expected a number or null, found 'high'"),
-        ({"load": math.nan}, "row 0: context.load: expected a finite number"),
+        ({"load": math.inf}, "row 0: context.load: expected a finite number"),
         ([1], "row 0: context: expected an object of what was observed, found [1]"),
     ],
 )
@@ -100,12 +100,44 @@ def test_what_is_not_told_is_as_it_was_last(make: Make) -> None:
     assert candidate is not None
     solver.seed([row(candidate["x"], id=candidate.id)])
     solver.seed([row(0.4, 200.0, history=True)])
-    assert list(solver.history()["load"]) == [550.0, 300.0, 300.0, 900.0, 200.0]
-    assert list(solver.history()["hour"]) == [12.0, 12.0, 1.0, 1.0, 1.0]
+    assert list(solver.history()["context_load"]) == [550.0, 300.0, 300.0, 900.0, 200.0]
+    assert list(solver.history()["context_hour"]) == [12.0, 12.0, 1.0, 1.0, 1.0]
     assert solver.status()["context"] == {"load": 900.0, "hour": 1.0}, "history says nothing of now"
     solver.seed([row(candidate["x"], 950.0, id=candidate.id)])
-    assert list(solver.history()["load"])[3] == 950.0, "another context is a correction"
+    assert list(solver.history()["context_load"])[3] == 950.0, "another context is a correction"
     assert solver.get_history_len() == 5
+
+
+def test_a_gap_in_a_context_is_not_known(make: Make) -> None:
+    solver = make(FREE)
+    candidate = solver.ask_one({"load": 300.0})
+    assert solver.ask_one({"load": math.nan}) == candidate
+    solver.seed([row(0.5) | {"context": {"load": math.nan}}])
+    assert list(solver.history()["context_load"]) == [300.0]
+
+
+def test_no_extrapolation_reaches_farther_than_once_the_range(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    solver = make(FREE)
+    for load, taken in ((640_000.0, 1900.0), (1200.0, 1200.0), (-5e9, -800.0)):
+        solver.ask_one({"load": load})
+        assert solver.status()["context"] == {"load": taken}
+        assert f"context.load: {taken:g} is outside its range, 100 to 1000" in caplog.text
+    log = make(FREE | {"context": {"load": {"min": 1, "max": 100, "scale": "log"}}})
+    log.ask_one({"load": 1e12})
+    assert log.status()["context"] == {"load": pytest.approx(1e4)}
+
+
+def test_far_outside_its_range_a_window_has_to_say_that_a_limit_is_broken(make: Make) -> None:
+    solver = make(LIVE | {"constraints": {"p99": {"max": 50}}})
+    for i in range(8):
+        candidate = solver.ask_one({"load": 200.0 + 40.0 * i})
+        assert candidate is not None
+        values = {"qps": 1.0, "p99": 10.0 + 0.04 * (200.0 + 40.0 * i)}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+    for load in (1800.0, 640_000.0):
+        candidate = solver.ask_one({"load": load})
+        assert candidate is not None
+        assert candidate == solver.status()["last_good"]["params"], "measured before it is left"
 
 
 def test_without_a_context_nothing_of_it_is_kept(make: Make) -> None:

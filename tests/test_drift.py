@@ -42,14 +42,14 @@ def test_a_residual_is_in_stds_of_what_was_predicted_in_the_space_of_the_model()
     assert residual("p99_ms", told, -1.0, goals) is None
     assert residual("qps", plain, None, goals) is None
     assert residual("qps", exact, 1.0, goals) is None, "exact"
-    floor = 1e-4  # a hundredth of the limit
-    for low, high in ((1e-10, 1e-8), (0.97 * floor, 1.03 * floor), (0.98 * floor, floor / 0.98)):
-        assert residual("errors", Prediction(floor, low, high), 1e-5, goals) == pytest.approx(0.0, abs=1e-2), "as much"
-        assert abs(residual("errors", Prediction(floor, low, high), 1.004 * floor, goals) or 9.0) < 0.1
-    raised = residual("errors", Prediction(floor, 0.97 * floor, 1.03 * floor), math.exp(0.3) * floor, goals)
-    assert raised == pytest.approx(3.0, abs=1e-2), "a tenth of it is one std at the least"
+    floor, far = 1e-4, 1e-3  # a hundredth and a tenth of the limit
+    for low, high in ((1e-10, 1e-8), (0.97 * floor, 1.03 * floor), (0.98 * far, far / 0.98)):
+        for seen in (1e-7, 1.004 * floor, far):
+            assert residual("errors", Prediction(floor, low, high), seen, goals) == pytest.approx(0.0, abs=1e-9), "far"
+    wide = Prediction(far, far * math.exp(-1.96), far * math.exp(1.96))
+    assert residual("errors", wide, far * math.exp(2.0), goals) == pytest.approx(2.0)
     above = Prediction(1e-2, 1e-2 * math.exp(-1.96), 1e-2 * math.exp(1.96))
-    assert residual("errors", above, 0.0, goals) == pytest.approx(-math.log(100.0)), "at most the floor"
+    assert residual("errors", above, 0.0, goals) == pytest.approx(-math.log(10.0)), "as if it were a tenth of the limit"
 
 
 def test_several_residuals_the_same_way_add_up_and_one_alone_does_not() -> None:
@@ -136,6 +136,22 @@ def test_the_evidence_tells_a_change_from_none() -> None:
         still = study_of(rows_of_worlds(0.3, 0.3, seed=seed)[:20])
         assert ModelAdvisor(CONFIG, device="cpu").changed(still, 16) is None
     assert ModelAdvisor(CONFIG, device="cpu").changed(still, 0) is None, "nothing was before"
+
+
+def test_errors_far_below_their_limit_are_no_change_and_near_it_they_are() -> None:
+    config, rng = parse(PLAIN | {"constraints": {"errors": {"max": 0.01}}}), np.random.default_rng(0)
+
+    def found(*levels: float) -> str | None:
+        x, rows = rng.random(20).tolist(), []
+        for i in range(20):
+            values = {"qps": world(x[i], 0.4) + rng.normal(), "errors": levels[i >= 16] * math.exp(0.3 * rng.normal())}
+            rows.append(Observation({"x": x[i]}, values, Role.WINDOW))
+        change = ModelAdvisor(config, device="cpu").changed(Study.new(config).apply(Told(tuple(rows), 0.0)), 16)
+        return change and change.outcome
+
+    assert found(1e-6, 4e-4) is None, "4 % of the limit"
+    assert found(1e-6, 6e-3) == "errors"
+    assert found(6e-3, 1e-6) == "errors"
 
 
 def test_a_regime_that_is_back_is_known_again() -> None:

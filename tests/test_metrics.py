@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from arqon_gp import ArqonSolver, Prediction
 from arqon_gp.advice import Proposal
 from arqon_gp.journal import MemoryJournal
+from tests import test_drift
 from tests.conftest import FakeClock, Make
 from tests.scripted import Loop, Propose, Script, ScriptedSolver, to
 from tests.test_guard import System, worse_above_50
@@ -147,6 +149,29 @@ def test_the_share_of_outcomes_inside_their_interval_is_shown(registry: Collecto
             solver.seed([{"params": solver.ask_one(), "values": {"qps": qps}}])
         share = registry.get_sample_value("arqon_interval_coverage", {"study": "default"})
     assert share == 0.75, "three of the four that were predicted"
+
+
+def test_below_the_floor_of_an_outcome_all_is_inside_an_interval_that_reaches_it(registry: CollectorRegistry) -> None:
+    predicted = {"errors": Prediction(1e-4, 0.97e-4, 1.03e-4)}
+    given = guard_config(constraints={"errors": {"max": 0.01}})
+    with ScriptedSolver(given, journal=MemoryJournal(), registry=registry, clock=FakeClock()) as solver:
+        solver.script = Script(lambda study, request: Proposal(study.deployment.deployed, "stay", predicted))
+        for errors in (0.0, 0.0, 0.0, 0.0, 1e-6, 2e-4, 1.02e-4):
+            solver.seed([{"params": solver.ask_one(), "values": {"qps": 100.0, "errors": errors}}])
+        share = registry.get_sample_value("arqon_interval_coverage", {"study": "default"})
+    assert share == 0.75
+
+
+def test_drift_is_shown_as_it_is_found(make: Make, registry: CollectorRegistry) -> None:
+    solver = make(test_drift.PLAIN | {"name": "pool"}, registry=registry)
+    scores, rng = [], np.random.default_rng(0)
+    for i in range(60):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        solver.seed([{"params": candidate, "values": {"qps": (100.0 if i < 40 else 70.0) + rng.normal()}}])
+        scores.append(read(registry)["arqon_drift_score", "pool"])
+    assert max(scores[20:40]) < 1.0 <= max(scores[40:44])
+    assert read(registry)["arqon_regime", "pool"] == solver.status()["regime"] == 1
 
 
 def test_an_endless_study_has_an_infinite_budget_left(make: Make, registry: CollectorRegistry) -> None:
