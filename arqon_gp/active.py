@@ -55,7 +55,8 @@ def active_set(
     failed = np.flatnonzero(data.failed > 0)
     found = failed[_covering(places[failed], int(MOST_FAILED * most))].tolist()
     each = -(-BEST_TARGETS // len(promising))
-    targets = np.concatenate([chosen[:TARGETS], usable[-LATEST_TARGETS:], *(order[:each] for order in promising)])
+    latest = usable[np.argsort(data.at[usable], kind="stable")[-LATEST_TARGETS:]]
+    targets = np.concatenate([chosen[:TARGETS], latest, *(order[:each] for order in promising)])
     at = _now(data.X[targets], data, settings)
     for left, name in zip(range(len(settings.outcomes), 0, -1), settings.outcomes, strict=True):
         found += _telling(data, settings, name, known[name], at, found, (most - len(found)) // left)
@@ -89,13 +90,13 @@ def _promising(
 def _now(X: Floats, data: Dataset, settings: Settings) -> Floats:
     """Rows (n, d) at the time of the latest."""
     times = settings.kinds == TIME
-    return np.where(times, data.X[-1], X) if times.any() else X
+    return np.where(times, data.X.max(axis=0), X) if times.any() else X
 
 
 def _faded(data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters]) -> bool:
     """Whether the oldest row says less of now, by its time alone, in any outcome."""
     times = settings.kinds == TIME
-    age = np.abs(data.X[-1, times] - data.X[:, times])
+    age = np.abs(data.X[:, times].max(axis=0) - data.X[:, times])
     least = [
         np.exp(-(age / lengthscales(known[name], settings)[times]).sum(axis=1)).min() for name in settings.outcomes
     ]

@@ -43,11 +43,11 @@ def worst(Y: Floats, goals: Goals, baseline: Mapping[str, float]) -> Floats:
     return found
 
 
-def fallen(Y: Floats, ends: Floats, goals: Goals) -> npt.NDArray[np.bool_]:
-    """Which stays (n,) are beyond where a cliff ends (m,) in an outcome that has a limit: they have failed. A window
-    that is only worse than its limit may have been unlucky; one that is off a cliff tells where that is.
+def fallen(Y: Floats, ends: Floats, goals: Goals, baseline: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+    """Which stays (n,) are beyond where a cliff ends (m,) in an outcome whose limit is known: they have failed. A
+    window that is only worse than its limit may have been unlucky; one that is off a cliff tells where that is.
     """
-    limited = [goals.modelled.index(limit.outcome) for limit in goals.limits]
+    limited = [goals.modelled.index(name) for name, _, _ in goals.bounds(baseline)]
     good = np.array([goals.better[name] for name in goals.modelled])
     return np.asarray((good * (Y - ends) < 0.0)[:, limited].any(axis=1), dtype=bool)
 

@@ -153,15 +153,16 @@ class _Judge:
         value, known = self._windows(params, name, first)
         if key(params) == key(self.last_good):
             since = self.windows.place(self.since_before)
-            others = [i for i in range(since, len(self.windows.keys)) if self.windows.keys[i] != key(params)]
+            places = range(since, len(self.windows.keys))
+            others = [i for i in places if self.windows.keys[i] != key(params) and self.windows.judged[i]]
             seen = self.windows.value[others, j]
             seen = seen[np.isfinite(seen)]
             if self.before_good is None or not len(seen):
-                return _flat(value, known, noise, self.windows.value[self.first :, j])
+                return _flat(value, known, noise, self.windows.value[self.windows.place(self.first) :, j])
             return Evidence(value, known, float(np.median(seen)), self.mistrust(params, name))
         good = self.evidence(self.last_good, name)
         if not len(good.windows):
-            return _flat(value, known, noise, self.windows.value[self.first :, j])
+            return _flat(value, known, noise, self.windows.value[self.windows.place(self.first) :, j])
         mean, std = (self.expect(params, self.last_good) or {}).get(name, (0.0, 0.0))
         return Evidence(
             value, known, self.level(self.last_good, name) + mean, math.hypot(std, self.mistrust(params, name))
@@ -237,9 +238,15 @@ class _Judge:
         found = []
         for limit in self.config.goals.limits:
             bound, j = self._bound(limit), self.windows.column(limit.outcome)
-            if rows and bound is not None and np.isfinite(self.windows.measured[rows[-1], j]):
-                distance = limit.side * (float(self.windows.measured[rows[-1], j]) - bound)
-                found.append((self._p_distance(distance, limit.outcome, float(self.windows.known[rows[-1], j])), limit))
+            if not rows or bound is None:
+                continue
+            at, doubt, groups = rows[-1], self.windows.doubt, self.windows.groups
+            seen, known = float(self.windows.measured[at, j]), float(self.windows.known[at, j])
+            if limit.relative and doubt is not None:  # to the baseline, which is that of the present context
+                seen = float(self.windows.value[at, j])
+                known += float(doubt[at, j]) / int((groups == groups[at]).sum())
+            if math.isfinite(seen):
+                found.append((self._p_distance(limit.side * (seen - bound), limit.outcome, known), limit))
         return found
 
     def _p_distance(self, distance: float, name: str, known: float) -> float:

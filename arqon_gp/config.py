@@ -177,6 +177,11 @@ def _exploration(model: ConfigModel, goals: Goals) -> ExplorationBudget | None:
         case minutes:
             if not goals.limits:
                 raise ConfigError("exploration_budget: SLO minutes need a limit in constraints; found none")
+            if model.context and all(limit.relative for limit in goals.limits):
+                found = ", ".join(limit.text() for limit in goals.limits)
+                raise ConfigError(
+                    f"exploration_budget: with a context SLO minutes need a limit that is a number; found {found}"
+                )
             return ExplorationBudget(broken_s_per_day=60.0 * minutes.slo_minutes_per_day)
 
 

@@ -118,8 +118,17 @@ def start_wanted(config: Config, course: Course, history: History, deployment: D
 
 def start_windows(config: Config, history: History, deployment: Deployment) -> list[Mapping[str, float | None]]:
     """Outcomes of the complete windows of what runs."""
-    rows = history.windows(deployment.deployed)
+    rows = history.live(deployment.deployed)
     return [row.values for _, row in rows if not row.failed and config.goals.complete(row.values)]
+
+
+def lacking(config: Config, history: History, deployment: Deployment) -> str:
+    """Why there can be no baseline though a limit refers to it; empty where there can."""
+    relative = sorted({limit.outcome for limit in config.goals.limits if limit.relative})
+    measured = any(not row.failed for _, row in history.live(deployment.deployed))
+    if not (relative and measured) or start_windows(config, history, deployment):
+        return ""
+    return f"no window of what runs is complete: the limit of {', '.join(relative)} is relative to it"
 
 
 def baseline(config: Config, history: History, deployment: Deployment) -> dict[str, float]:

@@ -156,7 +156,8 @@ def known_variance(rows: Sequence[Observation], goals: Goals) -> Floats:
 
 
 def levels(of: History | Excerpt, goals: Goals, table: Table | None = None) -> Levels:
-    """Shift of each regime, chained from one regime to the next by the configs measured in both, in one context.
+    """Shift of each regime, chained from one regime to the next, or to the one in which it is back, by the configs
+    measured in both, in one context.
 
     `table`: that of the rows; without one there is no context. With config means a_c, b_c over n_c, k_c windows the
     shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c + 1/k_c), its variance s^2 / sum w_c with the pooled
@@ -172,9 +173,11 @@ def levels(of: History | Excerpt, goals: Goals, table: Table | None = None) -> L
     values = paired(model_values(of.rows, goals), of.rows, goals)
     means, spread = _config_means(of, values, table.places if table else [()] * len(of))
     for r in range(last - 1, -1, -1):
+        again = next((k for k in range(r + 1, last + 1) if of.kinds[k] == of.kinds[r]), None)
+        to = again or r + 1
         for j in range(m):
-            step, doubt = _step_between(means[r], means[r + 1], j, spread[j])
-            shift[r, j], variance[r, j] = shift[r + 1, j] + step, variance[r + 1, j] + doubt
+            step, doubt = _step_between(means[r], means[to], j, spread[j], same=again is not None)
+            shift[r, j], variance[r, j] = shift[to, j] + step, variance[to, j] + doubt
     return Levels(shift, variance)
 
 
@@ -205,8 +208,8 @@ def _mean_count(values: Floats) -> tuple[Floats, Floats]:
     return np.where(count > 0, total / np.maximum(count, 1.0), np.nan), count
 
 
-def _step_between(old: Means, new: Means, j: int, spread: float) -> tuple[float, float]:
-    """How far the level moved from one regime to the next, and the variance of that."""
+def _step_between(old: Means, new: Means, j: int, spread: float, *, same: bool) -> tuple[float, float]:
+    """How far the level moved from one regime to a later one, and the variance of that; `same`: this is that again."""
     step, total = 0.0, 0.0
     for name, (mean, count) in old.items():
         if name in new and count[j] > 0 and new[name][1][j] > 0:
@@ -215,6 +218,8 @@ def _step_between(old: Means, new: Means, j: int, spread: float) -> tuple[float,
             total += weight
     if total > 0:
         return step / total, spread / total
+    if same:
+        return 0.0, spread
     before, after = ([mean[j] for mean, count in means.values() if count[j] > 0] for means in (old, new))
     sides = [np.array(before[-NEIGHBOURS:]), np.array(after[:NEIGHBOURS])]
     if not all(map(len, sides)):
@@ -349,7 +354,7 @@ def training_set(
             np.maximum(count - 1.0, 0.0)[several],
         ),
         within_floor=told.sum(axis=0) / np.maximum(count.sum(axis=0), 1.0),
-        failed=np.where(fallen(Y, ends, goals), size, failed),
+        failed=np.where(fallen(Y, ends, goals, baseline), size, failed),
         tried=size.astype(float),
         first=of.numbers[np.array(first, dtype=np.int64)],
         beyond=beyond(Y, goals),

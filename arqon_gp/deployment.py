@@ -194,13 +194,15 @@ def resolve(
     safe_mode: bool,
     prefix: str,
     context: Context = NO_CONTEXT,
+    guessed: tuple[str, ...] = (),
 ) -> list[Observation]:
     """What each row of a batch means; rows that repeat a known result are left out. `context`: the present one, which
-    rows are taken to be measured in as far as they do not say.
+    rows are taken to be measured in as far as they do not say, if they are no result of an earlier candidate; `guessed`
+    what of that nobody told.
 
     ResultError when a row names no candidate, or under guardrails when several rows fit none.
     """
-    batch = _Batch(deployment, history, safe_mode, context)
+    batch = _Batch(deployment, history, safe_mode, context, guessed)
     rest = [(i, row) for i, row in enumerate(rows) if not batch.take_identified(i, row, prefix)]
     rest = [(i, row) for i, row in rest if not batch.take_matching(i, row)]
     if len(rest) == 1 and len(batch.open) == 1:
@@ -221,8 +223,11 @@ class _Batch:
     `open`: numbers of candidates still unanswered; `running`: what runs, as far as the rows so far tell, or None.
     """
 
-    def __init__(self, deployment: Deployment, history: History, safe_mode: bool, context: Context) -> None:
-        self.deployment, self.history, self.safe_mode, self.context = deployment, history, safe_mode, context
+    def __init__(
+        self, deployment: Deployment, history: History, safe_mode: bool, context: Context, guessed: tuple[str, ...]
+    ) -> None:
+        self.deployment, self.history, self.safe_mode = deployment, history, safe_mode
+        self.context, self.guessed = context, guessed
         self.latest = deployment.latest
         self.open = list(deployment.pending)
         self.hold = deployment.open_hold
@@ -237,6 +242,8 @@ class _Batch:
             if not self._known(i, row, issued):
                 self.answer(i, row, issued)
             return True
+        if self._known(i, row, None):
+            return True
         if row.id is not None and latest is not None and not row.history:
             raise ResultError(
                 f'{prefix}: id {row.id!r} is no candidate of this study; leave it out, or add "history": true'
@@ -244,8 +251,7 @@ class _Batch:
         old = row.history or self._before_all(row)
         if latest is not None and not old:
             return False
-        if not self._known(i, row, None):
-            self._take(i, row, Role.HISTORY if old else Role.WARM, None, spends=False)
+        self._take(i, row, Role.HISTORY if old else Role.WARM, None, spends=False)
         return True
 
     def _before_all(self, row: Row) -> bool:
@@ -307,10 +313,29 @@ class _Batch:
             return False
         told = row.values, row.failed, row.sem, row.control, old.context | row.context
         if (old.values, old.failed, old.sem, old.control, old.context) != told:
-            self._take(i, row._replace(context=old.context | row.context), Role.CORRECTION, issued, spends=False)
+            self._take(i, row, Role.CORRECTION, issued, spends=False, there=(old.context, old.guessed))
         return True
 
-    def _take(self, i: int, row: Row, role: Role, issued: Issued | None, *, spends: bool) -> None:
+    def _situation(self, issued: Issued | None) -> tuple[Context, tuple[str, ...]]:
+        """Where the result of a candidate was measured, as far as it does not say: where the latest ask was, or its own
+        one, if others were handed out since."""
+        if issued is None or self.latest is None or issued.order == self.latest.order:
+            return self.context, self.guessed
+        return issued.context, issued.guessed
+
+    def _take(
+        self,
+        i: int,
+        row: Row,
+        role: Role,
+        issued: Issued | None,
+        *,
+        spends: bool,
+        there: tuple[Context, tuple[str, ...]] | None = None,
+    ) -> None:
+        context, guessed = there or self._situation(issued)
+        if row.context:
+            context, guessed = context | row.context, tuple(name for name in guessed if name not in row.context)
         as_issued = issued is not None and self.deployment.space.same(row.params, issued.params)
         self.taken[i] = Observation(
             params=issued.params if issued and as_issued else row.params,
@@ -325,5 +350,6 @@ class _Batch:
             sem=row.sem,
             time=row.time,
             control=row.control,
-            context=self.context | row.context if self.context else NO_CONTEXT,
+            context=context or NO_CONTEXT,
+            guessed=guessed,
         )

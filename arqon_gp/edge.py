@@ -26,6 +26,7 @@ from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
 MEAN, CONSTANT, SLOPE, BUMP = 2.5, 1.0, 1.0, 1.5  # of the prior, in stds of the probit: mean and stds, slope a step
 FREE_STEP, CONTEXT_STEP = 0.1, 0.05  # of the range: a step of a knob that is free, and of the context
 OTHER_REGIME = 2.0  # steps
+FARTHEST = 1000.0  # steps: what is farther away is as far
 MOST_RISK = 0.5  # of that of a config of which nothing is known
 NEWTON_STEPS, CLOSE = 30, 1e-3
 NOISE, OLD = 0.2, 4.0  # std of how far beyond the limits a window is, and after how many windows it is twice that
@@ -121,7 +122,7 @@ class Frame:
             elif kind == CYCLE:
                 columns += [np.sin(2.0 * math.pi * x), np.cos(2.0 * math.pi * x)]
             elif kind == NUMBER:
-                columns.append(x / self.scale[i])
+                columns.append(np.clip(x / self.scale[i], -FARTHEST, FARTHEST))
         return np.column_stack(columns) - self.centre
 
 

@@ -79,7 +79,7 @@ class Exploration:
         state = replace(self, windows=self.windows + 1, lately=FADE * self.lately, lost=FADE * self.lost)
         if issued is None:
             return state
-        state = replace(state, length=max(at - issued.at, 0.0))
+        state = replace(state, length=at - issued.at if at > issued.at else self.length)  # the clock may stand still
         if issued.explores:
             state = replace(state._answered(issued.id), lately=state.lately + 1.0)
         elif self.trial is None or not config.space.same(row.params, self.trial):

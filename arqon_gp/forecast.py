@@ -18,6 +18,7 @@ from arqon_gp.knobs import Real, wrapped
 from arqon_gp.records import Context
 
 LATEST = 8  # windows that tell how the context goes on
+Seen = list[tuple[int, float]]  # how many windows ago, and what was told of a context then; in order
 SURE = 2.0  # standard errors from which on a step is one
 
 
@@ -29,14 +30,15 @@ class Step:
     std: float = 0.0
 
 
-def steps(contexts: Sequence[Context], of: Real) -> Step:
-    """The step of one context, from those of the windows so far, in order."""
-    values = np.array([float(context[of.name]) for context in contexts[-LATEST:]])
-    if len(values) < 3:
+def steps(seen: Seen, of: Real) -> Step:
+    """The step of one context, from what was told of it; over a gap it is taken to have moved evenly."""
+    if len(seen) < 3:
         return Step()
+    ago, values = np.array(seen[-LATEST:]).T
     apart, span = np.diff(values), of.high - of.low
     if of.periodic:
         apart = (apart + 0.5 * span) % span - 0.5 * span
+    apart /= -np.diff(ago)
     middle = float(np.median(apart))
     spread = NORMAL_MAD * float(np.median(np.abs(apart - middle)))
     sure = abs(middle) > SURE * spread / math.sqrt(len(apart))

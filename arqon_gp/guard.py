@@ -17,6 +17,7 @@ from arqon_gp.config import Config, Guardrails
 from arqon_gp.deployment import Deployment
 from arqon_gp.history import History, key
 from arqon_gp.records import (
+    JUDGED,
     Baselined,
     Cause,
     Event,
@@ -257,7 +258,7 @@ def _label(case: Case, now: float) -> Event | None:
     suspicion, c = case.guard.suspicion, case.comparison
     if suspicion is None or not case.at_last_good:
         return None
-    rows = case.history.windows(case.guard.last_good, suspicion.since)
+    rows = case.history.live(case.guard.last_good, suspicion.since)
     if not rows:
         return None
     if c.new_windows and c.sunk >= DRIFT:
@@ -303,7 +304,7 @@ def _at_last_good(case: Case, now: float) -> Event | None:
     if not case.at_last_good or guard.suspicion is not None or guard.suspended:
         return None
     most = LABEL_WINDOWS * case.rails.windows_to_promote
-    measured = len(case.history.windows(guard.last_good, most=most))
+    measured = len(case.history.live(guard.last_good, most=most))
     enough = c.good.windows >= case.rails.windows_to_promote or measured >= most
     if not guard.trusted and enough:
         return Promoted(guard.last_good, now, f"measured {c.good.windows} times as what runs")
@@ -319,7 +320,7 @@ def _suspicion(case: Case, now: float) -> Event | None:
     guard, c, here = case.guard, case.comparison, case.deployment.running
     if here is None or case.at_last_good or guard.suspicion is not None or guard.suspended:
         return None
-    rows = case.history.windows(here, most=1)
+    rows = case.history.live(here, most=1)
     if not rows or len(case.history) in guard.reported:
         return None
     if rows[-1][1].failed:
@@ -413,5 +414,5 @@ def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:
 
 def _attempts(history: History, here: Params, most: int) -> int:
     """Windows since this config runs, complete or not, as far as `most`."""
-    latest = history.rows[-most:]
+    latest = [row for row in history.rows[-most:] if row.role in JUDGED]
     return next((i for i, row in enumerate(reversed(latest)) if key(row.params) != key(here)), len(latest))

@@ -15,7 +15,7 @@ import numpy as np
 
 from arqon_gp.knobs import Floats
 from arqon_gp.log import Integers, Log
-from arqon_gp.records import Event, Label, Labelled, Observation, Params, Role, Scalar, Told
+from arqon_gp.records import JUDGED, Event, Label, Labelled, Observation, Params, Role, Scalar, Told
 from arqon_gp.view import WHOLE, View
 
 Key = tuple[Scalar, ...]
@@ -46,8 +46,8 @@ MOST_OLD = 64  # windows of one config, beyond the latest results, that it is ju
 class Excerpt:
     """Some results of a history, in order: all of them, or those that matter. `numbers` (n,): which they are;
     `regimes`: the first result of each regime that any of them is of, `kinds` of which kind these are, the present one
-    last, of so many `worlds`; `clock` when the first result of the history was and how long a window is, s, None where
-    that is not known."""
+    last, of so many `worlds`, `begun` when each began, unix s, where that is known; `clock` when the first result of
+    the history was and how long a window is, s, None where that is not known."""
 
     rows: tuple[Observation, ...]
     numbers: Integers
@@ -55,23 +55,28 @@ class Excerpt:
     kinds: tuple[int, ...] = (0,)
     worlds: int = 1
     clock: tuple[float, float] | None = None
+    begun: tuple[float | None, ...] = (None,)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
     def regime(self) -> Integers:
-        """The regime (n,) of each row, as a place in `regimes`."""
-        return np.searchsorted(self.regimes, self.numbers, side="right") - 1
+        """The regime (n,) of each row, as a place in `regimes`: that of its time, where it came late or is old."""
+        found = np.searchsorted(self.regimes, self.numbers, side="right") - 1
+        if len(self.regimes) > 1:
+            for i, row in enumerate(self.rows):
+                if row.role not in JUDGED:
+                    found[i] = _then(row.time, int(found[i]), self.begun)
+        return found
 
     @cached_property
     def at(self) -> Floats:
         """When each row was (n,), in windows since the first: by the `time` of the rows where all have one, else by
         their order."""
-        times = np.array([row.time for row in self.rows], dtype=float) if self.clock else np.full(1, np.nan)
-        if self.clock is None or not np.isfinite(times).all():
+        if self.clock is None:
             return self.numbers.astype(float)
-        return (times - self.clock[0]) / self.clock[1]
+        return (np.array([row.time for row in self.rows], dtype=float) - self.clock[0]) / self.clock[1]
 
     @property
     def now(self) -> float:
@@ -81,17 +86,19 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`rows` in order of arrival; `regimes` holds the first row of each regime, `kinds` which is like which: the same
-    number is the same world; `corrected` counts corrections, `failed` failures. `latest`: the last two windows. `view`:
-    what an ask looks at; None: everything."""
+    """`rows` in order of arrival; `regimes` holds the first row of each regime, `begun` its time, `kinds` which is like
+    which: the same number is the same world; `corrected` counts corrections, `failed` failures, `untimed` rows without
+    a time. `latest`: the last two windows. `view`: what an ask looks at; None: everything."""
 
     rows: Log[Observation] = field(default_factory=lambda: Log((_identity, _config)))
     regimes: tuple[int, ...] = (0,)
     kinds: tuple[int, ...] = (0,)
+    begun: tuple[float | None, ...] = (None,)
     corrected: int = 0
     spent: int = 0
     spent_cost: float = 0.0
     failed: int = 0
+    untimed: int = 0
     latest: tuple[int, ...] = ()
     view: View | None = None
 
@@ -105,7 +112,8 @@ class History:
 
     def regime_of(self, index: int) -> int:
         """Number of the regime a row belongs to."""
-        return bisect_right(self.regimes, index) - 1
+        row, found = self.rows[index], bisect_right(self.regimes, index) - 1
+        return found if row.role in JUDGED else _then(row.time, found, self.begun)
 
     def find(self, id: str, *, of_candidate: bool) -> Observation | None:
         """The row of an identity: of a candidate's, or of the caller's own."""
@@ -118,6 +126,11 @@ class History:
     def windows(self, params: Params, since: int | None = None, most: int = WHOLE) -> list[tuple[int, Observation]]:
         """Index and row of the latest windows of a config from row `since` on (default: the current regime)."""
         return self.rows.find(_CONFIG, key(params), self.regimes[-1] if since is None else since, most)
+
+    def live(self, params: Params, since: int | None = None, most: int = WHOLE) -> list[tuple[int, Observation]]:
+        """The same without those that came late or are old, which convict and confirm nothing."""
+        found = self.windows(params, since, most + LATE)
+        return [pair for pair in found if pair[1].role in JUDGED][-most:]
 
     def view_since(self, based: History | None) -> View | None:
         """What the surrogate sees of this history: what was in view when it was fitted, on an earlier history `based`,
@@ -156,12 +169,14 @@ class History:
         whole = len(numbers) == len(self.rows)
         some = [i for i, (a, b) in enumerate(zip(begins, ends, strict=True)) if whole or a < b] or [len(self.kinds) - 1]
         kinds = tuple(self.kinds[i] for i in some)
-        regimes = tuple(self.regimes[i] for i in some)
-        return Excerpt(rows, numbers, regimes, kinds, max(self.kinds) + 1, self._clock)
+        regimes, begun = tuple(self.regimes[i] for i in some), tuple(self.begun[i] for i in some)
+        return Excerpt(rows, numbers, regimes, kinds, max(self.kinds) + 1, self._clock, begun)
 
     @property
     def _clock(self) -> tuple[float, float] | None:
-        """When the first result was, and how long a window is, by the first TIMED_ROWS."""
+        """When the first result was, and how long a window is, by the first TIMED_ROWS, where all results say when."""
+        if self.untimed:
+            return None
         times = [row.time for row in self.rows[:TIMED_ROWS] if row.time is not None]
         window = (times[-1] - times[0]) / (TIMED_ROWS - 1) if len(times) == TIMED_ROWS else 0.0
         return (times[0], window) if window > 0.0 else None
@@ -173,7 +188,10 @@ class History:
                 return self._tell(observations)
             case Labelled(label=Label.DRIFT, since=int(since), like=like):
                 kind = max(self.kinds) + 1 if like is None else self.kinds[like]
-                return replace(self, regimes=(*self.regimes, since), kinds=(*self.kinds, kind))
+                begun = self.rows[since].time if since < len(self.rows) else None
+                return replace(
+                    self, regimes=(*self.regimes, since), kinds=(*self.kinds, kind), begun=(*self.begun, begun)
+                )
         return self
 
     def _tell(self, observations: Sequence[Observation]) -> History:
@@ -193,10 +211,20 @@ class History:
             spent=self.spent + len(spending),
             spent_cost=self.spent_cost + sum(spending),
             failed=self.failed + sum(row.failed for row in fresh),
+            untimed=self.untimed + sum(row.time is None for row in fresh),
             latest=(*self.latest, *windows)[-2:],
             view=self.view and self.view.after(rows),
         )
 
 
+def _then(time: float | None, regime: int, begun: Sequence[float | None]) -> int:
+    """The regime of a row of this time, from the one it came in on back."""
+    while time is not None and regime > 0 and (begin := begun[regime]) is not None and time < begin:
+        regime -= 1
+    return regime
+
+
 def _corrected(old: Observation, by: Observation) -> Observation:
-    return replace(old, values=by.values, failed=by.failed, sem=by.sem, control=by.control, context=by.context)
+    return replace(
+        old, values=by.values, failed=by.failed, sem=by.sem, control=by.control, context=by.context, guessed=by.guessed
+    )

@@ -256,7 +256,7 @@ class Log(Sequence[T]):
             named, index = list(map(name, records)), self.indexes[i] if self.indexes else _Index()
             rows = [row for row, of in enumerate(named) if of is not None]
             if rows:
-                hashes = np.array([hash(named[row]) for row in rows], dtype=np.int64)
+                hashes = np.array([_hash(named[row]) for row in rows], dtype=np.int64)
                 index = index.extended(hashes, first + np.array(rows, dtype=np.int64))
             indexes.append(index)
         return replace(
@@ -338,8 +338,15 @@ class Log(Sequence[T]):
         """Rows in blocks that bear these names, but for names of one hash, the latest `most` of each."""
         if not self.indexes or not of:
             return []
-        rows = self.indexes[name].rows(np.array([hash(each) for each in of], dtype=np.int64), since, most)
+        rows = self.indexes[name].rows(np.array([_hash(each) for each in of], dtype=np.int64), since, most)
         return sorted({row for each in rows for row in each})
+
+
+def _hash(name: object) -> int:
+    """A hash of a name; Python's own is the same for -1 and -2."""
+    if isinstance(name, tuple) and -1 in name:
+        return hash((name, tuple(part == -1 for part in name)))
+    return hash(name)
 
 
 def _same(a: object, b: object) -> bool:

@@ -255,7 +255,7 @@ class Outlook:
         if not self.context or not horizon:
             return horizon
         known, here = self.data, self.x(self.study.deployment.deployed)
-        lately = known.at > known.now - horizon
+        lately = (known.at > known.now - horizon) | (known.at == known.at.max())  # one at least, after a long time
         other = np.repeat(here, int(lately.sum()), axis=0)
         first = len(self.study.config.space.knobs)
         context = slice(first, first + len(self.study.config.context))

@@ -96,6 +96,7 @@ class ModelAdvisor:
         """Whether the rows from `since` on are of another regime than those before, in the outcome that says so most
         clearly; and of which, if that was there before."""
         history, whole = study.history, self._set(study, study.history)
+        self.device = place(self._wanted, len(whole.X))  # the same rows in a process that has fitted nothing yet
         data = whole.rows(self._rows(study, history, study.based, study.hyperparameters)[0])
         late = data.first >= since
         if since <= history.regimes[-1] or late.all() or not late.any():
@@ -193,18 +194,18 @@ class ModelAdvisor:
             try:
                 before = kept.fitted if kept else None
                 found = restore(data, self._settings, h, whole, before, self._rung, _torch(self.device))
+                data = drifting(data, found.settings)
+                self._fitted = Outlook(study, found, data, _edge(study, data, found.settings))
             except NUMERICAL as error:
                 if out_of_memory(error):
                     raise
                 raise FitError(f"the surrogate cannot be conditioned: {error}") from error
-        data = drifting(data, found.settings)
-        self._fitted = Outlook(study, found, data, _edge(study, data, found.settings))
         return self._fitted
 
     def _set(self, study: Study, history: History, based: History | None = None) -> Dataset:
         """The training set of a history of this study, as it is seen after a fit of `based` (None: the last one)."""
         view = history.view_since(study.based if based is None else based)
-        return self._sets.of(history, study.course.baseline or {}, view)
+        return self._sets.of(history, study.fixed, view)
 
     @property
     def _most(self) -> int:
@@ -370,8 +371,8 @@ class ModelAdvisor:
     # ---- propose ----
 
     def propose(self, study: Study, yard: Yardstick, request: Request) -> Proposal:
-        """A config of the box. Where the model cannot choose one: under guardrails what runs, unless it breaks a limit;
-        else a random one of the box. Both say so.
+        """A config of the box. Where the model cannot choose one: what runs, under guardrails unless it breaks a limit
+        and where nothing may explore; else a random one of the box. Both say so.
         """
         try:
             found = self.outlook(study)
@@ -384,7 +385,7 @@ class ModelAdvisor:
         except NUMERICAL as error:
             self._count("proposal", error)
             here, why = study.deployment.may_run, f"the model failed ({error})"
-            if study.config.guardrails and request.goal is not Goal.RECOVER:
+            if request.goal is not Goal.RECOVER and (study.config.guardrails or request.horizon == 0.0):
                 return Proposal(here, f"hold what runs: {why}", fallback=why)
             return random_step(study.config, request, here, why)
 
@@ -422,7 +423,7 @@ def _edge(study: Study, data: Dataset, settings: Settings) -> Edge | None:
     if rails is None:
         return None
     broke = data.failed > 0.0
-    for name, side, bound in goals.bounds(study.baseline):
+    for name, side, bound in goals.bounds(study.fixed):
         broke |= side * (data.Y[:, goals.modelled.index(name)] - bound) > 0.0
     current = data.current / max(data.regimes - 1.0, 1.0)
     return Edge.of(data.X, broke, data.tried, Frame.of(settings, rails.steps, current))

@@ -97,6 +97,9 @@ class Role(StrEnum):
     CORRECTION = "correction"  # new values for an earlier row of the same id
 
 
+JUDGED = frozenset({Role.WARM, Role.WINDOW})  # late and old rows feed the model and nothing else
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """What another instance, with a config of its own, measured in the same window."""
@@ -108,7 +111,7 @@ class Control:
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One row of results. `values` holds None for an outcome not measured; `sem` standard errors, raw units; `context`
-    what it was measured in, whole, where the study has one."""
+    what it was measured in, whole, where the study has one, and `guessed` what of that nobody told."""
 
     params: Params
     values: dict[str, float | None]
@@ -123,6 +126,7 @@ class Observation:
     time: float | None = None
     control: Control | None = None
     context: Context = field(default_factory=dict)
+    guessed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,8 @@ class Issued:
     `improvement`: expected gain, utility units, and `negligible` when it is below min_effect, or would not pay.
     `p_limits`: P(all limits hold). `fraction`: the share of max_delta a cautious step kept to. `fallback`: why the
     model did not choose it; such a candidate is exempt from replay equality. `wish`: it is, or leads to, what an
-    operator enqueued. `explores`: it is tried to learn, at the cost of exploration_budget.
+    operator enqueued. `explores`: it is tried to learn, at the cost of exploration_budget. `context`: what it is for,
+    and `guessed` what of that nobody told.
     """
 
     id: str
@@ -160,6 +165,8 @@ class Issued:
     retry_after_s: float | None = None
     wish: bool = False
     explores: bool = False
+    context: Context = field(default_factory=dict)
+    guessed: tuple[str, ...] = ()
     type: Literal["issued"] = "issued"
 
     def candidate(self) -> Candidate:
@@ -177,7 +184,8 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Situated:
-    """The context that the next candidate is for; `doubt`: the std of each that was not told but is a forecast."""
+    """The context that the next candidate is for; `doubt`: the std of each that was not told but is a forecast, 0 where
+    it stands still."""
 
     context: Context
     at: float

@@ -202,6 +202,8 @@ def drifting(data: Dataset, settings: Settings) -> Dataset:
 
 def matched(data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters]) -> tuple[Dataset, Settings]:
     """The dataset and the settings with the inputs that these hyperparameters have, by outcome."""
+    if data.added:
+        return data, settings
     regimes = data.regimes if any(h.get("regime") for h in known.values()) else 1
     settings = settings.drifting(time=any(h.get("time") for h in known.values()), regimes=regimes)
     return drifting(data, settings), settings

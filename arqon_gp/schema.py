@@ -255,4 +255,5 @@ def _is_union_tag(part: str) -> bool:
         "int",
         "str",
         "bool",
+        "ExplorationModel",
     }

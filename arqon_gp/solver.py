@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -188,7 +187,13 @@ class ArqonSolver:
             rows = parse_results(results, study.config, study.carried, prefix)
             safe = study.guard.safe_mode is not None
             observations = resolve(
-                rows, study.deployment, study.history, safe_mode=safe, prefix=prefix, context=study.context
+                rows,
+                study.deployment,
+                study.history,
+                safe_mode=safe,
+                prefix=prefix,
+                context=study.context,
+                guessed=study.guessed,
             )
             now = self._now()
             if observations:
@@ -204,7 +209,7 @@ class ArqonSolver:
         """The config to run, its predicted noise-free outcomes with 95 % intervals, and how often it was measured: in
         the present context, or in another one."""
         with self._open():
-            study = replace(self._study, context=self._study.context | self._checked(context))
+            study = self._study.elsewhere(self._checked(context))
             return report.recommend(study, self._yardstick(study), self._advisor)
 
     def pareto_front(self) -> list[Recommendation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -11,10 +12,11 @@ from arqon_gp.course import QUIET_ASKS, Course
 from arqon_gp.deployment import Deployment
 from arqon_gp.drift import Drift
 from arqon_gp.exploration import Exploration
-from arqon_gp.forecast import LATEST, Step, ahead, steps
+from arqon_gp.forecast import LATEST, Seen, Step, ahead, steps
 from arqon_gp.guard import Guard
 from arqon_gp.history import History
 from arqon_gp.records import (
+    JUDGED,
     Baselined,
     Context,
     Event,
@@ -22,7 +24,6 @@ from arqon_gp.records import (
     Observation,
     Params,
     Refitted,
-    Role,
     Situated,
     Told,
 )
@@ -33,6 +34,7 @@ OFTEN = 64  # rows up to which every ask is preceded by a fit
 REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
 
+MOST_AGO = 128  # results among which what was told of the context is looked for
 AHEAD = (1.0, 2.0)  # windows: a change that turns out wrong is taken back after one, and that takes one
 DOUBT_STDS = 1.64  # of a forecast: its central 90 %
 LEAST_HORIZON, MOST_HORIZON = 100, 200  # windows
@@ -44,9 +46,8 @@ Hyperparameters = dict[str, dict[str, list[float]]]
 class Study:
     """`length`: number of events so far; `at`: the latest moment any of them names, unix seconds.
 
-    `context`: the present one, as the last ask or the last window told it, or as it is expected, `doubt` by how many
-    stds of each; `started`: the start windows, where there is
-    one, that made the baseline.
+    `context`: the present one, as the last ask or the last window told it, or as it is expected; `doubt` by how much,
+    one std, of each that nobody told; `started`: the start windows, where there is one, that made the baseline.
 
     Hyperparameters are of a history `based`, conditioning is on everything. They lag by the last result, so that they
     can be sought while it is waited for: `issued_on` is the history when the last candidate was handed out, `observed`
@@ -81,21 +82,23 @@ class Study:
             Guard(start),
             Course(endless=config.budget is None and config.budget_cost is None),
             config.usual,
+            dict.fromkeys(config.usual, 0.0),
         )
 
     def apply(self, event: Event) -> Study:
         """The study after one more event."""
         deployment, history = self.deployment.apply(event), self.history.apply(event)
+        context, doubt = _situation(self, event)
         return replace(
             self,
             deployment=deployment,
             history=history,
             guard=self.guard.apply(event, self.config, deployment, history),
             course=self.course.apply(event),
-            context=_context(self.context, event),
-            doubt=event.doubt if isinstance(event, Situated) else {} if isinstance(event, Told) else self.doubt,
+            context=context,
+            doubt=doubt,
             drift=self.drift.apply(event, self.config, deployment, len(history)),
-            exploration=self.exploration.apply(event, self.config, deployment, self.baseline),
+            exploration=self.exploration.apply(event, self.config, deployment, self.fixed),
             started=self._started(event),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
             based=self.basis if isinstance(event, Refitted) else self.based,
@@ -108,22 +111,49 @@ class Study:
     def _started(self, event: Event) -> tuple[Observation, ...]:
         if not isinstance(event, Baselined) or not self.context:
             return self.started
-        return tuple(row for _, row in self.history.windows(self.deployment.deployed))
+        return tuple(row for _, row in self.history.live(self.deployment.deployed))
+
+    @property
+    def guessed(self) -> tuple[str, ...]:
+        """What of the present context nobody told."""
+        return tuple(self.doubt)
+
+    def elsewhere(self, context: Context) -> Study:
+        """The study in another context, as far as that is given."""
+        doubt = {name: std for name, std in self.doubt.items() if name not in context}
+        return replace(self, context=self.context | context, doubt=doubt)
+
+    @property
+    def _lately(self) -> dict[str, Seen]:
+        """Of each context what was told of it lately, not what was guessed."""
+        found: dict[str, Seen] = {of.name: [] for of in self.config.context}
+        windows = (row for row in reversed(self.history.rows[-MOST_AGO:]) if row.role in JUDGED)
+        for ago, row in enumerate(windows):
+            for name, seen in found.items():
+                if len(seen) < LATEST and name not in row.guessed:
+                    seen.insert(0, (ago, float(row.context[name])))
+            if all(len(seen) == LATEST for seen in found.values()):
+                break
+        return found
 
     @property
     def _steps(self) -> dict[str, Step]:
         """How each context has moved lately."""
-        rows = [row.context for row in self.history.rows[-LATEST:] if row.role in (Role.WARM, Role.WINDOW)]
-        return {of.name: steps(rows, of) for of in self.config.context}
+        lately = self._lately
+        return {of.name: steps(lately[of.name], of) for of in self.config.context}
 
     @property
     def expected(self) -> tuple[Context, Mapping[str, float]]:
-        """The context of the next window, as far as the last ones tell, and the std of each that moves."""
-        last = next((row for row in reversed(self.history.rows) if row.role in (Role.WARM, Role.WINDOW)), None)
-        if last is None:
-            return self.context, {}
-        found = self._steps
-        return ahead(last.context, found, self.config.context, 1.0), {n: s.std for n, s in found.items() if s.std > 0.0}
+        """The context of the next window, as far as what was told of the last ones tells, and the std of each."""
+        context, doubt = dict(self.context), dict.fromkeys(self.context, 0.0)
+        lately = self._lately
+        for of in self.config.context:
+            if seen := lately[of.name]:
+                windows, step = seen[-1][0] + 1.0, steps(seen, of)
+                trusted = min(windows, float(LATEST))  # no trend is carried on for longer than it was seen
+                context |= ahead({of.name: seen[-1][1]}, {of.name: step}, (of,), trusted)
+                doubt[of.name] = math.hypot(step.std * math.sqrt(windows), step.step * (windows - trusted))
+        return context, doubt
 
     @property
     def situations(self) -> list[Context]:
@@ -133,7 +163,7 @@ class Study:
             return [self.context]
         found, moved = self.config.context, self._steps
         known = [self.context]
-        if self.doubt:
+        if any(self.doubt.values()):
             wide = {name: Step(std=std) for name, std in self.doubt.items()}
             known += [ahead(self.context, wide, found, 0.0, way * DOUBT_STDS) for way in (-1.0, 1.0)]
         later = [ahead(self.context, moved, found, k) for k in AHEAD]
@@ -209,16 +239,23 @@ class Study:
         """Mean of each outcome over the start windows; empty until they are measured."""
         return dict(self.course.baseline or {})
 
+    @property
+    def fixed(self) -> dict[str, float]:
+        """The baseline where a limit relative to it is the same for all windows: without a context."""
+        return {} if self.context else self.baseline
 
-def _context(present: Context, event: Event) -> Context:
-    """The present context after an event: what was measured before the last candidate says nothing of now."""
+
+def _situation(study: Study, event: Event) -> tuple[Context, Mapping[str, float]]:
+    """The present context after an event, and the doubt of it: what was measured before the last candidate says nothing
+    of now."""
     match event:
-        case Situated(context):
-            return context
-        case Told(observations) if present:
-            told = (row.context for row in reversed(observations) if row.role in (Role.WARM, Role.WINDOW))
-            return next(told, present)
-    return present
+        case Situated(context, doubt=doubt):
+            return context, doubt
+        case Told(observations) if study.context:
+            live = (row for row in reversed(observations) if row.role in JUDGED)
+            if (last := next(live, None)) is not None:
+                return last.context, dict.fromkeys(last.guessed, 0.0)
+    return study.context, study.doubt
 
 
 def replay(config: Config, events: Iterable[Event]) -> Study:

@@ -125,11 +125,17 @@ class Turn:
             retry_after_s=retry_after_s,
             wish=wish,
             explores=change
-            and (kind is Kind.PROBE or (kind is Kind.EXPLORE and gain is not None))
+            and (kind is Kind.PROBE or (kind is Kind.EXPLORE and (gain is not None or self._at_random(proposal))))
             and not proposal.settled,
+            context=self.study.context,
+            guessed=self.study.guessed,
         )
         self.emit(event)
         return event.candidate()
+
+    def _at_random(self, proposal: Proposal) -> bool:
+        """Whether it was not the model that chose, where no way out is sought."""
+        return proposal.fallback is not None and self.study.config.guardrails is None
 
     def known(self, kind: Kind, params: Params, reason: str, *, wish: bool = False) -> Candidate:
         """Hand out a config that was not sought by the model: it only predicts."""
@@ -175,6 +181,8 @@ class Turn:
         if course.start_wanted(study.config, study.course, study.history, study.deployment):
             return self.known(Kind.START, study.deployment.may_run, "what runs now is measured first")
         if study.course.baseline is None and study.course.starts:
+            if lacking := course.lacking(study.config, study.history, study.deployment):
+                return self.known(Kind.START, study.deployment.may_run, lacking)
             self.emit(Baselined(course.baseline(study.config, study.history, study.deployment), self.now))
         return None
 

@@ -20,7 +20,7 @@ from arqon_gp.evidence import Integers, Noise, window_noise
 from arqon_gp.history import Excerpt, History, Key, key
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Objective, Utility, model_values
-from arqon_gp.records import Params
+from arqon_gp.records import JUDGED, Params
 
 UTILITY = "utility"
 ENOUGH_DOF = 7  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
@@ -48,6 +48,7 @@ class Windows:
     Values are as of the present context, `measured` as of their own. `doubt` (n, 1 + m): the variance of what is not
     known of the way there, which all windows of a config share; None without a context. `numbers` (n,): which results
     of the history they are, in order; places are counted from 0, `regimes` are the numbers at which these begin.
+    `judged`: which of them say how a config stands; under guardrails those that came late or are old do not.
     """
 
     names: tuple[str, ...]
@@ -59,6 +60,7 @@ class Windows:
     failed: tuple[bool, ...]
     regimes: tuple[int, ...]
     numbers: Integers
+    judged: tuple[bool, ...]
     groups: Integers = field(init=False)  # (n,) a number for each config in each regime
 
     def __post_init__(self) -> None:
@@ -79,7 +81,7 @@ class Windows:
     def rows(self, params: Params, first: int, last: int | None = None) -> list[int]:
         """Places of a config between the numbers of two results."""
         wanted, end = key(params), len(self.keys) if last is None else self.place(last)
-        return [i for i in range(self.place(first), end) if self.keys[i] == wanted]
+        return [i for i in range(self.place(first), end) if self.keys[i] == wanted and self.judged[i]]
 
     def complete(self, rows: Sequence[int]) -> list[int]:
         """Those rows that have every series."""
@@ -233,7 +235,8 @@ def yardstick(
         measured = np.where(limited, model, beside)
         model = measured + moved
     keys, failed = tuple(key(r.params) for r in rows), tuple(r.failed for r in rows)
-    outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, of.regimes, of.numbers)
+    judged = tuple(config.guardrails is None or row.role in JUDGED for row in rows)
+    outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, of.regimes, of.numbers, judged)
     if shifts:  # so that the mean of any number of windows of a config is in as much doubt as one
         count = np.bincount(outcomes.groups)[outcomes.groups, None].astype(float)
         outcomes = replace(outcomes, doubt=count * shifts.variance)
@@ -249,7 +252,7 @@ def yardstick(
         of_utility = _utility_variance(utility, raw, shifts.variance, config)
         doubt = count * np.column_stack([of_utility, shifts.variance])
     names = (UTILITY, *goals.modelled)
-    windows = Windows(names, with_utility, as_measured, known, doubt, keys, failed, of.regimes, of.numbers)
+    windows = Windows(names, with_utility, as_measured, known, doubt, keys, failed, of.regimes, of.numbers, judged)
     noise[UTILITY] = windows.noise(0)
     margins = _margins(config, baseline, sizes, utility, noise[UTILITY])
     return Yardstick(utility, windows, noise, margins, sizes, shifts.baseline if shifts else baseline)
