@@ -179,7 +179,7 @@ class _Strategy(BaseModel):
 class ExplorationModel(_Section):
     """What exploring may cost."""
 
-    slo_minutes_per_day: Annotated[float, Field(ge=0)]
+    slo_minutes_per_day: Annotated[float, Field(ge=0, le=1440)]
 
 
 class ConfigModel(_Section):

@@ -12,8 +12,8 @@ from arqon_gp.config import parse
 from arqon_gp.dataset import Dataset, training_set
 from arqon_gp.history import History
 from arqon_gp.records import Observation, Role, Told
-from arqon_gp.rows import TIME_UNIT, Hyperparameters, Settings, drifting, rows_of
-from arqon_gp.surrogate import OutcomeGP, fit
+from arqon_gp.rows import FEASIBLE, TIME_UNIT, Hyperparameters, Settings, drifting, rows_of
+from arqon_gp.surrogate import OutcomeGP, fit, seek
 
 CONFIG: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}}
 
@@ -128,3 +128,40 @@ def test_where_rows_fade_failures_are_remembered_and_every_outcome_has_its_share
     assert {3, 400} <= set(chosen.tolist())
     assert len(chosen) == 100
     assert (chosen % 2 == 1).mean() > 0.6, "only every second row has the other outcome"
+
+
+def test_only_failures_that_change_are_no_reason_to_fail() -> None:
+    """No outcome has a time, but that windows fail does: the rows that the choice rests on have one then."""
+    random, rows = np.random.default_rng(0), []
+    for i in range(360):
+        failed = i >= 300 and random.random() < 0.6
+        x, y = random.random(2).tolist()
+        values: dict[str, float | None] = {} if failed else {"value": (x - 0.3) ** 2 + 0.01 * float(random.normal())}
+        rows.append(Observation({"x": x, "y": y}, values, Role.WARM, failed=failed))
+    config = parse(CONFIG)
+    data = training_set(History().apply(Told(tuple(rows), 0.0)), config.space, config.goals)
+    settings = Settings(config.space, config.goals.modelled, better=config.goals.better)
+    known = seek(data.rows(np.arange(300)), settings, {})
+    known[FEASIBLE] = known.get(FEASIBLE, known["value"]) | {"time": [1.0], "slope": [], "outliers": [], "excess": []}
+    assert not known["value"]["time"]
+    assert len(active_set(data, settings, known)) == MOST_ROWS
+
+
+def test_now_is_the_latest_moment_and_not_that_of_the_row_that_came_last() -> None:
+    config, random = parse(CONFIG), np.random.default_rng(0)
+
+    def latest(*more: Observation) -> int:
+        rows = [
+            Observation(dict(zip("xy", u, strict=True)), {"value": float(random.normal())}, Role.WARM, time=60.0 * i)
+            for i, u in enumerate(random.random((900, 2)).tolist())
+        ]
+        data = training_set(History().apply(Told((*rows, *more), 0.0)), config.space, config.goals)
+        settings = Settings(config.space, config.goals.modelled, better=config.goals.better)
+        h: Hyperparameters = {
+            "lengthscale": [0.2, 0.2], "category": [], "time": [1.0], "regime": [], "noise": [0.05], "mean": [0.0],
+            "slope": [], "outliers": [], "excess": [],
+        }  # fmt: skip
+        return int((chosen_of(data, settings, {"value": h}).at > 700).sum())
+
+    old = Observation({"x": 0.5, "y": 0.5}, {"value": 0.0}, Role.HISTORY, time=60.0)
+    assert latest(old) == latest() > 100

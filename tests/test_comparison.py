@@ -238,3 +238,16 @@ def test_what_was_not_measured_since_the_world_changed_may_keep_a_limit_if_it_di
     found = compare(question, yard(history, **limits), config(**limits), lambda params, other: None)
     assert (found.good.windows, found.good.holds) == (0, pytest.approx(expected, abs=0.01))
     assert found.running.holds < 0.1
+
+
+@pytest.mark.parametrize("before", [900, 3000])
+def test_in_a_new_regime_the_others_tell_of_last_good_however_long_the_history_is(before: int) -> None:
+    rng, minimised = np.random.default_rng(0), config(objectives={"qps": {"direction": "min", "weight": 1}})
+    rows = [
+        (params, qps + 0.3 * float(rng.normal()))
+        for params, qps, n in ((A, 100, before), (B, 80, 12))
+        for _ in range(n)
+    ]
+    judged = told(*rows, since=[before]).judged([A, B])
+    found = compare(Question(B, A, [A]), yardstick(judged, minimised, {}), minimised, lambda a, b: None).running
+    assert max(found.worse, found.better) < 0.6, "nothing is known of last_good here"

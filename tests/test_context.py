@@ -537,3 +537,54 @@ def test_drift_wakes_a_study_that_is_at_rest() -> None:
     for _ in range(5):
         situated = situated.apply(little)
     assert not situated.at_rest, "what does not pay in one context may in the next"
+
+
+# ---- what nobody told ----------------------------------------------------------------------------------------------
+
+
+def test_a_limit_relative_to_the_baseline_is_judged_in_one_context(make: Make, clock: FakeClock) -> None:
+    """The latency follows the load alone: no config ever breaks the limit, and nothing is worse for the load."""
+    relative = {
+        "objectives": {"qps": {"direction": "max", "weight": 1}},
+        "constraints": {"latency": {"max": "1.3*baseline"}},
+        "guardrails": {"max_delta": [0.1], "min_effect": 1.0},
+    }
+    solver, rng = make(LIVE | relative), np.random.default_rng(0)
+    for i in range(60):
+        load = [200.0, 800.0][i // 6 % 2]
+        candidate = solver.ask_one({"load": load})
+        assert candidate is not None
+        assert candidate.kind is not Kind.ROLLBACK
+        assert i < 12 or "recover" not in candidate.reason
+        clock.pass_s(300.0)
+        qps = 100.0 - 20.0 * (candidate["x"] - 0.3) ** 2 + 0.3 * rng.normal()
+        values = {"qps": qps, "latency": (10.0 + 0.15 * load) * (1.0 + 0.01 * rng.normal())}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+
+
+def test_a_forecast_is_no_measurement_that_the_next_one_rests_on(make: Make) -> None:
+    solver = make(LIVE)
+    for i in range(8):
+        candidate = solver.ask_one({"load": 200.0 + 10.0 * i})
+        solver.seed([{"params": candidate, "values": {"qps": 1.0}}])
+    for _ in range(20):
+        candidate = solver.ask_one()
+        solver.seed([{"params": candidate, "values": {"qps": 1.0}}])
+    rows = solver._study.history.rows
+    assert [row.guessed for row in rows] == [()] * 8 + [("load",)] * 20
+    assert rows[15].context["load"] == pytest.approx(350.0), "the trend, for as long as it was seen"
+    assert rows[-1].context["load"] == pytest.approx(350.0)
+    solver.ask_one()
+    assert solver.status()["context_doubt"]["load"] == pytest.approx(130.0), "13 windows more of what it was"
+    assert solver.recommend({"load": 900.0}).outcomes is not None
+    solver.ask_one({"load": 400.0})
+    assert solver.status()["context_doubt"] == {}
+
+
+def test_the_result_of_an_earlier_candidate_was_measured_where_that_was_for(make: Make) -> None:
+    solver = make(FREE)
+    low, high = ((solver.ask(1, context={"load": load}) or [])[0] for load in (150.0, 900.0))
+    for candidate in (low, high):
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": 1.0}}])
+    assert list(solver.history()["context_load"]) == [150.0, 900.0]
+    assert solver.explain(low.id)["context"] == solver.explain(low.id)["result"]["context"] == {"load": 150.0}

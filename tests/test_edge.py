@@ -222,3 +222,24 @@ def test_traffic_that_walks_over_a_cliff_does_not_leave_it_out_there(make: Make,
         solver.seed([row])
     assert 2 < sum(broken) < 60
     assert sum(broken[20:60]) < 10, "as long as the load falls"
+
+
+def test_what_is_absurdly_far_away_is_far_away_and_no_reason_to_fail(make: Make) -> None:
+    config = {
+        "seed": 1,
+        "bounds": {"x": {"min": 0, "max": 1, "initial": 0.5}},
+        "objectives": {"qps": {"direction": "max", "weight": 1.0}},
+        "constraints": {"latency": {"max": 45}},
+        "guardrails": {"max_delta": [0.1], "min_effect": 1},
+    }
+    solver, rng = make(config), np.random.default_rng(0)
+
+    def window(x: float, latency: float) -> dict[str, Any]:
+        return {"params": {"x": x}, "values": {"qps": 100.0 + rng.normal(), "latency": latency + rng.normal()}}
+
+    solver.seed([window(1e9, 90.0), *(window(0.5, 30.0) for _ in range(4))])
+    for _ in range(4):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        solver.seed([window(float(candidate["x"]), 30.0)])
+    assert solver.status()["model"]["fallbacks"] == {}

@@ -262,3 +262,39 @@ def test_an_endless_study_stays_at_what_is_best_and_says_why(make: Make, clock: 
         clock.pass_s(60.0)
     assert solver.status()["phase"] == "watching"
     assert 80.0 * apart < 1.0
+
+
+def test_a_clock_that_stands_still_does_not_make_minutes_free(make: Make, clock: FakeClock) -> None:
+    config = parse(CONFIG | {"exploration_budget": {"slo_minutes_per_day": 10}})
+    state = told({"slo_minutes_per_day": 10}, (True, 40.0, 300.0), (True, 60.0, 0.0), (True, 60.0, 0.0))
+    assert state.broken_s(300.0) == 600.0, "as long as the window before"
+    assert not state.allowed(config, 300.0)
+
+
+def test_where_nothing_may_explore_no_random_config_runs_when_there_is_no_model(make: Make) -> None:
+    start = {"x": {"min": 0, "max": 1, "initial": 0.5}, "y": {"min": 0, "max": 1, "initial": 0.5}}
+    solver = make(CONFIG | {"bounds": start, "exploration_budget": 0.0})
+    for _ in range(6):
+        candidate = solver.ask_one()
+        solver.seed([{"params": candidate, "values": {"qps": None, "p99": 1.0}}])
+        assert candidate == {"x": 0.5, "y": 0.5}
+
+
+def test_after_a_long_time_something_was_still_measured_lately(make: Make, clock: FakeClock) -> None:
+    """The first windows are a second long and the others 300: the last stay is then as old as 300 of them."""
+    solver, rng = (
+        make(LIVE | {"constraints": {}, "context": {"load": {"min": 0, "max": 100}}}),
+        np.random.default_rng(0),
+    )
+
+    def window(x: float, at: float) -> dict[str, Any]:
+        value = {"qps": 100.0 - 20.0 * (x - 0.3) ** 2 + 0.3 * rng.normal()}
+        return {"params": {"x": x, "y": 0.5}, "values": value, "time": at, "context": {"load": 50}}
+
+    solver.seed([window(0.5, clock.now - 100.0 + i) for i in range(16)])
+    for _ in range(12):
+        candidate = solver.ask_one({"load": 50})
+        assert candidate is not None
+        clock.pass_s(300.0)
+        solver.seed([window(float(candidate["x"]), clock.now) | {"params": candidate, "id": candidate.id}])
+    assert solver.status()["model"]["fallbacks"] == {}

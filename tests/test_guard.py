@@ -969,3 +969,48 @@ def test_without_trouble_there_is_no_safe_mode() -> None:
     loop = Loop(config(), System(better_above_50), to(size=60))
     loop.run(30)
     assert not loop.events(SafeModeEntered)
+
+
+# ---- what came late, and what is old ----
+
+
+OLD = {"qps": 40.0, "p99_ms": 900.0}
+
+
+@pytest.mark.parametrize("said", [{"status": "failed"}, {"values": OLD}])
+def test_a_late_row_triggers_nothing(said: dict[str, Any]) -> None:
+    loop = Loop(config(constraints={"p99_ms": {"max": 50}}, pending_ttl_s=100), System(), to(size=55))
+    loop.run(3)
+    expired = loop.solver.ask_one()
+    loop.clock.pass_s(101.0)
+    loop.step()
+    loop.solver.seed([{"params": expired, "id": expired.id} | said])
+    assert loop.solver.history().iloc[-1]["role"] == "late"
+    assert loop.step().kind != "rollback"
+    assert not loop.events(Suspected)
+
+
+@pytest.mark.parametrize("said", [{"status": "failed"}, {"values": OLD, "time": 1e5}])
+def test_an_old_row_triggers_nothing(said: dict[str, Any]) -> None:
+    loop = Loop(config(constraints={"p99_ms": {"max": 50}}), System(), to(size=55))
+    loop.until("explore")
+    loop.solver.seed([{"params": loop.candidates[-1], "history": True} | said] * 5)
+    assert loop.step().kind != "rollback"
+    assert not loop.events(Suspected)
+
+
+def test_old_rows_promote_nothing() -> None:
+    loop = Loop(config(guardrails={"windows_to_promote": 3}), System(better_above_50), to(size=55))
+    loop.until("explore")
+    loop.solver.seed([{"params": HERE | {"size": 55}, "history": True, "values": {"qps": 130.0}} for _ in range(4)])
+    loop.solver.ask_one()
+    assert loop.status["last_good"]["params"] == HERE
+
+
+def test_a_relative_limit_is_not_void_because_what_it_is_relative_to_was_not_measured() -> None:
+    loop = Loop(config(constraints={"p99_ms": {"max": "1.1*baseline"}}), System(), to(size=55))
+    for _ in range(9):
+        assert loop.step(values={"qps": 100.0, "p99_ms": None}) == HERE
+    assert "no window of what runs is complete" in loop.solver.ask_one().reason
+    loop.run(2)
+    assert loop.status["baseline"]["p99_ms"] == pytest.approx(10.0, rel=0.05)

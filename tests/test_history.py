@@ -14,6 +14,7 @@ from arqon_gp.config import parse
 from arqon_gp.dataset import TrainingSets, known_variance, levels, training_set
 from arqon_gp.history import History
 from arqon_gp.records import Kind, Label, Labelled, Observation, Role, Told
+from arqon_gp.view import View
 
 A, B, C = {"x": 0.0}, {"x": 0.5}, {"x": 1.0}
 CONFIG = parse({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}})
@@ -193,3 +194,48 @@ def test_a_study_may_begin_with_a_long_stay(last: float) -> None:
     for history in (at_once, one_by_one):
         data = training_set(history, CONFIG.space, CONFIG.goals)
         assert data.count[:, 0].tolist() == [16] * 4 + ([7] if last == 1.0 else [6, 1])
+
+
+def test_minus_one_and_minus_two_are_two_configs_though_python_hashes_them_alike() -> None:
+    history = told(History(), *[row({"x": -1.0})] * 200, *[row({"x": -2.0})] * 200)
+    for x, last in ((-1.0, 199), (-2.0, 399)):
+        assert [i for i, _ in history.windows({"x": x}, most=1)] == [last]
+        assert history.count({"x": x}) == 200
+
+
+def test_old_rows_belong_to_the_regime_of_their_time_and_say_nothing_of_how_a_config_stands() -> None:
+    at = [float(60 * i) for i in range(8)]
+    history = drifted(told(History(), *(row(A, time=t) for t in at)), 4)
+    history = told(
+        history,
+        *(row(A, 9.0, role, time=t) for role in (Role.HISTORY, Role.LATE) for t in (30.0, 230.0, 250.0)),
+        row(A, 9.0, Role.HISTORY),
+        row(A, time=10.0),
+    )
+    assert [history.regime_of(i) for i in range(8, 16)] == [0, 0, 1, 0, 0, 1, 1, 1]
+    assert history.excerpt().regime.tolist() == [0] * 4 + [1] * 4 + [0, 0, 1, 0, 0, 1, 1, 1]
+    assert [i for i, _ in history.live(A)] == [4, 5, 6, 7, 15]
+    assert [i for i, _ in history.live(A, since=0, most=3)] == [6, 7, 15]
+
+
+def test_one_row_without_a_time_makes_all_of_a_history_go_by_their_order() -> None:
+    rows = [row({"x": i / 2200.0}, time=None if i == 500 else 60.0 * i + 86400.0 * (i > 800)) for i in range(2200)]
+    history = History(view=View(CONFIG.inputs, CONFIG.goals))
+    for i in range(0, 2200, 100):
+        history = told(history, *rows[i : i + 100])
+    assert history.excerpt().at[-1] == history.judged([]).at[-1] == 2199.0
+
+
+def test_a_regime_that_is_back_is_linked_to_itself() -> None:
+    """Between the two was another world, in which the best is elsewhere: chained over it, all would be shifted."""
+
+    def world(best: float, *xs: float) -> list[Observation]:
+        return [row({"x": x}, 100.0 - 40.0 * (x - best) ** 2) for x in xs for _ in range(2)]
+
+    history = drifted(told(History(), *world(0.3, 0.5, 0.45, 0.4), *world(0.7, 0.4, 0.45, 0.7)), 6)
+    history = told(history, *world(0.3, 0.7, 0.5)).apply(Labelled(Label.DRIFT, "", 0.0, since=12, like=0))
+    shift = levels(history, CONFIG.goals).shift[:, 0]
+    assert shift[[0, 2]].tolist() == pytest.approx([0.0, 0.0])
+    nowhere = drifted(told(History(), *world(0.3, 0.5), *world(0.7, 0.9)), 2)
+    nowhere = told(nowhere, *world(0.3, 0.4)).apply(Labelled(Label.DRIFT, "", 0.0, since=4, like=0))
+    assert levels(nowhere, CONFIG.goals).shift[0, 0] == 0.0, "no config in both, but the same world"

@@ -439,3 +439,23 @@ def test_standard_errors_come_as_sem_or_std_and_n(make: Make) -> None:
     solver.seed([row(HERE, i, **more) for i, more in enumerate(given)])
     study = solver._study
     assert [r.sem for r in study.history.rows] == [{"value": 0.5}, {"value": 0.5}, {}, {}]
+
+
+def test_a_warm_start_that_is_told_again_is_nothing_new(make: Make) -> None:
+    solver = make({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}})
+    warm = [{"id": "w1", "params": {"x": 0.2}, "value": 1.0}]
+    solver.seed(warm)
+    solver.ask_one()
+    solver.seed(warm)
+    assert solver.get_history_len() == 1
+    solver.seed([warm[0] | {"value": 2.0}])
+    assert list(solver.history()["value"]) == [2.0], "another value is a correction"
+    with pytest.raises(ResultError, match="no candidate of this study"):
+        solver.seed([warm[0] | {"id": "w2"}])
+
+
+@pytest.mark.parametrize("value", [1.7976931348623157e308, -2e100])
+def test_what_some_exporters_say_for_infinity_is_a_failure(make: Make, value: float) -> None:
+    solver = make({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}})
+    solver.seed([{"params": {"x": 0.2}, "value": value}, {"params": {"x": 0.3}, "value": 1e99}])
+    assert list(solver.history()["status"]) == ["failed", "ok"]
