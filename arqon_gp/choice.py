@@ -16,6 +16,7 @@ from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
 from arqon_gp.advice import Goal, Proposal, Request
 from arqon_gp.design import placed, recurrence, sobol
+from arqon_gp.exploration import SPENT
 from arqon_gp.guard import CLEARLY, HOPELESS
 from arqon_gp.history import Key, key
 from arqon_gp.knobs import Categorical, Domain, Floats, Interval, Knob, Options
@@ -111,7 +112,7 @@ class Choice:
         gain = found.improvement(self.yard, params, found.study.deployment.may_run)
         stays = found.study.deployment.runs(params)
         what = "watching" if stays else "moving on"
-        why = "exploring would cost more than it may teach" if self.request.horizon else "exploration_budget is spent"
+        why = "exploring would cost more than it may teach" if self.request.horizon else SPENT
         reason = f"{what}: the best config known here; {why}"
         predicted, p = found.intervals(params, noise=True), float(found.p_kept([params])[0])
         return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)

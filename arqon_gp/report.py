@@ -54,8 +54,11 @@ def phase(study: Study) -> str:
         return "label"
     if state.target is not None:
         return "watching" if state.endless and study.deployment.runs(state.target) else "settle"
-    last = study.deployment.issued[-1].kind if study.deployment.issued else Kind.START
-    return last.value if last in (Kind.START, Kind.PROBE) else "search"
+    last = study.deployment.issued[-1] if study.deployment.issued else None
+    if last is None or last.kind in (Kind.START, Kind.PROBE):
+        return last.kind.value if last else "start"
+    rests = last.kind is Kind.REPLICATE and last.improvement is not None  # nothing better was found to run
+    return "watching" if state.endless and rests else "search"
 
 
 def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks: dict[str, int]) -> dict[str, Any]:

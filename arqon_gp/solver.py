@@ -129,7 +129,7 @@ class ArqonSolver:
         """The config to run next, or None, and None means only: finished, and the recommended config runs.
 
         Without an answer to the last candidate it is the same one again. `context`: what is observed now of the
-        config's context; what is not given is as it was last. RateLimited under `on_rate_limit: "raise"`; RequestError
+        config's context; of what is not given, or null or NaN, a forecast is made. RateLimited under `on_rate_limit: "raise"`; RequestError
         for a context that is none of the study's.
         """
         rails = self._study.config.guardrails
@@ -206,18 +206,18 @@ class ArqonSolver:
     # ---- questions ----
 
     def recommend(self, context: Mapping[str, Any] | None = None) -> Recommendation:
-        """The config to run, its predicted noise-free outcomes with 95 % intervals, and how often it was measured: in
-        the present context, or in another one."""
+        """The config to run, its predicted noise-free outcomes with 95 % intervals (raw units), and how often it was
+        measured: in the present context, or in another one; RequestError for one that is none of the study's."""
         with self._open():
             study = self._study.elsewhere(self._checked(context))
             return report.recommend(study, self._yardstick(study), self._advisor)
 
-    def pareto_front(self) -> list[Recommendation]:
+    def pareto_front(self, context: Mapping[str, Any] | None = None) -> list[Recommendation]:
         """The measured configs that keep the limits and that no other dominates in the posterior means of the
         objectives, whatever their weights; each as recommend() shows one, the best in the first objective first.
         """
         with self._open():
-            return report.pareto_front(self._study, self._advisor)
+            return report.pareto_front(self._study.elsewhere(self._checked(context)), self._advisor)
 
     def importance(self, of: str = UTILITY) -> dict[str, Prediction]:
         """How much each knob matters to the utility, or to one outcome, with a 95 % interval of what is not known yet.
@@ -238,14 +238,15 @@ class ArqonSolver:
             return found
 
     def status(self) -> dict[str, Any]:
-        """The state of the study as plain data (it goes through json.dumps)."""
+        """The state of the study as plain data (it goes through json.dumps); docs/reference.md names each field."""
         with self._open():
             model = self._model
             device, fallbacks = (model.device, dict(model.fallbacks)) if model else ("none", {})
             return report.status(self._study, self._now(), self._yardstick(), device=device, fallbacks=fallbacks)
 
     def explain(self, id: str) -> dict[str, Any]:
-        """Why this candidate, and what became of it, as plain data; RequestError for an unknown id."""
+        """Why this candidate, and what became of it, as plain data; docs/reference.md names each field. RequestError
+        for an unknown id."""
         with self._open():
             return report.explain(self._study.config, self._journal.read(self._study.config.name, 0), str(id))
 
@@ -258,7 +259,7 @@ class ArqonSolver:
             return report.windows(self._study, yard, events)
 
     def history(self) -> pandas.DataFrame:
-        """Every result, one row each, in order of arrival."""
+        """Every result, one row each, in order of arrival; docs/reference.md names each column."""
         with self._open():
             return report.history(self._study)
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
+
+from arqon_gp import ArqonSolver
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,3 +98,24 @@ def test_the_same_problem_in_optuna_and_here(capsys: pytest.CaptureFixture[str])
     assert shown[0].keys() == shown[1].keys() == {"timeout_ms", "workers", "policy"}
     assert shown[1]["policy"] == "lfu"
     assert measure(**shown[1]) < 0.3
+
+
+def test_the_reference_names_all_that_a_study_shows() -> None:
+    text, registry = (ROOT / "docs" / "reference.md").read_text(), CollectorRegistry()
+    config: dict[str, Any] = {
+        "seed": 1,
+        "bounds": {"x": {"min": 0, "max": 1, "initial": 0.5}},
+        "context": {"load": {"min": 0, "max": 10}},
+        "guardrails": {"max_delta": [0.1]},
+        "exploration_budget": 0.2,
+    }
+    with ArqonSolver(config, registry=registry) as solver:
+        for _ in range(4):
+            candidate = solver.ask_one({"load": 5})
+            solver.seed([{"params": candidate, "value": 1.0}])
+        status, columns = solver.status(), list(solver.history().columns)
+        shown = [*status, *(key for name in ("guard", "budget", "exploration", "model") for key in status[name])]
+        shown += [*solver.windows()[-1], *(name for name in columns if name not in ("context_load", "x", "value"))]
+        metrics = [sample.name for family in registry.collect() for sample in family.samples]
+    shown += {re.sub(r"_(bucket|sum|count)$", "", name) for name in metrics if not name.endswith("_created")}
+    assert [name for name in shown if f"`{name}`" not in text] == []

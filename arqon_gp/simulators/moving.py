@@ -118,7 +118,7 @@ class Plant(Protocol):
 
 
 class Moving:
-    """A plant under the scenario of a seed."""
+    """A plant, one of SYSTEMS, under the scenario of a seed."""
 
     def __init__(self, plant: Plant, seed: int = 0) -> None:
         self.plant, self.seed = plant, seed
@@ -130,7 +130,8 @@ class Moving:
         return self.scenario.conditions(at)
 
     def truth(self, params: Params, at: float) -> Outcomes:
-        """The outcomes without noise at `at`, as if the system had settled there."""
+        """The outcomes without noise at `at`, s, as if the system had settled there. `params` has every knob of the
+        plant, KeyError else; values are not checked."""
         P = {k.name: np.array([k.choices.index(str(params[k.name])) if k.choices else float(params[k.name])])
              for k in self.plant.knobs}  # fmt: skip
         return {name: float(v[0]) for name, v in self.plant.outcomes(P, self.conditions(at)).items()}
