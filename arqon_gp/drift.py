@@ -75,8 +75,7 @@ class Drift:
                 fresh = [row for row in observations if row.role is not Role.CORRECTION]
                 state = self
                 for i, row in enumerate(fresh, rows - len(fresh)):
-                    live = row.role is Role.WINDOW or (row.role is Role.LATE and config.guardrails is None)
-                    if live and row.kind is not None and row.id is not None and not row.failed:
+                    if row.role is Role.WINDOW and row.kind is not None and row.id is not None and not row.failed:
                         issued = deployment.find(row.id)
                         state = state._told(row, (issued and issued.predicted) or {}, config, i)
                 return state

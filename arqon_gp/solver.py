@@ -129,8 +129,8 @@ class ArqonSolver:
         """The config to run next, or None, and None means only: finished, and the recommended config runs.
 
         Without an answer to the last candidate it is the same one again. `context`: what is observed now of the
-        config's context; of what is not given, or null or NaN, a forecast is made. RateLimited under `on_rate_limit: "raise"`; RequestError
-        for a context that is none of the study's.
+        config's context; of what is not given, or null or NaN, a forecast is made. RateLimited under
+        `on_rate_limit: "raise"`; RequestError for a context that is none of the study's.
         """
         rails = self._study.config.guardrails
         how = rails.on_rate_limit if rails else "hold"

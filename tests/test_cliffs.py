@@ -94,8 +94,8 @@ def test_a_window_off_a_cliff_that_breaks_a_limit_has_failed() -> None:
         np.array([[9.0, 0.002], [9.0, 0.012], [9.0, 0.3], [-50.0, 0.002], [np.nan, np.nan]]),
         np.array([0.0, 0.02]),
     )
-    assert fallen(Y, ends, config.goals).tolist() == [False, False, True, False, False]
-    assert not fallen(Y, np.array([np.nan, np.nan]), config.goals).any()
+    assert fallen(Y, ends, config.goals, {}).tolist() == [False, False, True, False, False]
+    assert not fallen(Y, np.array([np.nan, np.nan]), config.goals, {}).any()
     history = History()
     for x, errors in [(0.9, 0.0), (0.8, 0.0), (0.7, 0.0), (0.1, 0.3), (0.1, 0.4)]:
         history = told(history, ({"x": x}, {"qps": 1.0, "errors": errors}))

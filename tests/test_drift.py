@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from arqon_gp.forecast import Step, ahead, steps
 from arqon_gp.history import History
 from arqon_gp.knobs import Real
 from arqon_gp.propose import ModelAdvisor
-from arqon_gp.records import Issued, Kind, Label, Labelled, Observation, Prediction, Role, Told, Unchanged
+from arqon_gp.records import Context, Issued, Kind, Label, Labelled, Observation, Prediction, Role, Told, Unchanged
 from arqon_gp.rows import Settings, drifting
 from arqon_gp.study import Study
 from arqon_gp.surrogate import fit, restore
@@ -294,15 +294,19 @@ def test_a_system_that_stands_still_opens_no_regime(make: Make, clock: FakeClock
 
 
 def test_a_step_of_the_context_is_one_where_the_last_windows_agree() -> None:
+    def seen(contexts: Sequence[Context], of: Real, every: int = 1) -> list[tuple[int, float]]:
+        return [(every * (len(contexts) - 1 - i), float(context[of.name])) for i, context in enumerate(contexts)]
+
     load, hour = Real("load", 0.0, 1000.0), Real("hour", 0.0, 24.0, periodic=True)
     rising = [{"load": 100.0 + 10.0 * i, "hour": (23.8 + 0.1 * i) % 24.0} for i in range(8)]
-    assert steps(rising, load) == Step(pytest.approx(10.0), pytest.approx(0.0))
-    assert steps(rising, hour).step == pytest.approx(0.1), "over midnight"
+    assert steps(seen(rising, load), load) == Step(pytest.approx(10.0), pytest.approx(0.0))
+    assert steps(seen(rising, hour), hour).step == pytest.approx(0.1), "over midnight"
     wandering = [{"load": 500.0 + way} for way in (0.0, 40.0, -30.0, 20.0, -50.0, 10.0, 0.0, 30.0)]
-    found = steps(wandering, load)
+    found = steps(seen(wandering, load), load)
     assert found.step == 0.0
     assert found.std > 30.0
-    assert steps(rising[:2], load) == Step()
+    assert steps(seen(rising[:2], load), load) == Step()
+    assert steps(seen(rising, load, every=2), load).step == pytest.approx(5.0), "over gaps it moved evenly"
     moved = ahead(rising[-1], {"load": Step(10.0), "hour": Step(0.1)}, (load, hour), 3.0)
     assert moved == {"load": pytest.approx(200.0), "hour": pytest.approx(0.8)}
     assert ahead({"load": 995.0}, {"load": Step(10.0)}, (load,), 2.0) == {"load": 1000.0}, "within its range"
@@ -330,7 +334,7 @@ def test_an_ask_without_its_context_is_for_the_expected_one_and_limits_hold_as_f
 
     rising, _ = asked([400.0 + 10.0 * i for i in range(20)], None)
     assert rising.status()["context"]["load"] == pytest.approx(600.0)
-    assert rising._study.doubt == {}, "each step was the same"
+    assert rising._study.doubt == {"load": 0.0}, "each step was the same"
     assert [round(c["load"]) for c in rising._study.situations] == [600, 610, 620]
     jumping, _ = asked([500.0 + (80.0 if i % 3 else -60.0) for i in range(20)], None)
     assert jumping._study.doubt["load"] > 20.0
