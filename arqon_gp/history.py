@@ -6,7 +6,6 @@ History, Excerpt, Key, key.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -109,11 +108,6 @@ class History:
     def regime(self) -> int:
         """Number of the current regime, from 0."""
         return len(self.regimes) - 1
-
-    def regime_of(self, index: int) -> int:
-        """Number of the regime a row belongs to."""
-        row, found = self.rows[index], bisect_right(self.regimes, index) - 1
-        return found if row.role in JUDGED else _then(row.time, found, self.begun)
 
     def find(self, id: str, *, of_candidate: bool) -> Observation | None:
         """The row of an identity: of a candidate's, or of the caller's own."""

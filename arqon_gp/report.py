@@ -328,14 +328,14 @@ def history(study: Study) -> pandas.DataFrame:
     """
     import pandas
 
-    history, config = study.history, study.config
+    history, config = study.history.judged((), whole=True), study.config
     first = ["id", "eval_id", "kind", "role", "status", "time", "cost", "regime"]
     first += [*(f"context_{of.name}" for of in config.context), *config.space.names]
     named = dict.fromkeys([*config.goals.modelled, *(name for row in history.rows for name in row.values)])
     outcomes = {name: f"outcome_{name}" if name in first else name for name in named}
     controls = any(row.control for row in history.rows)
     rows = []
-    for i, row in enumerate(history.rows):
+    for row, regime in zip(history.rows, history.regime.tolist(), strict=True):
         shown: dict[str, Any] = {
             "id": row.id,
             "eval_id": row.eval_id,
@@ -344,7 +344,7 @@ def history(study: Study) -> pandas.DataFrame:
             "status": "failed" if row.failed else "ok",
             "time": row.time,
             "cost": row.cost,
-            "regime": history.regime_of(i),
+            "regime": regime,
         }
         shown |= {f"context_{name}": value for name, value in row.context.items()} | row.params
         shown |= {column: row.values.get(name) for name, column in outcomes.items()}

@@ -152,9 +152,7 @@ def context_of(given: object, config: Config) -> Context:
         if name not in known:
             names = f"it has {', '.join(known)}" if known else "the config of this study has no context"
             raise ValueError(f"context.{name}: not in the context; {names}")
-    told = {
-        name: v for name, v in given.items() if v is not None and not (isinstance(v, float | np.floating) and v != v)
-    }
+    told = {name: v for name, v in given.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
     return {name: _near(known[name], _number(f"context.{name}", value)) for name, value in told.items()}
 
 
