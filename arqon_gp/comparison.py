@@ -240,11 +240,11 @@ class _Judge:
             bound, j = self._bound(limit), self.windows.column(limit.outcome)
             if not rows or bound is None:
                 continue
-            at, doubt, groups = rows[-1], self.windows.doubt, self.windows.groups
+            at, doubt = rows[-1], self.windows.doubt
             seen, known = float(self.windows.measured[at, j]), float(self.windows.known[at, j])
             if limit.relative and doubt is not None:  # to the baseline, which is that of the present context
                 seen = float(self.windows.value[at, j])
-                known += float(doubt[at, j]) / int((groups == groups[at]).sum())
+                known += float(doubt[at, j] / self.windows.shared[at])
             if math.isfinite(seen):
                 found.append((self._p_distance(limit.side * (seen - bound), limit.outcome, known), limit))
         return found

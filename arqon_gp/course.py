@@ -118,7 +118,7 @@ def start_wanted(config: Config, course: Course, history: History, deployment: D
 
 def start_windows(config: Config, history: History, deployment: Deployment) -> list[Mapping[str, float | None]]:
     """Outcomes of the complete windows of what runs."""
-    rows = history.live(deployment.deployed)
+    rows = (history.live if config.guardrails else history.windows)(deployment.deployed)
     return [row.values for _, row in rows if not row.failed and config.goals.complete(row.values)]
 
 

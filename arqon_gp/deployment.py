@@ -319,7 +319,7 @@ class _Batch:
     def _situation(self, issued: Issued | None) -> tuple[Context, tuple[str, ...]]:
         """Where the result of a candidate was measured, as far as it does not say: where the latest ask was, or its own
         one, if others were handed out since."""
-        if issued is None or self.latest is None or issued.order == self.latest.order:
+        if issued is None or not issued.context or self.latest is None or issued.order == self.latest.order:
             return self.context, self.guessed
         return issued.context, issued.guessed
 
@@ -334,6 +334,8 @@ class _Batch:
         there: tuple[Context, tuple[str, ...]] | None = None,
     ) -> None:
         context, guessed = there or self._situation(issued)
+        if role is Role.HISTORY:
+            guessed = tuple(context)
         if row.context:
             context, guessed = context | row.context, tuple(name for name in guessed if name not in row.context)
         as_issued = issued is not None and self.deployment.space.same(row.params, issued.params)

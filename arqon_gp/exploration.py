@@ -14,7 +14,7 @@ import numpy as np
 
 from arqon_gp.config import Config
 from arqon_gp.deployment import Deployment
-from arqon_gp.records import Cancelled, Event, Issued, Kind, Observation, Params, Promoted, Role, Told
+from arqon_gp.records import Cancelled, Event, Issued, Observation, Params, Promoted, Role, Told
 
 DAY_S = 86400.0
 FADE = 0.995  # a window: what happened 200 windows ago counts a third
@@ -54,13 +54,11 @@ class Exploration:
             case Issued(explores=True):
                 lately = tuple(one for one in self.open if one[1] > event.at - DAY_S)
                 opened = (*lately, (event.id, event.at))
-                return replace(self, explored=self.explored + 1, open=opened, trial=event.params)
-            case Issued(change=True) if event.kind is not Kind.HOLD:
-                return replace(self, trial=None)
+                return replace(self, explored=self.explored + 1, open=opened)
             case Promoted() if self.trial is not None and config.space.same(event.params, self.trial):
                 return replace(self, trial=None)
             case Cancelled(applied=False) if event.id in dict(self.open):
-                return replace(self._answered(event.id), explored=self.explored - 1, trial=None)
+                return replace(self._answered(event.id), explored=self.explored - 1)
             case Told():
                 state = self
                 for row in event.observations:
@@ -77,30 +75,33 @@ class Exploration:
     ) -> Exploration:
         issued = deployment.find(row.id) if row.id is not None and row.kind is not None else None
         state = replace(self, windows=self.windows + 1, lately=FADE * self.lately, lost=FADE * self.lost)
+        explores, trial = issued is not None and issued.explores, self.trial
+        if row.role is Role.WINDOW:  # it says what runs
+            stays = explores or (trial is not None and config.space.same(row.params, trial))
+            state = replace(state, trial=row.params if stays else None)
         if issued is None:
             return state
         state = replace(state, length=at - issued.at if at > issued.at else self.length)  # the clock may stand still
-        if issued.explores:
+        if explores:
             state = replace(state._answered(issued.id), lately=state.lately + 1.0)
-        elif self.trial is None or not config.space.same(row.params, self.trial):
+        elif state.trial is None:
             return state
-        if not row.failed and not any(_breaks(row, x.outcome, x.side, x.bound(baseline)) for x in config.goals.limits):
+        if not (row.failed or config.goals.broken(row.values, baseline)):
             return state
         broken = (*(one for one in self.broken if one[0] > at - DAY_S), (at, state.length))
-        lost = _loss(row, issued, config) if issued.explores else 0.0
-        return replace(state, broken=broken, lost=state.lost + lost)
+        return replace(state, broken=broken, lost=state.lost + (_loss(row, issued, config) if explores else 0.0))
 
     def allowed(self, config: Config, now: float) -> bool:
         """Whether the budget pays one more window that explores, should it break a limit as long as the latest one ran,
-        and those that nobody answered, too."""
+        and those that nobody answered, too. Minutes pay nothing before it is known how long a window is."""
         budget = config.exploration
         if budget is None:
             return True
         if budget.share is not None and self.explored + 1 > budget.share * (self.windows + 1):
-            return False
+            return budget.share == 1.0  # also of windows that are still to come
         unknown = 1 + sum(at > now - DAY_S for _, at in self.open)
         most = budget.broken_s_per_day
-        return most is None or (most > 0.0 and self.broken_s(now) + unknown * self.length <= most)
+        return most is None or (self.windows > 0 and 0.0 < most >= self.broken_s(now) + unknown * self.length)
 
     def broken_s(self, now: float) -> float:
         """Seconds of the last day that exploring was beyond a limit."""
@@ -117,8 +118,3 @@ def _loss(row: Observation, issued: Issued, config: Config) -> float:
     expected, seen = goals.utility({}, {})(both)
     most = float(np.abs(both[0] * goals.utility({}, {}).coefficients).sum())
     return min(max(float(expected) - float(seen), 0.0), most)
-
-
-def _breaks(row: Observation, outcome: str, side: int, bound: float | None) -> bool:
-    value = row.values.get(outcome)
-    return value is not None and bound is not None and side * (value - bound) > 0.0

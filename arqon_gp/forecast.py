@@ -18,7 +18,7 @@ from arqon_gp.knobs import Real, wrapped
 from arqon_gp.records import Context
 
 LATEST = 8  # windows that tell how the context goes on
-Seen = list[tuple[int, float]]  # how many windows ago, and what was told of a context then; in order
+Seen = tuple[tuple[int, float], ...]  # the number of a window, and what was told of a context then; in order
 SURE = 2.0  # standard errors from which on a step is one
 
 
@@ -34,11 +34,11 @@ def steps(seen: Seen, of: Real) -> Step:
     """The step of one context, from what was told of it; over a gap it is taken to have moved evenly."""
     if len(seen) < 3:
         return Step()
-    ago, values = np.array(seen[-LATEST:]).T
+    numbers, values = np.array(seen).T
     apart, span = np.diff(values), of.high - of.low
     if of.periodic:
         apart = (apart + 0.5 * span) % span - 0.5 * span
-    apart /= -np.diff(ago)
+    apart /= np.diff(numbers)
     middle = float(np.median(apart))
     spread = NORMAL_MAD * float(np.median(np.abs(apart - middle)))
     sure = abs(middle) > SURE * spread / math.sqrt(len(apart))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from arqon_gp import limits
 from arqon_gp.comparison import Comparison, Question, Standing
@@ -262,7 +263,9 @@ def _label(case: Case, now: float) -> Event | None:
     if not rows:
         return None
     if c.new_windows and c.sunk >= DRIFT:
-        return Labelled(Label.DRIFT, f"last_good sank too (P {c.sunk:.2f})", now, since=suspicion.since - 1)
+        rows_before = range(suspicion.since - 1, 0, -1)
+        first = next((i for i in rows_before if case.history.rows[i].role in JUDGED), suspicion.since - 1)
+        return Labelled(Label.DRIFT, f"last_good sank too (P {c.sunk:.2f})", now, since=first)
     if all(row.failed for _, row in rows) and suspicion.cause is Cause.FAILED:
         return Labelled(Label.FALSE_ALARM, "last_good fails too", now)
     guilt = _guilt(suspicion.cause, c)
@@ -414,5 +417,5 @@ def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:
 
 def _attempts(history: History, here: Params, most: int) -> int:
     """Windows since this config runs, complete or not, as far as `most`."""
-    latest = [row for row in history.rows[-most:] if row.role in JUDGED]
-    return next((i for i, row in enumerate(reversed(latest)) if key(row.params) != key(here)), len(latest))
+    latest = list(islice((row for row in reversed(history.rows) if row.role in JUDGED), most))
+    return next((i for i, row in enumerate(latest) if key(row.params) != key(here)), len(latest))

@@ -19,6 +19,7 @@ from arqon_gp.history import key
 from arqon_gp.legal import Region, nearest_legal, one_by_one
 from arqon_gp.records import Candidate, Dequeued, Kind, Params
 from arqon_gp.space import Box
+from arqon_gp.study import Study
 from arqon_gp.turn import Turn
 
 MOST_FINDINGS = 8  # an ask never needs as many: a bound where trust in the rules would be a loop
@@ -226,6 +227,12 @@ def _likely_broken(turn: Turn) -> bool:
     return described is not None and bool(turn.study.config.goals.limits) and described[1] < guard.BROKEN
 
 
+def _broke(study: Study) -> bool:
+    """Whether the latest window of what runs was beyond a limit."""
+    last = study.history.live(study.deployment.may_run, most=1)
+    return bool(last) and (last[0][1].failed or study.config.goals.broken(last[0][1].values, study.fixed))
+
+
 def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     """A change proposed by the model inside what the guard permits; or another window, where nothing may move."""
     study = turn.study
@@ -243,8 +250,8 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     if wait > 0:
         return turn.hold(f"the rate limit allows the next change in {wait:.3g} s", wait)
     good = study.guard.last_good
-    far = bool(study.config.beyond(study.context))  # a window has to say that a limit is broken there, too
-    if (far or not recover) and study.deployment.runs(good) and turn.yard.foreign(good):
+    believed = recover and study.config.beyond(study.context) and not _broke(study)  # of out there no model knows
+    if (believed or not recover) and study.deployment.runs(good) and turn.yard.foreign(good):
         return turn.known(Kind.REPLICATE, good, "what is found here is compared with last_good: it is measured first")
     if goal is Goal.IMPROVE and (step := _remembered(turn, rails, box)) is not None:
         return turn.known(Kind.EXPLORE, step, "towards the best config known for this context")

@@ -44,30 +44,20 @@ MOST_OLD = 64  # windows of one config, beyond the latest results, that it is ju
 @dataclass(frozen=True)
 class Excerpt:
     """Some results of a history, in order: all of them, or those that matter. `numbers` (n,): which they are;
-    `regimes`: the first result of each regime that any of them is of, `kinds` of which kind these are, the present one
-    last, of so many `worlds`, `begun` when each began, unix s, where that is known; `clock` when the first result of
-    the history was and how long a window is, s, None where that is not known."""
+    `regimes`: the first result of each regime that any of them is of, and of the present one, which is the last;
+    `regime` (n,) the place of each row in these; `kinds` of which kind these are, of so many `worlds`; `clock` when the
+    first result of the history was and how long a window is, s, None where that is not known."""
 
     rows: tuple[Observation, ...]
     numbers: Integers
+    regime: Integers
     regimes: tuple[int, ...]
-    kinds: tuple[int, ...] = (0,)
-    worlds: int = 1
-    clock: tuple[float, float] | None = None
-    begun: tuple[float | None, ...] = (None,)
+    kinds: tuple[int, ...]
+    worlds: int
+    clock: tuple[float, float] | None
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @cached_property
-    def regime(self) -> Integers:
-        """The regime (n,) of each row, as a place in `regimes`: that of its time, where it came late or is old."""
-        found = np.searchsorted(self.regimes, self.numbers, side="right") - 1
-        if len(self.regimes) > 1:
-            for i, row in enumerate(self.rows):
-                if row.role not in JUDGED:
-                    found[i] = _then(row.time, int(found[i]), self.begun)
-        return found
 
     @cached_property
     def at(self) -> Floats:
@@ -158,13 +148,14 @@ class History:
         return self._excerpt(np.concatenate([np.array(numbers, dtype=np.int64), np.arange(n - WHOLE, n)]), rows)
 
     def _excerpt(self, numbers: Integers, rows: tuple[Observation, ...]) -> Excerpt:
-        ends = np.searchsorted(numbers, [*self.regimes[1:], len(self.rows)])
-        begins = np.searchsorted(numbers, self.regimes)
-        whole = len(numbers) == len(self.rows)
-        some = [i for i, (a, b) in enumerate(zip(begins, ends, strict=True)) if whole or a < b] or [len(self.kinds) - 1]
-        kinds = tuple(self.kinds[i] for i in some)
-        regimes, begun = tuple(self.regimes[i] for i in some), tuple(self.begun[i] for i in some)
-        return Excerpt(rows, numbers, regimes, kinds, max(self.kinds) + 1, self._clock, begun)
+        found = np.searchsorted(self.regimes, numbers, side="right") - 1
+        if len(self.regimes) > 1:  # late and old rows are of the regime of their time
+            for i in [i for i, row in enumerate(rows) if row.role not in JUDGED]:
+                found[i] = _then(rows[i].time, int(found[i]), self.begun)
+        every = range(len(self.regimes)) if len(numbers) == len(self.rows) else {*found.tolist(), self.regime}
+        some = sorted(every)
+        regimes, kinds = (tuple(of[i] for i in some) for of in (self.regimes, self.kinds))
+        return Excerpt(rows, numbers, np.searchsorted(some, found), regimes, kinds, max(self.kinds) + 1, self._clock)
 
     @property
     def _clock(self) -> tuple[float, float] | None:
@@ -182,7 +173,7 @@ class History:
                 return self._tell(observations)
             case Labelled(label=Label.DRIFT, since=int(since), like=like):
                 kind = max(self.kinds) + 1 if like is None else self.kinds[like]
-                begun = self.rows[since].time if since < len(self.rows) else None
+                begun = next((row.time for row in self.rows[since : since + LATE] if row.role in JUDGED), None)
                 return replace(
                     self, regimes=(*self.regimes, since), kinds=(*self.kinds, kind), begun=(*self.begun, begun)
                 )

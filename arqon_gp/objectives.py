@@ -142,6 +142,11 @@ class Goals:
         known = [(x.outcome, x.side, x.bound(baseline)) for x in self.limits]
         return [(name, side, self.to_model(name, bound)) for name, side, bound in known if bound is not None]
 
+    def broken(self, values: Mapping[str, float | None], baseline: Mapping[str, float]) -> bool:
+        """Whether a window with these outcomes, raw units, is beyond a limit whose bound is known."""
+        known = ((values.get(x.outcome), x.side, x.bound(baseline)) for x in self.limits)
+        return any(y is not None and bound is not None and side * (y - bound) > 0.0 for y, side, bound in known)
+
     def to_model(self, name: str, value: float | None) -> float:
         """One raw outcome in model space; NaN when missing, or not positive for a log outcome."""
         if value is None:

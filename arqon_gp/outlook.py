@@ -175,10 +175,12 @@ class Outlook:
         and what it has seen for long weighs too much. As the model says where these windows broke no limit."""
         data, moments = self.data, self._moments(configs)
         seen, expected = np.zeros(len(data.X)), np.zeros(len(configs))
+        scales = {name: self.surrogate[name].rows.scale for name in self.surrogate.settings.outcomes}
+        for name, side, bound in self.study.config.goals.bounds(self.study.fixed):
+            y = data.Y[:, self.surrogate.settings.outcomes.index(name)]
+            seen += np.maximum(np.nan_to_num(side * (y - bound)), 0.0) / scales[name]
         for name, side, bound in self.bounds:
-            y, scale = data.Y[:, self.surrogate.settings.outcomes.index(name)], self.surrogate[name].rows.scale
-            seen += np.maximum(np.nan_to_num(side * (y - bound)), 0.0) / scale
-            expected += np.maximum(side * (moments(name)[0] - bound), 0.0) / scale
+            expected += np.maximum(side * (moments(name)[0] - bound), 0.0) / scales[name]
         age = data.now - data.at
         lately = age < LATELY
         if self.edge is None or not seen[lately].any():

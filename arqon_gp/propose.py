@@ -35,7 +35,7 @@ from arqon_gp.importance import total_effects
 from arqon_gp.legal import Region
 from arqon_gp.objectives import Goals, hypervolume, nondominated
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, raw, reference_point
-from arqon_gp.records import Params, Prediction, Refitted
+from arqon_gp.records import JUDGED, Params, Prediction, Refitted, Role
 from arqon_gp.rows import Hyperparameters, Integers, Settings, drifting
 from arqon_gp.search import Engine
 from arqon_gp.study import Study
@@ -98,6 +98,7 @@ class ModelAdvisor:
         history, whole = study.history, self._set(study, study.history)
         self.device = place(self._wanted, len(whole.X))  # the same rows in a process that has fitted nothing yet
         data = whole.rows(self._rows(study, history, study.based, study.hyperparameters)[0])
+        data = data.rows(~self._aside(study, data, since))
         late = data.first >= since
         if since <= history.regimes[-1] or late.all() or not late.any():
             return None
@@ -120,6 +121,13 @@ class ModelAdvisor:
             return None
         like = history.kinds.index(kind) if kind in history.kinds else None
         return Change(int(data.first[late][0]), name, gains[kind][name], like)
+
+    @staticmethod
+    def _aside(study: Study, data: Dataset, since: int) -> npt.NDArray[np.bool_]:
+        """Which rows (n,) were told since, but are old or came late: they say nothing of a change."""
+        counts = JUDGED if study.config.guardrails else JUDGED | {Role.LATE}
+        rows = study.history.rows
+        return np.array([i >= since and rows[i].role not in counts for i in data.first.tolist()], dtype=bool)
 
     def prepare(self, study: Study) -> None:
         """Begin the fit before the next candidate in the background, where a result is waited for."""

@@ -248,7 +248,7 @@ def _handed_out(before: Study, issued: Issued, findings: list[str]) -> dict[str,
         "reason": issued.reason,
         "params": issued.params,
         "issued_at": issued.at,
-        "context": before.context,
+        "context": issued.context,
         "change": issued.change,
         "explores": issued.explores,
         "deployed": before.deployment.deployed,
@@ -324,31 +324,34 @@ def best_value(study: Study, yard: Yardstick) -> float | None:
 
 def history(study: Study) -> pandas.DataFrame:
     """One row a result, in order of arrival: what it was, `context_...`, the knobs, the outcomes, and `control_...` of
-    them where there are controls. An outcome of a name that is taken is `outcome_...`.
+    them where there are controls. Of a name that is taken a knob is `knob_...`, an outcome `outcome_...`.
     """
     import pandas
 
     history, config = study.history.judged((), whole=True), study.config
-    first = ["id", "eval_id", "kind", "role", "status", "time", "cost", "regime"]
-    first += [*(f"context_{of.name}" for of in config.context), *config.space.names]
-    named = dict.fromkeys([*config.goals.modelled, *(name for row in history.rows for name in row.values)])
-    outcomes = {name: f"outcome_{name}" if name in first else name for name in named}
-    controls = any(row.control for row in history.rows)
-    rows = []
-    for row, regime in zip(history.rows, history.regime.tolist(), strict=True):
-        shown: dict[str, Any] = {
-            "id": row.id,
-            "eval_id": row.eval_id,
-            "kind": row.kind.value if row.kind else None,
-            "role": row.role.value,
-            "status": "failed" if row.failed else "ok",
-            "time": row.time,
-            "cost": row.cost,
-            "regime": regime,
-        }
-        shown |= {f"context_{name}": value for name, value in row.context.items()} | row.params
-        shown |= {column: row.values.get(name) for name, column in outcomes.items()}
-        beside = row.control.values if row.control else {}
-        rows.append(shown | {f"control_{name}": beside.get(name) for name in outcomes if controls})
-    columns = [*first, *outcomes.values(), *(f"control_{name}" for name in outcomes if controls)]
-    return pandas.DataFrame(rows, columns=columns)
+    rows, columns = history.rows, dict[str, list[Any]]()
+    columns["id"] = [row.id for row in rows]
+    columns["eval_id"] = [row.eval_id for row in rows]
+    columns["kind"] = [row.kind.value if row.kind else None for row in rows]
+    columns["role"] = [row.role.value for row in rows]
+    columns["status"] = ["failed" if row.failed else "ok" for row in rows]
+    columns["time"] = [row.time for row in rows]
+    columns["cost"] = [row.cost for row in rows]
+    columns["regime"] = history.regime.tolist()
+
+    def add(name: str, kind: str, found: list[Any]) -> None:
+        while name in columns:
+            name = f"{kind}_{name}"
+        columns[name] = found
+
+    for of in config.context:
+        add(f"context_{of.name}", "context", [row.context.get(of.name) for row in rows])
+    for name in config.space.names:
+        add(name, "knob", [row.params[name] for row in rows])
+    outcomes = dict.fromkeys([*config.goals.modelled, *(name for row in rows for name in row.values)])
+    for name in outcomes:
+        add(name, "outcome", [row.values.get(name) for row in rows])
+    if any(row.control for row in rows):
+        for name in outcomes:
+            add(f"control_{name}", "of", [row.control.values.get(name) if row.control else None for row in rows])
+    return pandas.DataFrame(columns)

@@ -152,8 +152,12 @@ def context_of(given: object, config: Config) -> Context:
         if name not in known:
             names = f"it has {', '.join(known)}" if known else "the config of this study has no context"
             raise ValueError(f"context.{name}: not in the context; {names}")
-    told = {name: v for name, v in given.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
-    return {name: _near(known[name], _number(f"context.{name}", value)) for name, value in told.items()}
+    told = [(name, value) for name, value in given.items() if not _is_gap(value)]
+    return {name: _near(known[name], _number(f"context.{name}", value)) for name, value in told}
+
+
+def _is_gap(value: object) -> bool:
+    return value is None or (isinstance(value, float | np.floating) and math.isnan(value))
 
 
 def _near(of: Real, value: float) -> float:

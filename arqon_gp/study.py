@@ -34,7 +34,6 @@ OFTEN = 64  # rows up to which every ask is preceded by a fit
 REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
 
-MOST_AGO = 128  # results among which what was told of the context is looked for
 AHEAD = (1.0, 2.0)  # windows: a change that turns out wrong is taken back after one, and that takes one
 DOUBT_STDS = 1.64  # of a forecast: its central 90 %
 LEAST_HORIZON, MOST_HORIZON = 100, 200  # windows
@@ -47,7 +46,8 @@ class Study:
     """`length`: number of events so far; `at`: the latest moment any of them names, unix seconds.
 
     `context`: the present one, as the last ask or the last window told it, or as it is expected; `doubt` by how much,
-    one std, of each that nobody told; `started`: the start windows, where there is one, that made the baseline.
+    one std, of each that nobody told; `told`: what was told of each lately, with the number of the window, of so many
+    `windows`; `started`: the start windows, where there is one, that made the baseline.
 
     Hyperparameters are of a history `based`, conditioning is on everything. They lag by the last result, so that they
     can be sought while it is waited for: `issued_on` is the history when the last candidate was handed out, `observed`
@@ -61,6 +61,8 @@ class Study:
     course: Course
     context: Context = field(default_factory=dict)
     doubt: Mapping[str, float] = field(default_factory=dict)
+    windows: int = 0
+    told: Mapping[str, Seen] = field(default_factory=dict)
     started: tuple[Observation, ...] = ()
     drift: Drift = field(default_factory=Drift)
     exploration: Exploration = field(default_factory=Exploration)
@@ -89,6 +91,7 @@ class Study:
         """The study after one more event."""
         deployment, history = self.deployment.apply(event), self.history.apply(event)
         context, doubt = _situation(self, event)
+        windows, told = self._told(event)
         return replace(
             self,
             deployment=deployment,
@@ -99,6 +102,8 @@ class Study:
             doubt=doubt,
             drift=self.drift.apply(event, self.config, deployment, len(history)),
             exploration=self.exploration.apply(event, self.config, deployment, self.fixed),
+            windows=windows,
+            told=told,
             started=self._started(event),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
             based=self.basis if isinstance(event, Refitted) else self.based,
@@ -123,36 +128,35 @@ class Study:
         doubt = {name: std for name, std in self.doubt.items() if name not in context}
         return replace(self, context=self.context | context, doubt=doubt)
 
-    @property
-    def _lately(self) -> dict[str, Seen]:
-        """Of each context what was told of it lately, not what was guessed."""
-        found: dict[str, Seen] = {of.name: [] for of in self.config.context}
-        windows = (row for row in reversed(self.history.rows[-MOST_AGO:]) if row.role in JUDGED)
-        for ago, row in enumerate(windows):
-            for name, seen in found.items():
-                if len(seen) < LATEST and name not in row.guessed:
-                    seen.insert(0, (ago, float(row.context[name])))
-            if all(len(seen) == LATEST for seen in found.values()):
-                break
-        return found
+    def _told(self, event: Event) -> tuple[int, Mapping[str, Seen]]:
+        """How many windows there were after an event, and what was told of the context in the latest of them."""
+        if not isinstance(event, Told) or not self.context:
+            return self.windows, self.told
+        live, found = [row for row in event.observations if row.role in JUDGED], dict(self.told)
+        for name in self.context:
+            known = (
+                (self.windows + i, float(row.context[name])) for i, row in enumerate(live) if name not in row.guessed
+            )
+            found[name] = (*found.get(name, ()), *known)[-LATEST:]
+        return self.windows + len(live), found
 
     @property
     def _steps(self) -> dict[str, Step]:
         """How each context has moved lately."""
-        lately = self._lately
-        return {of.name: steps(lately[of.name], of) for of in self.config.context}
+        return {of.name: steps(self.told.get(of.name, ()), of) for of in self.config.context}
 
     @property
     def expected(self) -> tuple[Context, Mapping[str, float]]:
         """The context of the next window, as far as what was told of the last ones tells, and the std of each."""
         context, doubt = dict(self.context), dict.fromkeys(self.context, 0.0)
-        lately = self._lately
         for of in self.config.context:
-            if seen := lately[of.name]:
-                windows, step = seen[-1][0] + 1.0, steps(seen, of)
-                trusted = min(windows, float(LATEST))  # no trend is carried on for longer than it was seen
-                context |= ahead({of.name: seen[-1][1]}, {of.name: step}, (of,), trusted)
-                doubt[of.name] = math.hypot(step.std * math.sqrt(windows), step.step * (windows - trusted))
+            if seen := self.told.get(of.name):
+                (first, _), (last, value) = seen[0], seen[-1]
+                step, windows = steps(seen, of), float(self.windows - last)
+                trusted = min(windows, max(last - first, 1.0))  # no trend is carried on for longer than it was seen
+                context |= ahead({of.name: value}, {of.name: step}, (of,), trusted)
+                unsure = math.hypot(step.std * math.sqrt(windows), step.step * (windows - trusted))
+                doubt[of.name] = min(unsure, (of.high - of.low) * (0.25 if of.periodic else 1.0))
         return context, doubt
 
     @property

@@ -62,6 +62,7 @@ class Windows:
     numbers: Integers
     judged: tuple[bool, ...]
     groups: Integers = field(init=False)  # (n,) a number for each config in each regime
+    shared: Floats = field(init=False)  # (n,) how many of its windows are judged, one at least
 
     def __post_init__(self) -> None:
         numbers: dict[tuple[int, Key], int] = {}
@@ -69,6 +70,8 @@ class Windows:
         pairs = zip(regime.tolist(), self.keys, strict=True)
         groups = np.array([numbers.setdefault(pair, len(numbers)) for pair in pairs], dtype=int)
         object.__setattr__(self, "groups", groups)
+        shared = np.maximum(np.bincount(groups, np.array(self.judged, dtype=float))[groups], 1.0)
+        object.__setattr__(self, "shared", shared)
 
     def column(self, name: str) -> int:
         """Where a series stands."""
@@ -134,9 +137,7 @@ class Windows:
                     found = _carried(found, value[:begin], value[begin:], group[begin:], mean_known)
                 some = [np.arange(max(first, len(value) - LATEST_WINDOWS), len(value))]
                 if self.doubt is not None:
-                    order = np.argsort(
-                        self.doubt[first:, j] / np.bincount(self.groups)[self.groups[first:]], kind="stable"
-                    )
+                    order = np.argsort(self.doubt[first:, j] / self.shared[first:], kind="stable")
                     some.append(np.sort(first + order[:LATEST_WINDOWS]))
                 for rows in some:
                     other = self._steady_noise(value[rows], group[rows], rows, mean_known)
@@ -238,8 +239,7 @@ def yardstick(
     judged = tuple(config.guardrails is None or row.role in JUDGED for row in rows)
     outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, of.regimes, of.numbers, judged)
     if shifts:  # so that the mean of any number of windows of a config is in as much doubt as one
-        count = np.bincount(outcomes.groups)[outcomes.groups, None].astype(float)
-        outcomes = replace(outcomes, doubt=count * shifts.variance)
+        outcomes = replace(outcomes, doubt=outcomes.shared[:, None] * shifts.variance)
     noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}
     sizes = _sizes(config, baseline, noise, merit)
     utility = goals.utility(*_default_frame(config, baseline, sizes, merit))
@@ -250,7 +250,7 @@ def yardstick(
     doubt: Floats | None = None
     if shifts:
         of_utility = _utility_variance(utility, raw, shifts.variance, config)
-        doubt = count * np.column_stack([of_utility, shifts.variance])
+        doubt = outcomes.shared[:, None] * np.column_stack([of_utility, shifts.variance])
     names = (UTILITY, *goals.modelled)
     windows = Windows(names, with_utility, as_measured, known, doubt, keys, failed, of.regimes, of.numbers, judged)
     noise[UTILITY] = windows.noise(0)

@@ -294,8 +294,8 @@ def test_a_system_that_stands_still_opens_no_regime(make: Make, clock: FakeClock
 
 
 def test_a_step_of_the_context_is_one_where_the_last_windows_agree() -> None:
-    def seen(contexts: Sequence[Context], of: Real, every: int = 1) -> list[tuple[int, float]]:
-        return [(every * (len(contexts) - 1 - i), float(context[of.name])) for i, context in enumerate(contexts)]
+    def seen(contexts: Sequence[Context], of: Real, every: int = 1) -> tuple[tuple[int, float], ...]:
+        return tuple((every * i, float(context[of.name])) for i, context in enumerate(contexts))
 
     load, hour = Real("load", 0.0, 1000.0), Real("hour", 0.0, 24.0, periodic=True)
     rising = [{"load": 100.0 + 10.0 * i, "hour": (23.8 + 0.1 * i) % 24.0} for i in range(8)]
@@ -346,3 +346,18 @@ def test_an_ask_without_its_context_is_for_the_expected_one_and_limits_hold_as_f
     outlooks = [s._advisor.outlook(s._study) for s in (jumping, known)]
     for outlook in outlooks:
         assert outlook.p_kept([here])[0] <= outlook.p_limits([here])[0]
+
+
+def test_a_backfill_of_old_rows_is_no_change() -> None:
+    config, rng = parse(PLAIN | {"guardrails": {"max_delta": [0.5]}}), np.random.default_rng(0)
+
+    def rows(n: int, level: float, role: Role, at: float) -> Told:
+        found = []
+        for i, x in enumerate(rng.random(n).tolist()):
+            found.append(Observation({"x": x}, {"qps": level + 10.0 * x + rng.normal()}, role, time=at + 60.0 * i))
+        return Told(tuple(found), 0.0)
+
+    study = Study.new(config).apply(rows(44, 100.0, Role.WINDOW, 1e6)).apply(rows(20, 60.0, Role.HISTORY, 0.0))
+    assert ModelAdvisor(config, device="cpu").changed(study, 40) is None
+    changed = study.apply(rows(6, 60.0, Role.WINDOW, 1e6 + 44 * 60.0))
+    assert ModelAdvisor(config, device="cpu").changed(changed, 64) is not None

@@ -69,15 +69,14 @@ def told(budget: Any, *windows: tuple[bool, float, float]) -> Exploration:
     """After windows: whether it explored, its p99, how long it ran; one after the other from 0 s on."""
     config, state, now = parse(CONFIG | {"exploration_budget": budget}), Exploration(), 0.0
     for number, (explores, p99, seconds) in enumerate(windows, 1):
-        issued = Issued(
-            str(number), number, Kind.EXPLORE, {"x": 0.0, "y": 0.0}, "", now, change=True, explores=explores
-        )
+        at = {"x": 0.0 if explores else 1.0, "y": 0.0}
+        issued = Issued(str(number), number, Kind.EXPLORE, at, "", now, change=True, explores=explores)
         deployment = Study.new(config).deployment
         for n in range(1, number):
             earlier = Issued(str(n), n, Kind.EXPLORE, {"x": 0.0, "y": 0.0}, "", 0.0, change=True)
             deployment = deployment.apply(earlier)
         now += seconds
-        row = Observation({"x": 0.0, "y": 0.0}, {"p99": p99}, Role.WINDOW, id=str(number), kind=Kind.EXPLORE)
+        row = Observation(at, {"p99": p99}, Role.WINDOW, id=str(number), kind=Kind.EXPLORE)
         state = state.apply(Told((row,), now), config, deployment.apply(issued), {})
     return state
 
@@ -298,3 +297,37 @@ def test_after_a_long_time_something_was_still_measured_lately(make: Make, clock
         clock.pass_s(300.0)
         solver.seed([window(float(candidate["x"]), clock.now) | {"params": candidate, "id": candidate.id}])
     assert solver.status()["model"]["fallbacks"] == {}
+
+
+def test_a_trial_is_what_ran_whatever_was_handed_out_and_withdrawn_since() -> None:
+    config = parse(LIVE | {"exploration_budget": {"slo_minutes_per_day": 60}})
+
+    def handed(n: int, kind: Kind, x: float, **more: Any) -> Issued:
+        return Issued(str(n), n, kind, {"x": x, "y": 0.5}, "", 300.0 * n, **more)
+
+    def window(n: int, kind: Kind, x: float, p99: float) -> Told:
+        row = Observation({"x": x, "y": 0.5}, {"qps": 1.0, "p99": p99}, Role.WINDOW, id=str(n), kind=kind)
+        return Told((row,), 300.0 * (n + 1))
+
+    def broken(*between: Issued | Cancelled, ran: float = 0.6) -> float:
+        events = [handed(1, Kind.EXPLORE, 0.6, change=True, explores=True), window(1, Kind.EXPLORE, ran, 10.0)]
+        events += [*between, handed(3, Kind.REPLICATE, ran, change=False), window(3, Kind.REPLICATE, ran, 90.0)]
+        study = Study.new(config)
+        for event in events:
+            study = study.apply(event)
+        return study.exploration.broken_s(1200.0)
+
+    withdrawn = Cancelled("2", False, 700.0)
+    assert broken(handed(2, Kind.EXPLORE, 0.7, change=True, explores=True), withdrawn) == 300.0
+    assert broken(handed(2, Kind.ROLLBACK, 0.5, change=True), withdrawn) == 300.0
+    assert broken(handed(2, Kind.REPLICATE, 0.61, change=False), ran=0.61) == 300.0, "rounded when it was applied"
+
+
+def test_all_of_the_windows_may_explore_also_those_that_are_still_to_come(make: Make) -> None:
+    batch = make(CONFIG | {"constraints": {}, "exploration_budget": 1.0}).ask(6)
+    assert [one.kind for one in batch or []].count(Kind.REPLICATE) == 0
+
+
+def test_minutes_pay_nothing_before_it_is_known_how_long_a_window_is(make: Make) -> None:
+    solver = make(CONFIG | {"exploration_budget": {"slo_minutes_per_day": 1}})
+    assert not any(one.kind in (Kind.PROBE, Kind.EXPLORE) for one in solver.ask(6) or [])

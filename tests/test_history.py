@@ -238,3 +238,21 @@ def test_a_regime_that_is_back_is_linked_to_itself() -> None:
     nowhere = drifted(told(History(), *world(0.3, 0.5), *world(0.7, 0.9)), 2)
     nowhere = told(nowhere, *world(0.3, 0.4)).apply(Labelled(Label.DRIFT, "", 0.0, since=4, like=0))
     assert levels(nowhere, CONFIG.goals).shift[0, 0] == 0.0, "no config in both, but the same world"
+
+
+def test_an_old_row_is_of_its_own_regime_though_nothing_else_in_view_is() -> None:
+    history = History(view=View(CONFIG.inputs, CONFIG.goals))
+    for number in range(4):
+        at = 1500 * number
+        history = told(history, *(row(A, time=60.0 * (at + i)) for i in range(1500)))
+        history = drifted(history, len(history) - 1)
+    history = told(history, *(row(A, time=60.0 * (6000 + i)) for i in range(900)), row(A, role=Role.HISTORY, time=96e3))
+    excerpt = history.judged([A])
+    assert excerpt.kinds[excerpt.regime[-1]] == 1
+    assert excerpt.kinds[-1] == 4, "the present one"
+
+
+def test_a_regime_begins_when_the_first_window_of_it_did() -> None:
+    history = told(History(), *(row(A, time=60.0 * i) for i in range(8)))
+    history = told(history, row(A, time=10.0, role=Role.HISTORY), row(A, time=480.0))
+    assert drifted(history, 8).begun == (None, 480.0)

@@ -247,3 +247,17 @@ def test_the_step_box_of_a_periodic_knob_goes_over_its_seam(make: Make) -> None:
     box = solver.status()["guard"]["step_box"]
     assert box["hour"] == {"min": 21, "max": 1}
     assert box["phase"] == pytest.approx({"min": 0.9, "max": 0.1})
+
+
+def test_no_column_of_the_history_hides_another(make: Make) -> None:
+    taken = {name: {"min": 0, "max": 1, "initial": 0.5} for name in ("cost", "context_load", "x")}
+    solver = make({"seed": 1, "bounds": taken, "context": {"load": {"min": 0, "max": 10}}})
+    given = {"cost": 0.1, "context_load": 0.2, "x": 0.3}
+    control = {"params": given, "values": {"value": 9.0}}
+    values = {"value": 1.0, "load": 7.0, "time": 8.0, "outcome_time": 6.0, "control_value": 5.0}
+    solver.seed([{"params": given, "values": values, "cost": 3.0, "context": {"load": 4.0}, "control": control}])
+    found = solver.history()
+    assert found.columns.is_unique
+    shown = {0.1, 0.2, 0.3, 1.0, 7.0, 8.0, 6.0, 5.0, 9.0, 3.0, 4.0}
+    assert shown <= set(found.iloc[0].tolist())
+    assert (found["cost"][0], found["knob_cost"][0], found["context_load"][0]) == (3.0, 0.1, 4.0)
