@@ -57,8 +57,7 @@ def phase(study: Study) -> str:
     last = study.deployment.issued[-1] if study.deployment.issued else None
     if last is None or last.kind in (Kind.START, Kind.PROBE):
         return last.kind.value if last else "start"
-    rests = last.kind is Kind.REPLICATE and last.improvement is not None  # nothing better was found to run
-    return "watching" if state.endless and rests else "search"
+    return "watching" if state.endless and last.reason.startswith("watching") else "search"
 
 
 def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks: dict[str, int]) -> dict[str, Any]:

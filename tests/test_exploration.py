@@ -331,3 +331,9 @@ def test_all_of_the_windows_may_explore_also_those_that_are_still_to_come(make: 
 def test_minutes_pay_nothing_before_it_is_known_how_long_a_window_is(make: Make) -> None:
     solver = make(CONFIG | {"exploration_budget": {"slo_minutes_per_day": 1}})
     assert not any(one.kind in (Kind.PROBE, Kind.EXPLORE) for one in solver.ask(6) or [])
+
+
+def test_a_study_that_may_explore_nothing_says_that_it_watches(make: Make, clock: FakeClock) -> None:
+    solver = make(LIVE | {"exploration_budget": 0.0, "context": {"load": {"min": 0, "max": 10}}})
+    run(solver, clock, 12)
+    assert solver.status()["phase"] == "watching"
