@@ -67,6 +67,7 @@ def _density(X: np.ndarray) -> None:
     rows = X, X[:, 0].copy(), np.ones(n), np.zeros(n), np.array([NUMBER] * d)
     prior = {"lengthscale_loc": np.zeros(d), "lengthscale_scale": np.ones(d), "noise_prior": (1.0, 2.0)}
     density = LogPosterior(*rows, **prior)  # type: ignore[arg-type]
+    density(np.zeros(d + 1))
     density.climb(np.zeros(d + 1), np.full(d + 1, -5.0), np.full(d + 1, 5.0), 1)
     density.constant(np.zeros(d + 1))
 
