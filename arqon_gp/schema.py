@@ -211,7 +211,7 @@ class ConfigModel(_Section):
     exploration_budget: (
         Annotated[
             Annotated[float, Field(ge=0, le=1)] | ExplorationModel,
-            _or_say('a share of the windows from 0 to 1, or {"slo_minutes_per_day": minutes}'),
+            _or_say('a share of the windows from 0 to 1, or {"slo_minutes_per_day": 0 to 1440}'),
         ]
         | None
     ) = None

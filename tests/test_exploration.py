@@ -179,6 +179,15 @@ def test_slo_minutes_need_a_limit() -> None:
         parse(CONFIG | {"constraints": {}, "exploration_budget": {"slo_minutes_per_day": 3}})
 
 
+def test_under_a_context_slo_minutes_need_a_limit_that_is_a_number() -> None:
+    minutes = {"context": {"load": {"min": 0, "max": 9}}, "exploration_budget": {"slo_minutes_per_day": 3}}
+    with pytest.raises(ConfigError, match=r"found p99 <= 1.2\*baseline"):
+        parse(CONFIG | minutes | {"constraints": {"p99": {"max": "1.2*baseline"}}})
+    assert parse(CONFIG | minutes).exploration is not None
+    with pytest.raises(ConfigError, match=r"0 to 1440.*; found .*2000"):
+        parse(CONFIG | minutes | {"exploration_budget": {"slo_minutes_per_day": 2000}})
+
+
 def test_exploring_is_worth_what_it_teaches_less_its_first_window_and_what_a_broken_limit_may_cost() -> None:
     def worth(cost: float, p: float, surprise: float = 0.0) -> float:
         study = SimpleNamespace(config=parse(CONFIG), exploration=Exploration(lately=10.0, lost=surprise * 20.0))
