@@ -1,6 +1,6 @@
 """Cliffs: where an outcome is so bad that how bad says nothing about the slopes elsewhere. No model.
 
-Shapes: Y (n, m) the modelled outcomes of the stays, model space, NaN where missing. Public: worst, fallen,
+Shapes: Y (n, m) the modelled outcomes of the stays, model space, NaN where missing. Public: worst, room, fallen,
 beyond, robust, NORMAL_MAD.
 """
 
@@ -40,6 +40,16 @@ def worst(Y: Floats, goals: Goals, baseline: Mapping[str, float]) -> Floats:
             ends.append(good * middle - CLIFF_STDS * spread)
         if ends:
             found[j] = good * min(ends)
+    return found
+
+
+def room(Y: Floats, goals: Goals, baseline: Mapping[str, float]) -> Floats:
+    """How far the median of each outcome (m,) is within its nearest limit, model space; inf without one it keeps."""
+    found = np.full(Y.shape[1], np.inf)
+    for name, side, bound in goals.bounds(baseline):
+        j = goals.modelled.index(name)
+        left = side * (bound - robust(Y[np.isfinite(Y[:, j]), j])[0])
+        found[j] = min(found[j], left) if left > 0.0 else found[j]
     return found
 
 

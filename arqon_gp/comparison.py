@@ -28,7 +28,7 @@ LEAST_MISTRUST_STDS = 0.25
 FLAT_STDS = 30.0  # prior scale of the level of the first config of a regime
 DRIFT_STDS = 0.5  # prior scale of a change of level: most of the time there is none
 MOST_COMPARED = 64  # confirmed configs among which the best is sought
-FEW_WINDOWS = 3  # a study with fewer windows has no noise to judge a breach by: the raw value counts
+FEW_WINDOWS = 3  # with fewer, old ones too, there is no noise to judge a breach by: the raw value counts
 
 # expected of a config, not knowing its windows, less another one: series -> (mean, std) of the difference
 Expectation = Callable[[Params, Params], Mapping[str, tuple[float, float]] | None]
@@ -131,10 +131,10 @@ class _Judge:
         """Mean utility of the windows of a config in the regime; -inf without any."""
         if not self._means:
             seen: dict[Key, list[float]] = {}
-            begin = self.windows.place(self.first)
-            for name, y in zip(self.windows.keys[begin:], self.windows.value[begin:, 0].tolist(), strict=True):
-                seen.setdefault(name, []).extend([y] if math.isfinite(y) else [])
-            self._means.update({name: sum(ys) / len(ys) for name, ys in seen.items() if ys})
+            for i in range(self.windows.place(self.first), len(self.windows.keys)):
+                if self.windows.judged[i] and math.isfinite(y := float(self.windows.value[i, 0])):
+                    seen.setdefault(self.windows.keys[i], []).append(y)
+            self._means.update({name: sum(ys) / len(ys) for name, ys in seen.items()})
         return self._means.get(key(params), -math.inf)
 
     def evidence(self, params: Params, name: str, first: int | None = None) -> Evidence:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from arqon_gp.cliffs import beyond, fallen, robust, worst
+from arqon_gp.cliffs import beyond, fallen, robust, room, worst
 from arqon_gp.history import Excerpt, History, Key, key
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import Goals, model_values
@@ -52,7 +52,7 @@ class Dataset:
     X (n, d) in the unit cube; Y (n, m) mean of the windows, NaN where none has the outcome; count (n, m) windows;
     floor (n, m) known variance of Y (given standard errors, uncertain levels); stays, within_floor (m,) what the
     windows of all stays tell of the window variance, and the known part of it; failed, tried (n,) windows that failed
-    or fell off a cliff, and all; first (n,) the number of the first window's result; beyond (n, m), worst (m,):
+    or fell off a cliff, and all; first (n,) the number of the first window's result; beyond (n, m), worst, room (m,):
     cliffs.py; at, regime (n,) when a row was, in windows, and in which kind of regime, of `regimes`; `now`, `current`
     when the next window will be, and in which.
     """
@@ -70,6 +70,7 @@ class Dataset:
     first: npt.NDArray[np.int64]
     beyond: npt.NDArray[np.bool_]
     worst: Floats
+    room: Floats
     at: Floats
     regime: npt.NDArray[np.int64]
     now: float
@@ -359,6 +360,7 @@ def training_set(
         first=of.numbers[np.array(first, dtype=np.int64)],
         beyond=beyond(Y, goals),
         worst=ends,
+        room=room(Y, goals, baseline),
         at=per_stay(of.at[:, None])[:, 0] / size if n else of.at,
         regime=np.array(of.kinds, dtype=np.int64)[regime],
         now=of.now,

@@ -233,6 +233,14 @@ def _broke(study: Study) -> bool:
     return bool(last) and (last[0][1].failed or study.config.goals.broken(last[0][1].values, study.fixed))
 
 
+def _just_arrived(study: Study) -> bool:
+    """Whether last_good runs, and not since the window before the latest one: there is no later news of it."""
+    good, latest = study.guard.last_good, study.history.latest
+    before = [study.history.rows[i].params for i in latest if i >= study.history.regimes[-1]]
+    stays = len(before) == 2 and all(study.config.space.same(params, good) for params in before)
+    return study.deployment.runs(good) and not stays
+
+
 def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     """A change proposed by the model inside what the guard permits; or another window, where nothing may move."""
     study = turn.study
@@ -251,7 +259,7 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
         return turn.hold(f"the rate limit allows the next change in {wait:.3g} s", wait)
     good = study.guard.last_good
     believed = recover and study.config.beyond(study.context) and not _broke(study)  # of out there no model knows
-    if (believed or not recover) and study.deployment.runs(good) and turn.yard.foreign(good):
+    if (believed or not recover) and _just_arrived(study) and turn.yard.foreign(good):
         return turn.known(Kind.REPLICATE, good, "what is found here is compared with last_good: it is measured first")
     if goal is Goal.IMPROVE and (step := _remembered(turn, rails, box)) is not None:
         return turn.known(Kind.EXPLORE, step, "towards the best config known for this context")

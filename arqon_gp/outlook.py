@@ -32,6 +32,7 @@ DEFAULT_CONFIDENCE = 0.95
 SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std, while it has seen ...
 FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as it was misled
 SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
+FLAT = 0.2  # std of how far the latest windows are beyond the limits that says as much as the edge
 LATELY = 24  # windows that tell the way out of what breaks the limits
 MOST_LOG = 300.0  # of a log outcome: that of a number whose square is one, too
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
@@ -171,8 +172,9 @@ class Outlook:
 
     def way_out(self, configs: Sequence[Params]) -> Floats:
         """How far beyond the limits each config (r,) is at best, summed in units of what varies, as the latest windows
-        tell, less its distance from the edge: the model, for which a cliff ends somewhere, sees no slope down there,
-        and what it has seen for long weighs too much. As the model says where these windows broke no limit."""
+        tell, less its distance from the edge where they tell little, all being as far: the model, for which a cliff
+        ends somewhere, sees no slope down there, and what it has seen for long weighs too much. As the model says where
+        these windows broke no limit."""
         data, moments = self.data, self._moments(configs)
         seen, expected = np.zeros(len(data.X)), np.zeros(len(configs))
         scales = {name: self.surrogate[name].rows.scale for name in self.surrogate.settings.outcomes}
@@ -185,8 +187,8 @@ class Outlook:
         lately = age < LATELY
         if self.edge is None or not seen[lately].any():
             return expected
-        where = self.encoded(configs)
-        return self.edge.least(data.X[lately], seen[lately], age[lately], where) - self.edge.margin(where)
+        where, flat = self.encoded(configs), 1.0 / (1.0 + float(seen[lately].var()) / FLAT**2)
+        return self.edge.least(data.X[lately], seen[lately], age[lately], where) - flat * self.edge.margin(where)
 
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""

@@ -36,6 +36,7 @@ TIME_UNIT = 100.0  # windows
 COLD_REGIME = 1.0  # the mode of its prior: e^-1 of what was known holds on
 KNOBS_AT_FULL_SCALE = 5
 TREND_RIDGE = 0.1  # 1 / the prior variance of a trend, in units of what else varies, where the outcome is small
+UNVARIED = 0.5  # of the way to its limit: the std of an outcome that never varied
 NOTHING = 1e-200  # variance of values that are all but 0: their squares would underflow
 EXACT_NOISE = 1e-6  # standardised variance of an outcome declared exact: a jitter, not a belief
 
@@ -220,12 +221,12 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     if name == FEASIBLE:
         failed = np.where(inner & data.beyond.any(axis=1), data.tried, data.failed)
         y, count = 1.0 - failed / data.tried, data.tried
-        floor, ss, dof, within = np.zeros(len(y)), np.zeros(0), np.zeros(0), 0.0
+        floor, ss, dof, within, room = np.zeros(len(y)), np.zeros(0), np.zeros(0), 0.0, math.inf
         stays = replace(stays, X=stays.X[:0])
     else:
         j = settings.outcomes.index(name)
         y, count, floor = np.where(inner & data.beyond[:, j], np.nan, data.Y[:, j]), data.count[:, j], data.floor[:, j]
-        ss, dof, within = stays.ss[:, j], stays.dof[:, j], float(data.within_floor[j])
+        ss, dof, within, room = stays.ss[:, j], stays.dof[:, j], float(data.within_floor[j]), float(data.room[j])
     index = np.flatnonzero(np.isfinite(y))
     if not len(index):
         raise FitError(f"no window has the outcome {name!r} yet")
@@ -242,7 +243,10 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (float(ss.sum()) / total if total else 0.0) * float(
         (1.0 - share).mean()
     )
-    scale = math.sqrt(variance) if variance > max((1e-9 * abs(shift)) ** 2, NOTHING) else max(abs(shift), 1.0)
+    if variance > max((1e-9 * abs(shift)) ** 2, NOTHING):
+        scale = math.sqrt(variance)
+    else:  # it never varied: how much it may is not known, but hardly as much as its limit is away
+        scale = min(max(abs(shift), 1.0), UNVARIED * room)
     floor = floor[index]
     if h and h.get("outliers"):
         excess = dict(zip(h["outliers"], h["excess"], strict=True))

@@ -251,3 +251,10 @@ def test_in_a_new_regime_the_others_tell_of_last_good_however_long_the_history_i
     judged = told(*rows, since=[before]).judged([A, B])
     found = compare(Question(B, A, [A]), yardstick(judged, minimised, {}), minimised, lambda a, b: None).running
     assert max(found.worse, found.better) < 0.6, "nothing is known of last_good here"
+
+
+def test_an_old_row_does_not_make_a_confirmed_config_look_better() -> None:
+    old = Observation(C, {"qps": 900.0}, Role.HISTORY)
+    history = told((A, 10.0), (B, 12.0), (C, 11.0)).apply(Told((old,), 0.0))
+    judge = _Judge(Question(B, A, [A, C]), yard(history), config(), lambda params, other: None)
+    assert [judge.plain_mean(params) for params in (A, B, C)] == [10.0, 12.0, 11.0]

@@ -342,6 +342,21 @@ def test_in_a_new_context_last_good_is_measured_before_anything_is_tried(make: M
     assert candidate.reason == "what is found here is compared with last_good: it is measured first"
 
 
+def test_where_the_context_never_rests_last_good_is_not_measured_for_ever(make: Make, clock: FakeClock) -> None:
+    """Between two windows the load moves the outcome by far more than the noise."""
+    solver, rng = make(LIVE), random.Random(0)
+    reasons = []
+    for i in range(40):
+        load = 100.0 + 22.0 * i
+        clock.pass_s(300.0)
+        candidate = solver.ask_one(context={"load": load})
+        assert candidate is not None
+        reasons.append("measured first" in candidate.reason)
+        solver.seed([row(candidate["x"], load, load**2 + rng.gauss(0.0, 1.0), id=candidate.id)])
+    assert any(reasons)
+    assert not any(a and b and c for a, b, c in zip(reasons[3:], reasons[4:], reasons[5:], strict=False))
+
+
 def test_a_baseline_is_as_it_would_be_in_the_present_context() -> None:
     config = LIVE | {"constraints": {"qps": {"min": "0.9*baseline"}}}
     rows = [(0.5, 300.0, 3000.0), (0.5, 300.0, 3003.0), (0.5, 300.0, 2997.0)]

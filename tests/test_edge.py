@@ -243,3 +243,15 @@ def test_what_is_absurdly_far_away_is_far_away_and_no_reason_to_fail(make: Make)
         assert candidate is not None
         solver.seed([window(float(candidate["x"]), 30.0)])
     assert solver.status()["model"]["fallbacks"] == {}
+
+
+def test_where_the_latest_windows_show_a_slope_it_leads_not_the_edge_of_long_ago() -> None:
+    """What held, at another time, lies below x = 30; out there it gets worse towards it."""
+    held = [(20.0 + 0.5 * i, 0.5, 20.0 + 0.1 * (i % 3)) for i in range(20)]
+    broken = [(60.0 - 5.0 * (i % 4), 0.5, 300.0 + 100.0 * (i % 4)) for i in range(28)]
+    found = outlook_of([*held, *broken])
+    up, down = found.way_out([{"x": 65.0, "y": 0.5}, {"x": 40.0, "y": 0.5}]).tolist()
+    assert up < down - 0.5
+    assert found.edge is not None
+    margin = found.edge.margin(found.encoded([{"x": 65.0, "y": 0.5}, {"x": 40.0, "y": 0.5}]))
+    assert margin[1] > margin[0] + 1.0, "the edge alone says the other way"

@@ -346,3 +346,29 @@ def test_a_study_that_may_explore_nothing_says_that_it_watches(make: Make, clock
     solver = make(LIVE | {"exploration_budget": 0.0, "context": {"load": {"min": 0, "max": 10}}})
     run(solver, clock, 12)
     assert solver.status()["phase"] == "watching"
+
+
+def test_an_outcome_that_never_varied_keeps_no_knob_where_it_is(make: Make, clock: FakeClock) -> None:
+    """A step of `ratio` is a seventh of its range. An error rate of 0 all along, and a full memory that is always the
+    same, once seemed to vary as much as they are large, so that no step of it was ever safe enough."""
+    solver = make(
+        {
+            "seed": 1,
+            "bounds": {"ratio": {"type": "int", "min": 1, "max": 8, "initial": 3}, "pause": {"min": 0, "max": 1}},
+            "objectives": {
+                "p99": {"direction": "min", "weight": 1.0},
+                "error_rate": {"direction": "min", "weight": 9.0},
+            },
+            "constraints": {"error_rate": {"max": 0.01}, "memory": {"max": 900}},
+            "guardrails": {"max_delta": [1, 0.1]},
+        }
+    )
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(40):
+        candidate = solver.ask_one()
+        assert candidate is not None
+        seen.add(candidate["ratio"])
+        clock.pass_s(60.0)
+        values = {"p99": 200.0 - 12.0 * candidate["ratio"] + rng.normal(), "error_rate": 0.0, "memory": 700.0}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+    assert max(seen) >= 6, "the best is 8"
