@@ -24,6 +24,7 @@ from arqon_gp.knobs import (
     from_unit,
     nearest,
     ordinary_domain,
+    unit,
 )
 from arqon_gp.objectives import Effect, Goals, Limit, Objective
 from arqon_gp.records import Context, Params, Scalar
@@ -39,6 +40,7 @@ ORDERED = ("bounds", "objectives", "constraints")  # the order of their names ha
 LATENCY_NAME = re.compile(r"latency|_ms$|_us$|_s$")
 TROUBLE_NAME = re.compile(r"error|fail|loss|lost|drop|reject|timeout|abort|stale|evict|retr(y|ies)|dead")  # 0 is usual
 LEAST_TROUBLE = 0.01  # of what is allowed: less is no better
+ALIKE = 0.05  # of the range of a context
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,13 @@ class Config:
         """What of a context is outside its declared range."""
         numbers = (of for of in self.context if of.name in context and not of.periodic)
         return [of for of in numbers if not of.low <= float(context[of.name]) <= of.high]
+
+    def alike(self, a: Context, b: Context) -> bool:
+        """Whether two contexts differ by no more than ALIKE of the range, or of the period, in anything."""
+        apart = [abs(unit(of, a[of.name]) - unit(of, b[of.name])) for of in self.context]
+        return all(
+            min(x, 1.0 - x) <= ALIKE if of.periodic else x <= ALIKE for of, x in zip(self.context, apart, strict=True)
+        )
 
 
 # ---- checking ----------------------------------------------------------------------------------------------------

@@ -233,12 +233,13 @@ def _broke(study: Study) -> bool:
     return bool(last) and (last[0][1].failed or study.config.goals.broken(last[0][1].values, study.fixed))
 
 
-def _just_arrived(study: Study) -> bool:
-    """Whether last_good runs, and not since the window before the latest one: there is no later news of it."""
-    good, latest = study.guard.last_good, study.history.latest
-    before = [study.history.rows[i].params for i in latest if i >= study.history.regimes[-1]]
-    stays = len(before) == 2 and all(study.config.space.same(params, good) for params in before)
-    return study.deployment.runs(good) and not stays
+def _news(study: Study) -> bool:
+    """Whether one more window of last_good would tell more of the present context than its two latest ones, where it
+    runs: these are from another one, or from elsewhere."""
+    good, config = study.guard.last_good, study.config
+    rows = [study.history.rows[i] for i in study.history.latest if i >= study.history.regimes[-1]]
+    stays = len(rows) == 2 and all(config.space.same(row.params, good) for row in rows)
+    return study.deployment.runs(good) and not (stays and config.alike(study.context, rows[-1].context))
 
 
 def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
@@ -259,7 +260,7 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
         return turn.hold(f"the rate limit allows the next change in {wait:.3g} s", wait)
     good = study.guard.last_good
     believed = recover and study.config.beyond(study.context) and not _broke(study)  # of out there no model knows
-    if (believed or not recover) and _just_arrived(study) and turn.yard.foreign(good):
+    if (believed or not recover) and _news(study) and turn.yard.foreign(good):
         return turn.known(Kind.REPLICATE, good, "what is found here is compared with last_good: it is measured first")
     if goal is Goal.IMPROVE and (step := _remembered(turn, rails, box)) is not None:
         return turn.known(Kind.EXPLORE, step, "towards the best config known for this context")
