@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,7 @@ from arqon_gp.yardstick import Shifts, Yardstick
 log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
 CHANGED = 3.0  # nats that a change of regime has to gain
+UNSEEN = 10.0  # the same without guardrails if no config was measured before and after: the model may be what errs
 MOST_REGIMES = 8  # latest kinds that may be back
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_AT_ONCE = 2048  # configs whose front is sought
@@ -117,7 +119,10 @@ class ModelAdvisor:
         gains = {kind: {name: of[name] - worth[data.current][name] for name in names} for kind, of in worth.items()}
         kind = max((k for k in kinds if k != data.current), key=lambda k: sum(gains[k].values()))
         name = max(gains[kind], key=lambda n: gains[kind][n])
-        if gains[kind][name] < CHANGED + math.log(len(gains) * len(gains[kind])):  # the best of so many
+        before = set(compress(data.keys, ~late & (data.regime == data.current)))
+        leaps = study.config.guardrails is None and before.isdisjoint(compress(data.keys, late))
+        least = (UNSEEN if leaps else CHANGED) + math.log(len(gains) * len(gains[kind]))  # the best of so many
+        if gains[kind][name] < least:
             return None
         like = history.kinds.index(kind) if kind in history.kinds else None
         return Change(int(data.first[late][0]), name, gains[kind][name], like)
