@@ -243,10 +243,11 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (float(ss.sum()) / total if total else 0.0) * float(
         (1.0 - share).mean()
     )
-    if variance > max((1e-9 * abs(shift)) ** 2, NOTHING):
+    rounding = 1e-9 * abs(shift)
+    if variance > max(rounding**2, NOTHING):
         scale = math.sqrt(variance)
     else:  # it never varied: how much it may is not known, but hardly as much as its limit is away
-        scale = min(max(abs(shift), 1.0), UNVARIED * room)
+        scale = min(max(abs(shift), 1.0), max(UNVARIED * room, rounding))
     floor = floor[index]
     if h and h.get("outliers"):
         excess = dict(zip(h["outliers"], h["excess"], strict=True))

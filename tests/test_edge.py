@@ -255,3 +255,8 @@ def test_where_the_latest_windows_show_a_slope_it_leads_not_the_edge_of_long_ago
     assert found.edge is not None
     margin = found.edge.margin(found.encoded([{"x": 65.0, "y": 0.5}, {"x": 40.0, "y": 0.5}]))
     assert margin[1] > margin[0] + 1.0, "the edge alone says the other way"
+
+
+def test_what_all_but_never_varies_right_at_its_limit_is_no_noise_to_be_fitted() -> None:
+    rows = [(10.0 * i, 0.5, 50.0 - (1e-11 if i else 1e-8)) for i in range(6)]
+    assert np.abs(outlook_of(rows).surrogate["p99"].rows.y).max() < 1.0
