@@ -1,8 +1,9 @@
 """A knob, the domains it may move in, and the way between its native values and the unit interval.
 
 A knob is a Real, an Integer or a Categorical. Encoding: numbers to [0, 1] linearly or by their logarithm, the k-th of n
-choices to k / (n - 1). Values out of bounds encode outside [0, 1]; a log knob at or below zero encodes like its lower
-bound, because it has no logarithm; a special value stands at NOWHERE. On a periodic knob `high` is `low` again: its
+choices to k / (n - 1). Values out of bounds encode outside [0, 1], in the rows of a model at most REACH far: from a
+value of 1e300 nothing is learned but that it was far out; a log knob at or below zero encodes like its lower bound,
+because it has no logarithm; a special value stands at NOWHERE. On a periodic knob `high` is `low` again: its
 values are those from `low` up to below `high`, and a domain of it is an arc, whose ends may lie beyond the bounds.
 """
 
@@ -20,6 +21,7 @@ from arqon_gp.records import Scalar
 
 Floats = npt.NDArray[np.float64]
 GRID_TOLERANCE = 1e-9  # of one grid step, or of the range
+REACH = (-1.0, 2.0)  # unit coordinates: as far out of the bounds as these are apart
 NOWHERE = 0.5  # the unit coordinate of a number that has no effect: as far from one end as from the other
 
 
@@ -137,7 +139,7 @@ def unit(knob: Knob, value: Scalar) -> float:
 
 
 def unit_all(knob: Knob, values: Sequence[Scalar]) -> Floats:
-    """Native values (n,) in the unit cube."""
+    """Native values (n,) in the unit cube, but for time within REACH."""
     if isinstance(knob, Categorical):
         return np.array([unit(knob, value) for value in values])
     numbers = np.array(values, dtype=float)
@@ -145,6 +147,7 @@ def unit_all(knob: Knob, values: Sequence[Scalar]) -> Floats:
         found = np.log(np.where(numbers > 0, numbers, knob.low) / knob.low) / math.log(knob.high / knob.low)
     else:
         found = (numbers - knob.low) / (knob.high - knob.low)
+    found = found if isinstance(knob, Real) and knob.passing else np.clip(found, *REACH)
     return np.asarray(np.where(np.isin(numbers, knob.special), NOWHERE, found) if knob.special else found)
 
 
@@ -272,20 +275,28 @@ def same(knob: Knob, a: Scalar, b: Scalar) -> bool:
 
 def check_value(knob: Knob, value: object) -> Scalar:
     """A native value as the knob holds it: off-grid and out-of-bounds numbers are kept as they are."""
-    plain = type(value) is float or type(value) is int  # what most are: an abstract class takes its time to say so
-    value = value.item() if not plain and isinstance(value, np.generic) else value
     if isinstance(knob, Categorical):
+        value = value.item() if isinstance(value, np.generic) else value
         for choice in knob.choices:
             if choice == value and isinstance(value, bool | numbers.Real | str):
                 return choice
         raise ValueError(f"{knob.name}: {value!r} is no choice; the choices are {list(knob.choices)}")
-    if not plain and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-        raise ValueError(f"{knob.name}: {value!r} is not a finite number")
-    if not math.isfinite(value):  # type: ignore[arg-type]  # a number
-        raise ValueError(f"{knob.name}: {value!r} is not a finite number")
-    number = float(value)  # type: ignore[arg-type]
+    number = value if type(value) is float else as_float(value)  # most are; a call takes its time
+    if number is None or not math.isfinite(number):
+        raise ValueError(f"{knob.name}: {value!r:.60} is not a finite number")
     number = wrapped(knob, number) if knob.periodic else number
     return int(number) if isinstance(knob, Integer) and number.is_integer() else number
+
+
+def as_float(value: object) -> float | None:
+    """A number as a float, of an int that is too large for one infinity; None for what is none, booleans too."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
 def decoded(knob: Knob, u: float, domain: Domain) -> Scalar:
@@ -297,4 +308,4 @@ def decoded(knob: Knob, u: float, domain: Domain) -> Scalar:
             options = domain.choices if isinstance(domain, Options) else knob.choices
             return min(options, key=lambda choice: abs(unit(knob, choice) - u))
         case Real() | Integer():
-            return nearest(knob, from_unit(knob, min(max(u, -1.0), 2.0)), domain)
+            return nearest(knob, from_unit(knob, min(max(u, REACH[0]), REACH[1])), domain)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
@@ -16,14 +15,14 @@ import numpy as np
 
 from arqon_gp.config import Config
 from arqon_gp.errors import ResultError
-from arqon_gp.knobs import Real, from_unit, unit, wrapped
+from arqon_gp.knobs import REACH, Real, as_float, from_unit, unit, wrapped
 from arqon_gp.records import NO_CONTEXT, Context, Control, Params
 
 KEYS = (
     "params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history", "control",
     "context",
 )  # fmt: skip
-KNOWN = frozenset(KEYS)
+KNOWN, PLAIN = frozenset(KEYS), frozenset(KEYS[:3])  # what most rows of a long history have
 INFINITE = 1e100  # an outcome beyond this is infinite: some exporters say 1.8e308, and squares have to be numbers
 NOTHING: dict[str, float] = {}  # one for all rows: a history is long
 
@@ -70,18 +69,22 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
     try:
         if not _is_object(row):
             raise ValueError(f"expected an object, found {type(row).__name__}")
-        if not row.keys() <= KNOWN:
+        plain = row.keys() <= PLAIN
+        if not plain and not row.keys() <= KNOWN:
             unknown = next(key for key in row if key not in KNOWN)
             raise ValueError(f"unknown key {unknown!r}; allowed: {', '.join(KEYS)}")
-        if type(None) in map(type, row.values()):
+        if not plain and type(None) in map(type, row.values()):
             row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
         if not _is_object(row.get("params")):
             raise ValueError(f"params: expected an object of knob values, found {row.get('params')!r:.60}")
         params = config.space.check(row["params"], last)
         values, failed = _values(row, config)
+        values = {} if failed else values
+        if plain:
+            return Row(params, values, failed)
         return Row(
             params=params,
-            values={} if failed else values,
+            values=values,
             failed=failed,
             cost=_number("cost", row["cost"], low=0.0) if "cost" in row else 1.0,
             id=_identity(row["id"]) if "id" in row else None,
@@ -165,7 +168,7 @@ def _near(of: Real, value: float) -> float:
     if of.periodic:
         return wrapped(of, value)
     u = unit(of, value)
-    return value if -1.0 <= u <= 2.0 else from_unit(of, min(max(u, -1.0), 2.0))
+    return value if REACH[0] <= u <= REACH[1] else from_unit(of, min(max(u, REACH[0]), REACH[1]))
 
 
 def _equal(a: object, b: object) -> bool:
@@ -206,17 +209,16 @@ def _per_outcome(key: str, row: Mapping[str, Any], config: Config) -> dict[str, 
 def _real(name: str, value: object) -> float:
     if type(value) is float:  # what most are
         return value
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if (number := as_float(value)) is None:
         raise ValueError(f"{name}: expected a number or null, found {value!r:.60}")
-    return float(value)
+    return number
 
 
 def _number(name: str, value: object, low: float = -math.inf) -> float:
     number = _real(name, value)
     if not math.isfinite(number) or number < low:
         raise ValueError(
-            f"{name}: expected a finite number{f' >= {low:g}' if low > -math.inf else ''}, found {value!r}"
+            f"{name}: expected a finite number{f' >= {low:g}' if low > -math.inf else ''}, found {value!r:.60}"
         )
     return number
 

@@ -188,7 +188,7 @@ class ConfigModel(_Section):
     seed: Annotated[int, Field(ge=0)]
     bounds: Annotated[dict[str, BoundModel], Field(min_length=1)]
     name: Annotated[str, Field(min_length=1)] = "default"
-    budget: Annotated[int, Field(ge=0)] | None = None
+    budget: Annotated[int, Field(ge=0, le=2**53)] | None = None
     budget_cost: Positive | None = None
     initial: dict[str, Choice] | None = None
     objectives: (

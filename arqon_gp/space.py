@@ -139,9 +139,7 @@ class Space:
 
     def encode(self, params: Params) -> Floats:
         """One config as a row of unit coordinates: one a knob, then the second columns of those with special values."""
-        if self.irregular:
-            return np.asarray(self.encode_all([params])[0])
-        return np.array([unit(knob, params[knob.name]) for knob in self.knobs])
+        return np.asarray(self.encode_all([params])[0])
 
     def encode_all(self, configs: Sequence[Params]) -> Floats:
         """Several configs as rows (n, d) of unit coordinates."""

@@ -324,6 +324,7 @@ BAD_ROWS = [
     ({"params": HERE | {"policy": "mru"}, "value": 1.0}, "row 1: policy: 'mru' is no choice"),
     ({"params": HERE | {"size": "big"}, "value": 1.0}, "row 1: size: 'big' is not a finite number"),
     ({"params": HERE | {"size": math.nan}, "value": 1.0}, "row 1: size: nan is not a finite number"),
+    ({"params": HERE | {"size": 10**400}, "value": 1.0}, "row 1: size: 10000"),
     ({"params": HERE | {"speed": 1}, "value": 1.0}, "row 1: unknown knob 'speed'; the knobs are size, wait, policy"),
     ({"params": {"size": 20, "wait": 5.0}, "value": 1.0}, "row 1: knob 'policy' is missing"),
     ({"params": HERE}, "row 1: value is missing"),
@@ -338,6 +339,7 @@ BAD_ROWS = [
     ({"params": HERE, "value": 1.0, "values": {"value": 2.0}}, "row 1: value is given twice: 1.0, and 2.0 in values"),
     ({"params": HERE, "value": 1.0, "sem": {"rss": 1}}, "row 1: sem.rss: no such outcome; these are known: value"),
     ({"params": HERE, "value": 1.0, "time": math.inf}, "row 1: time: expected a finite number, found inf"),
+    ({"params": HERE, "value": 1.0, "time": -(10**400)}, "row 1: time: expected a finite number, found -10000"),
     ({"params": HERE, "value": 1.0, "time": "now"}, "row 1: time: expected a number"),
     ({"params": HERE, "value": True}, "row 1: value: expected a number or null, found True"),
     ({"params": HERE, "value": 1.0, "id": True}, "row 1: id: expected the id of a candidate"),
@@ -454,8 +456,20 @@ def test_a_warm_start_that_is_told_again_is_nothing_new(make: Make) -> None:
         solver.seed([warm[0] | {"id": "w2"}])
 
 
-@pytest.mark.parametrize("value", [1.7976931348623157e308, -2e100])
+@pytest.mark.parametrize("value", [1.7976931348623157e308, -2e100, 10**400])
 def test_what_some_exporters_say_for_infinity_is_a_failure(make: Make, value: float) -> None:
     solver = make({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}})
     solver.seed([{"params": {"x": 0.2}, "value": value}, {"params": {"x": 0.3}, "value": 1e99}])
     assert list(solver.history()["status"]) == ["failed", "ok"]
+
+
+def test_a_knob_told_absurdly_far_out_leaves_the_model_as_good_as_it_was(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    solver = make({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}})
+    solver.seed([{"params": {"x": x}, "value": 5.0} for x in (1e300, -1e300, 10.0**308)])
+    for _ in range(10):
+        candidate = solver.ask_one()
+        solver.seed([{"params": candidate, "value": (candidate["x"] - 0.3) ** 2}])
+    assert solver.recommend().params["x"] == pytest.approx(0.3, abs=0.03)
+    assert not caplog.records, "a fit that fails says so"

@@ -31,6 +31,7 @@ from arqon_gp.knobs import (
     holds,
     nearest,
     unit,
+    unit_all,
     values,
     whole_domain,
 )
@@ -74,6 +75,12 @@ def test_encodings_by_hand() -> None:
 def test_a_log_knob_at_zero_or_below_encodes_like_its_lower_bound() -> None:
     knob = Real("x", 0.1, 1000.0, log=True)
     assert [unit(knob, value) for value in (0.0, -5.0, 0.1)] == [0.0, 0.0, 0.0]
+
+
+def test_what_is_absurdly_far_out_encodes_as_far_out_as_the_bounds_are_apart() -> None:
+    assert unit_all(Real("x", 0.0, 10.0), [1e300, -1e300, 12.0]).tolist() == [2.0, -1.0, 1.2]
+    assert unit_all(Real("x", 0.1, 1000.0, log=True), [1e300, 1e-300]).tolist() == [2.0, -1.0]
+    assert unit_all(Real("time", 0.0, 100.0, passing=True), [1000.0]) == 10.0, "but for time, which goes on"
 
 
 def test_whatever_the_optimizer_asks_for_is_decoded_into_the_box() -> None:
