@@ -26,7 +26,7 @@ LIVE = (Role.WINDOW, Role.EXTRA, Role.LATE)
 @dataclass(frozen=True, slots=True)
 class Exploration:
     """`windows`: all since the first ask; `explored`: candidates that explore, from when they are handed out, unless
-    they were withdrawn before they ran. `open`: id and moment of those of the last day that nobody answered; `trial`:
+    they were `withdrawn` before they ran, and are not answered after all. `open`: id and moment of those of the last day that nobody answered; `trial`:
     the latest of their configs, until it is promoted or left; `length`: how long the latest window ran, s. `broken`:
     when each window of a trial that broke a limit was told of, unix seconds, and how long it had run, s, of the last
     day. `lately`, `lost`: how many of the latest windows explored, and what those of them that broke a limit have cost
@@ -34,6 +34,7 @@ class Exploration:
 
     windows: int = 0
     explored: int = 0
+    withdrawn: frozenset[str] = frozenset()
     open: tuple[tuple[str, float], ...] = ()
     trial: Params | None = None
     length: float = 0.0
@@ -58,7 +59,8 @@ class Exploration:
             case Promoted() if self.trial is not None and config.space.same(event.params, self.trial):
                 return replace(self, trial=None)
             case Cancelled(applied=False) if event.id in dict(self.open):
-                return replace(self._answered(event.id), explored=self.explored - 1)
+                gone = self.withdrawn | {event.id}
+                return replace(self._answered(event.id), explored=self.explored - 1, withdrawn=gone)
             case Told():
                 state = self
                 for row in event.observations:
@@ -83,7 +85,9 @@ class Exploration:
             return state
         state = replace(state, length=at - issued.at if at > issued.at else self.length)  # the clock may stand still
         if explores:
-            state = replace(state._answered(issued.id), lately=state.lately + 1.0)
+            more, rest = int(issued.id in self.withdrawn), self.withdrawn - {issued.id}
+            state = replace(state, explored=self.explored + more, withdrawn=rest, lately=state.lately + 1.0)
+            state = state._answered(issued.id)
         elif state.trial is None:
             return state
         if not (row.failed or config.goals.broken(row.values, baseline)):

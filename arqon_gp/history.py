@@ -183,10 +183,11 @@ class History:
         corrections = [row for row in observations if row.role is Role.CORRECTION]
         fresh = [row for row in observations if row.role is not Role.CORRECTION] if corrections else observations
         first = len(self.rows)
-        rows = self.rows.extended(fresh)
+        rows, view = self.rows.extended(fresh), self.view
         for row in corrections:
             for i, old in rows.find(_IDENTITY, _identity(row)):
                 rows = rows.replaced(i, _corrected(old, row))
+                view = view and view.corrected(i, rows[i])
         spending = [row.cost for row in fresh if row.spends]
         windows = [i for i, row in enumerate(fresh, first) if row.role is Role.WINDOW]
         return replace(
@@ -198,7 +199,7 @@ class History:
             failed=self.failed + sum(row.failed for row in fresh),
             untimed=self.untimed + sum(row.time is None for row in fresh),
             latest=(*self.latest, *windows)[-2:],
-            view=self.view and self.view.after(rows),
+            view=view and view.after(rows),
         )
 
 

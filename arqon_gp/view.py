@@ -57,6 +57,16 @@ class View:
             view = view._more(results[view.seen : view.seen + STEP])
         return view
 
+    def corrected(self, number: int, result: Observation) -> View:
+        """The view where this one of the results was something else: in the cell that it was first said to lie in."""
+        if number >= self.seen:
+            return self
+        value = self._series([result])
+        values = np.where((self.rows == number)[..., None], value, self.values)
+        ends = np.where(self.extremes == number, -np.inf, self.ends)  # what was extreme but for this one is forgotten
+        view = replace(self, values=values, ends=ends)._extended(np.array([number]), value, self.latest)
+        return replace(view, seen=self.seen)
+
     @property
     def numbers(self) -> Integers:
         """Which of the results seen are in view, in order."""

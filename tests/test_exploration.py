@@ -130,6 +130,10 @@ def test_what_is_withdrawn_before_it_ran_costs_nothing(applied: bool | None, exp
     for event in (issued, Cancelled("1", applied, 10.0)):
         state = state.apply(event, config, deployment, {})
     assert state.explored == explored
+    row = Observation({"x": 0.6, "y": 0.5}, {"qps": 1.0, "p99": 40.0}, Role.LATE, id="1", kind=Kind.EXPLORE)
+    for _ in range(2):
+        state = state.apply(Told((row,), 20.0), config, deployment, {})
+    assert state.explored == 1, "it ran after all, once"
 
 
 def test_windows_of_a_trial_count_until_it_is_promoted_or_left() -> None:

@@ -225,6 +225,24 @@ def test_one_row_without_a_time_makes_all_of_a_history_go_by_their_order() -> No
     assert history.excerpt().at[-1] == history.judged([]).at[-1] == 2199.0
 
 
+def test_what_is_in_view_knows_of_corrections() -> None:
+    """A row of long ago was the best by far, because somebody mistyped it."""
+    rows = [row({"x": i / 2200.0}, -1e6 if i == 500 else 1.0, id=str(i)) for i in range(2200)]
+    history = told(History(view=View(CONFIG.inputs, CONFIG.goals)), *rows)
+    assert history.view is not None
+    assert 500 in history.view.extremes
+    history = told(history, replace(rows[500], values={"value": 1.0}, role=Role.CORRECTION))
+    assert history.view is not None
+    assert np.nanmin(history.view.values[..., 0]) == 1.0
+    assert history.view.ends.max() == 1.0
+    history = told(history, replace(rows[3], values={"value": 2.0}, role=Role.CORRECTION))
+    assert history.view is not None
+    assert 3 in history.view.extremes
+    seen = history.view.seen
+    assert told(history, replace(rows[-1], values={"value": 3.0}, role=Role.CORRECTION)).view is history.view
+    assert seen <= 2199, "which was not looked at yet"
+
+
 def test_a_regime_that_is_back_is_linked_to_itself() -> None:
     """Between the two was another world, in which the best is elsewhere: chained over it, all would be shifted."""
 
