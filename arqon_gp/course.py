@@ -142,11 +142,12 @@ def baseline(config: Config, history: History, deployment: Deployment) -> dict[s
 def probes_wanted(config: Config, history: History, course: Course) -> int:
     """How many more initial points: ceil(probe_ratio budget) as in arqonhpo, 2 (d + 1) without a budget.
 
-    Rows known before the first ask count. Under guardrails, where a probe is a small step, d + 1 at the most.
+    Rows known before the first ask count. Under guardrails, where a probe is a small step, and after a change d + 1 at
+    the most.
     """
     d = len(config.space.knobs)
     wanted = 2 * (d + 1) if config.budget is None else math.ceil(config.probe_ratio * config.budget)
-    if config.guardrails:
+    if config.guardrails or (course.endless and history.regime):
         return max(0, min(wanted, d + 1) - course.probes)
     known = len(history) - history.spent
     return max(0, max(wanted, 1) - known - course.probes - min(course.starts, 1))

@@ -32,6 +32,7 @@ NEIGHBOURS = 5  # configs on either side of a change that tell how far the level
 JUMP_STDS = 2.0  # of how far two of these configs are apart: below, they do not tell whether it moved
 UNLINKED = 100.0  # variances of a window: how unsure the level is then
 MOST_STAY = 16  # windows of one stay: what is told of a longer one may have changed meanwhile
+MOST_STD, MOST_LOG_STD = 1e50, 10.0  # a larger one was not known; a value known so badly is not known at all
 MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, what is known now
 
 
@@ -152,7 +153,8 @@ def known_variance(rows: Sequence[Observation], goals: Goals) -> Floats:
             value = row.values.get(name)
             if name in goals.modelled:
                 size = max(value or 0.0, goals.floors.get(name, 0.0))
-                known[i, goals.modelled.index(name)] = (sem / size if name in goals.logs and size else sem) ** 2
+                std = min(sem / size, MOST_LOG_STD) if name in goals.logs and size else sem
+                known[i, goals.modelled.index(name)] = std**2 if std <= MOST_STD else 0.0
     return known
 
 

@@ -6,9 +6,10 @@ result says what runs: such candidates are the doubt. Public: Deployment, resolv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from arqon_gp.config import Config
 from arqon_gp.errors import ResultError
 from arqon_gp.history import History
 from arqon_gp.log import Log
@@ -22,6 +23,7 @@ from arqon_gp.records import (
     Kind,
     Observation,
     Params,
+    Prediction,
     Role,
     Told,
 )
@@ -81,6 +83,13 @@ class Deployment:
         last = self.latest
         return last if last and last.kind is Kind.HOLD and last.order > self.spoken else None
 
+    def predicted(self, row: Observation, config: Config) -> Mapping[str, Prediction]:
+        """What was predicted of the candidate that a row is the result of; nothing where that is not what ran."""
+        issued = self.find(row.id) if row.id is not None and row.kind is not None else None
+        if issued is None or issued.predicted is None or row.params != issued.params:
+            return {}
+        return issued.predicted if config.alike(row.context, issued.context) else {}
+
     def runs(self, params: Params) -> bool:
         """Whether this config runs, beyond doubt."""
         return self.running is not None and self.space.same(self.deployed, params)
@@ -138,7 +147,8 @@ class Deployment:
             return state
         if not event.applied:
             return replace(state, doubt=_less(self.doubt, number))
-        return replace(state, deployed=self.issued[number - 1].params, doubt=(), spoken=self.order)
+        issued, later = self.issued[number - 1], tuple(n for n in self.doubt if n > number)
+        return replace(state, deployed=issued.params, doubt=later, spoken=max(self.spoken, issued.order))
 
     def _tell(self, row: Observation, at: float) -> Deployment:
         answered = self.find(row.id) if row.id is not None and row.kind is not None else None
@@ -238,6 +248,8 @@ class _Batch:
         """Rows with an id, rows before the first ask, and rows measured before what they could be the result of."""
         latest = self.latest
         issued = self.deployment.find(row.id) if row.id is not None else None
+        if issued is not None and self._repeats(row, issued):
+            return True
         if issued is not None:
             if not self._known(i, row, issued):
                 self.answer(i, row, issued)
@@ -301,6 +313,14 @@ class _Batch:
         self._take(i, row, Role.LATE if late else Role.WINDOW, issued, spends=not free)
         if not late:
             self.running = row.params
+
+    def _repeats(self, row: Row, issued: Issued) -> bool:
+        """Whether the id is a candidate's only by chance: a row of the caller's own that is told once more."""
+        same = self.deployment.space.same
+        if row.id is None or same(row.params, issued.params):
+            return False
+        own = self.history.find(row.id, of_candidate=False)
+        return own is not None and same(row.params, own.params) and (row.values, row.failed) == (own.values, own.failed)
 
     def _known(self, i: int, row: Row, issued: Issued | None) -> bool:
         """Whether the id was reported before: same values are nothing new, others a correction."""

@@ -75,9 +75,8 @@ class Drift:
                 fresh = [row for row in observations if row.role is not Role.CORRECTION]
                 state = self
                 for i, row in enumerate(fresh, rows - len(fresh)):
-                    if row.role is Role.WINDOW and row.kind is not None and row.id is not None and not row.failed:
-                        issued = deployment.find(row.id)
-                        state = state._told(row, (issued and issued.predicted) or {}, config, i)
+                    if row.role is Role.WINDOW and not row.failed:
+                        state = state._told(row, deployment.predicted(row, config), config, i)
                 return state
             case Unchanged() | Labelled(label=Label.DRIFT):
                 return Drift({name: Sums(usual=sums.usual) for name, sums in self.sums.items()})

@@ -14,7 +14,7 @@ import numpy as np
 
 from arqon_gp.config import Config
 from arqon_gp.deployment import Deployment
-from arqon_gp.records import Cancelled, Event, Issued, Observation, Params, Promoted, Role, Told
+from arqon_gp.records import Cancelled, Event, Issued, Observation, Params, Prediction, Promoted, Role, Told
 
 DAY_S = 86400.0
 FADE = 0.995  # a window: what happened 200 windows ago counts a third
@@ -25,12 +25,12 @@ LIVE = (Role.WINDOW, Role.EXTRA, Role.LATE)
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """`windows`: all since the first ask; `explored`: candidates that explore, from when they are handed out, unless
-    they were `withdrawn` before they ran, and are not answered after all. `open`: id and moment of those of the last day that nobody answered; `trial`:
-    the latest of their configs, until it is promoted or left; `length`: how long the latest window ran, s. `broken`:
-    when each window of a trial that broke a limit was told of, unix seconds, and how long it had run, s, of the last
-    day. `lately`, `lost`: how many of the latest windows explored, and what those of them that broke a limit have cost
-    more than was predicted, utility units; both fade."""
+    """`windows`: all since the first ask; `explored`: candidates that explore, from when they are handed out,
+    unless they were `withdrawn` before they ran, and are not answered after all. `open`: id and moment of those of
+    the last day that nobody answered; `trial`: the latest of their configs, until it is promoted or left; `length`:
+    how long the latest window ran, s. `broken`: when each window of a trial that broke a limit was told of, unix
+    seconds, and how long it had run, s, of the last day. `lately`, `lost`: how many of the latest windows explored,
+    and what those of them that broke a limit have cost more than was predicted, utility units; both fade."""
 
     windows: int = 0
     explored: int = 0
@@ -80,20 +80,19 @@ class Exploration:
         explores, trial = issued is not None and issued.explores, self.trial
         if row.role is Role.WINDOW:  # it says what runs
             stays = explores or (trial is not None and config.space.same(row.params, trial))
-            state = replace(state, trial=row.params if stays else None)
-        if issued is None:
-            return state
-        state = replace(state, length=at - issued.at if at > issued.at else self.length)  # the clock may stand still
-        if explores:
-            more, rest = int(issued.id in self.withdrawn), self.withdrawn - {issued.id}
-            state = replace(state, explored=self.explored + more, withdrawn=rest, lately=state.lately + 1.0)
-            state = state._answered(issued.id)
-        elif state.trial is None:
+            length = at - issued.at if issued is not None and at > issued.at else self.length  # clocks may stand still
+            state = replace(state, trial=row.params if stays else None, length=length)
+        if issued is not None and explores:
+            if issued.id in self.withdrawn:
+                state = replace(state, explored=self.explored + 1, withdrawn=self.withdrawn - {issued.id})
+            state = replace(state._answered(issued.id), lately=state.lately + 1.0)
+        elif row.role is not Role.WINDOW or state.trial is None:
             return state
         if not (row.failed or config.goals.broken(row.values, baseline)):
             return state
+        loss = _loss(row, deployment.predicted(row, config), config) if explores else 0.0
         broken = (*(one for one in self.broken if one[0] > at - DAY_S), (at, state.length))
-        return replace(state, broken=broken, lost=state.lost + (_loss(row, issued, config) if explores else 0.0))
+        return replace(state, broken=broken, lost=state.lost + loss)
 
     def allowed(self, config: Config, now: float) -> bool:
         """Whether the budget pays one more window that explores, should it break a limit as long as the latest one ran,
@@ -112,9 +111,9 @@ class Exploration:
         return sum(seconds for at, seconds in self.broken if at > now - DAY_S)
 
 
-def _loss(row: Observation, issued: Issued, config: Config) -> float:
+def _loss(row: Observation, predicted: Mapping[str, Prediction], config: Config) -> float:
     """By how much the utility of a window was below the predicted one; no more than all was to be worth."""
-    goals, predicted = config.goals, issued.predicted or {}
+    goals = config.goals
     names = [o.name for o in goals.objectives]
     if goals.pareto or any(name not in predicted or row.values.get(name) is None for name in names):
         return 0.0

@@ -153,7 +153,7 @@ class Guard:
             case Label.REGRESSION:
                 recent = tuple(t for t in self.regressions if t > event.at - HOUR_S)
                 return replace(state, regressions=(*recent, event.at))
-            case Label.DRIFT:
+            case Label.DRIFT if self.trusted:
                 return replace(state, confirmed=_confirm(self, self.last_good, history.regime))
         return state
 

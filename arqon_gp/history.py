@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from arqon_gp.view import WHOLE, View
 
 Key = tuple[Scalar, ...]
 
-TIMED_ROWS = 16
+TIMED_ROWS, UNASKED = 16, (Role.WARM, Role.HISTORY)
 
 
 def key(params: Params) -> Key:
@@ -77,7 +78,8 @@ class Excerpt:
 class History:
     """`rows` in order of arrival; `regimes` holds the first row of each regime, `begun` its time, `kinds` which is like
     which: the same number is the same world; `corrected` counts corrections, `failed` failures, `untimed` rows without
-    a time. `latest`: the last two windows. `view`: what an ask looks at; None: everything."""
+    a time, `times` those of the first TIMED_ROWS that were asked for. `latest`: the last two windows. `view`: what an
+    ask looks at; None: everything."""
 
     rows: Log[Observation] = field(default_factory=lambda: Log((_identity, _config)))
     regimes: tuple[int, ...] = (0,)
@@ -89,6 +91,7 @@ class History:
     failed: int = 0
     untimed: int = 0
     latest: tuple[int, ...] = ()
+    times: tuple[float, ...] = ()
     view: View | None = None
 
     def __len__(self) -> int:
@@ -136,12 +139,12 @@ class History:
         return self._excerpt(np.concatenate([view.numbers, np.arange(view.seen, len(self.rows))]), rows)
 
     def judged(self, configs: Sequence[Params], *, whole: bool = False) -> Excerpt:
-        """What windows are judged by: the latest results, the extremes, and more of these configs in this regime; all
-        where they are few, or `whole`."""
+        """What windows are judged by: the latest results, the extremes, and more of these configs; all where they are
+        few, or `whole`."""
         n = len(self.rows)
         if whole or n <= WHOLE:
             return self._excerpt(np.arange(n), self.rows[:])
-        old = self.rows.older(_CONFIG, list(map(key, configs)), self.regimes[-1], MOST_OLD)
+        old = self.rows.older(_CONFIG, list(map(key, configs)), 0, MOST_OLD)
         extremes = [] if self.view is None else self.view.extremes.tolist()
         numbers = sorted({i for i in (*old, *extremes) if 0 <= i < n - WHOLE})
         rows = *(self.rows[i] for i in numbers), *self.rows[n - WHOLE :]
@@ -159,12 +162,14 @@ class History:
 
     @property
     def _clock(self) -> tuple[float, float] | None:
-        """When the first result was, and how long a window is, by the first TIMED_ROWS, where all results say when."""
-        if self.untimed:
+        """When the first result was, and how long a window is, by the first TIMED_ROWS of those that were asked for, or
+        of all while there are fewer, where all results say when."""
+        if self.untimed or len(self.rows) < TIMED_ROWS:
             return None
-        times = [row.time for row in self.rows[:TIMED_ROWS] if row.time is not None]
-        window = (times[-1] - times[0]) / (TIMED_ROWS - 1) if len(times) == TIMED_ROWS else 0.0
-        return (times[0], window) if window > 0.0 else None
+        first = [row.time for row in self.rows[:TIMED_ROWS] if row.time is not None]
+        gaps = np.diff(self.times if len(self.times) == TIMED_ROWS else first)
+        window = float(np.median(gaps) or gaps.mean())  # those of a batch may have one time
+        return (first[0], window) if window > 0.0 else None
 
     def apply(self, event: Event) -> History:
         """The history after one more event."""
@@ -178,6 +183,10 @@ class History:
                     self, regimes=(*self.regimes, since), kinds=(*self.kinds, kind), begun=(*self.begun, begun)
                 )
         return self
+
+    def _timed(self, fresh: Sequence[Observation]) -> tuple[float, ...]:
+        times = (row.time for row in fresh if row.time is not None and row.role not in UNASKED)
+        return (*self.times, *islice(times, TIMED_ROWS - len(self.times)))
 
     def _tell(self, observations: Sequence[Observation]) -> History:
         corrections = [row for row in observations if row.role is Role.CORRECTION]
@@ -199,6 +208,7 @@ class History:
             failed=self.failed + sum(row.failed for row in fresh),
             untimed=self.untimed + sum(row.time is None for row in fresh),
             latest=(*self.latest, *windows)[-2:],
+            times=self.times if len(self.times) == TIMED_ROWS else self._timed(fresh),
             view=view and view.after(rows),
         )
 

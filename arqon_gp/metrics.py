@@ -156,7 +156,7 @@ class Metrics:
             if issued is None:
                 continue
             self._of.eval_duration.labels(self.study).observe(max(0.0, at - issued.at))
-            for name, predicted in (issued.predicted or {}).items():
+            for name, predicted in study.deployment.predicted(row, study.config).items():
                 low, seen, high = (to_model(name, x) for x in (predicted.lower, row.values.get(name), predicted.upper))
                 if seen == seen:
                     self._predictions += 1

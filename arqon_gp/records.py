@@ -48,7 +48,8 @@ class Candidate(dict[str, Scalar]):
     """The config to run next: a dict of knob values with the attributes of the decision.
 
     `predicted` maps outcomes to their `Prediction` for the next window, or is None before there is a model.
-    `retry_after_s` is set on a hold only: seconds until a change is allowed.
+    `retry_after_s` is set on a hold only: seconds until a change is allowed; None on one, too, that does not end by
+    itself at a known time: in a pause, or safe mode.
     """
 
     def __init__(

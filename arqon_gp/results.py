@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
@@ -24,6 +25,7 @@ KEYS = (
 )  # fmt: skip
 KNOWN, PLAIN = frozenset(KEYS), frozenset(KEYS[:3])  # what most rows of a long history have
 INFINITE = 1e100  # an outcome beyond this is infinite: some exporters say 1.8e308, and squares have to be numbers
+LATEST = 1e11  # unix seconds: the year 5138
 NOTHING: dict[str, float] = {}  # one for all rows: a history is long
 
 
@@ -86,11 +88,11 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
             params=params,
             values=values,
             failed=failed,
-            cost=_number("cost", row["cost"], low=0.0) if "cost" in row else 1.0,
+            cost=_number("cost", row["cost"], low=0.0, high=INFINITE) if "cost" in row else 1.0,
             id=_identity(row["id"]) if "id" in row else None,
             eval_id=_label(row["eval_id"]) if "eval_id" in row else None,
             sem=_sem(row, config),
-            time=_number("time", row["time"]) if "time" in row else None,
+            time=_time(row["time"]) if "time" in row else None,
             history=_flag(row["history"]) if "history" in row else False,
             control=_control(row["control"], config, last) if "control" in row else None,
             context=context_of(row["context"], config) if "context" in row else NO_CONTEXT,
@@ -214,13 +216,19 @@ def _real(name: str, value: object) -> float:
     return number
 
 
-def _number(name: str, value: object, low: float = -math.inf) -> float:
+def _number(name: str, value: object, low: float = -math.inf, high: float = sys.float_info.max) -> float:
     number = _real(name, value)
-    if not math.isfinite(number) or number < low:
+    if not low <= number <= high or number == -math.inf:
         raise ValueError(
             f"{name}: expected a finite number{f' >= {low:g}' if low > -math.inf else ''}, found {value!r:.60}"
         )
     return number
+
+
+def _time(value: object) -> float:
+    if (time := _number("time", value)) > LATEST:
+        raise ValueError(f"time: expected unix seconds, found {value!r:.60}; are these milliseconds?")
+    return time
 
 
 def _identity(value: object) -> str | None:

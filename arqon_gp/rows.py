@@ -33,6 +33,7 @@ COLD_NOISE = math.exp(-3.0)
 LENGTHSCALE_SCALE, LEAST_LENGTHSCALE, MOST_LENGTHSCALE = 1.0, 0.025, 1e4
 TIME_KNOB, REGIME_KNOB = "(time)", "(regime)"  # inputs beside the config's own
 TIME_UNIT = 100.0  # windows
+MOST_FLOOR = 1e6  # variance, in that of the rows: what is known less than that is not known
 COLD_REGIME = 1.0  # the mode of its prior: e^-1 of what was known holds on
 KNOBS_AT_FULL_SCALE = 5
 TREND_RIDGE = 0.1  # 1 / the prior variance of a trend, in units of what else varies, where the outcome is small
@@ -258,9 +259,9 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
         Z=settings.slopes(data.X[index]),
         share=share,
         single=share == 1.0,
-        floor=floor / scale**2,
+        floor=np.minimum(floor / scale**2, MOST_FLOOR),
         scatter=Scatter(settings.slopes(stays.X), ss / scale**2, dof),
-        within_floor=within / scale**2,
+        within_floor=min(within / scale**2, MOST_FLOOR),
         shift=shift,
         scale=scale,
         trend=trend,

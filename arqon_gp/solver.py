@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -100,21 +101,21 @@ class ArqonSolver:
             self._journal.append(checked.name, 0, ())  # become the writer before reading
             self._study = self._reopened(checked)
             self._commit([Opened(json.loads(checked.canonical), self._now())])
+            self._metrics = Metrics(self._study, registry)
         except BaseException:
             self._journal.close()
             raise
-        self._metrics = Metrics(self._study, registry)
         self._warm_up()
 
     def _reopened(self, config: Config) -> Study:
-        events = list(self._journal.read(config.name, 0))
-        created = events[0] if events else None
+        events = iter(self._journal.read(config.name, 0))
+        created = next(events, None)
         if isinstance(created, Opened) and (changed := differences(json.dumps(created.config), config.canonical)):
             raise ConfigMismatch(
                 f"study {config.name!r} was created with another config ({changed}); give the same one, or another "
                 "name: changing a running study (reconfigure) is not supported yet"
             )
-        return replay(config, events)
+        return replay(config, events if created is None else chain([created], events))
 
     @staticmethod
     def _warm_up() -> None:
@@ -185,6 +186,8 @@ class ArqonSolver:
         with self._open():
             study = self._study
             rows = parse_results(results, study.config, study.carried, prefix)
+            for of in {of.name: of for row in rows if row.context for of in study.config.beyond(row.context)}.values():
+                log.warning("context.%s: results were measured outside its range, %g to %g", of.name, of.low, of.high)
             safe = study.guard.safe_mode is not None
             observations = resolve(
                 rows,
@@ -332,12 +335,14 @@ class ArqonSolver:
         with self._lock:
             if self._closed:
                 return
-            self._commit([Closed(self._now())])
-            self._closed = True
-            if self._model is not None:
-                self._model.close()
-            self._journal.close()
-            self._metrics.close()
+            try:
+                self._commit([Closed(self._now())])
+            finally:  # a journal that cannot be written holds nothing back
+                self._closed = True
+                if self._model is not None:
+                    self._model.close()
+                self._metrics.close()
+                self._journal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -372,7 +377,8 @@ class ArqonSolver:
         except ValueError as error:
             raise RequestError(str(error)) from error
         for of in self._study.config.beyond(known):
-            log.warning("context.%s: %g is outside its range, %g to %g", of.name, known[of.name], of.low, of.high)
+            told = (context or {})[of.name]
+            log.warning("context.%s: %g is outside its range, %g to %g", of.name, told, of.low, of.high)
         return known
 
     @property

@@ -47,7 +47,8 @@ class Study:
 
     `context`: the present one, as the last ask or the last window told it, or as it is expected; `doubt` by how much,
     one std, of each that nobody told; `told`: what was told of each lately, with the number of the window, of so many
-    `windows`; `started`: the start windows, where there is one, that made the baseline.
+    `windows`, and `asked` what asks have told since; `started`: the start windows, where there is one, that made the
+    baseline.
 
     Hyperparameters are of a history `based`, conditioning is on everything. They lag by the last result, so that they
     can be sought while it is waited for: `issued_on` is the history when the last candidate was handed out, `observed`
@@ -63,6 +64,7 @@ class Study:
     doubt: Mapping[str, float] = field(default_factory=dict)
     windows: int = 0
     told: Mapping[str, Seen] = field(default_factory=dict)
+    asked: Context = field(default_factory=dict)
     started: tuple[Observation, ...] = ()
     drift: Drift = field(default_factory=Drift)
     exploration: Exploration = field(default_factory=Exploration)
@@ -91,7 +93,7 @@ class Study:
         """The study after one more event."""
         deployment, history = self.deployment.apply(event), self.history.apply(event)
         context, doubt = _situation(self, event)
-        windows, told = self._told(event)
+        windows, told, asked = self._told(event)
         return replace(
             self,
             deployment=deployment,
@@ -104,6 +106,7 @@ class Study:
             exploration=self.exploration.apply(event, self.config, deployment, self.fixed),
             windows=windows,
             told=told,
+            asked=asked,
             started=self._started(event),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
             based=self.basis if isinstance(event, Refitted) else self.based,
@@ -128,17 +131,21 @@ class Study:
         doubt = {name: std for name, std in self.doubt.items() if name not in context}
         return replace(self, context=self.context | context, doubt=doubt)
 
-    def _told(self, event: Event) -> tuple[int, Mapping[str, Seen]]:
-        """How many windows there were after an event, and what was told of the context in the latest of them."""
+    def _told(self, event: Event) -> tuple[int, Mapping[str, Seen], Context]:
+        """How many windows there were after an event, and what was told of the context in the latest of them, and by
+        asks since."""
+        if isinstance(event, Situated):
+            asked = {name: value for name, value in event.context.items() if name not in event.doubt}
+            return self.windows, self.told, self.asked | asked
         if not isinstance(event, Told) or not self.context:
-            return self.windows, self.told
+            return self.windows, self.told, self.asked
         live, found = [row for row in event.observations if row.role in JUDGED], dict(self.told)
         for name in self.context:
             known = (
                 (self.windows + i, float(row.context[name])) for i, row in enumerate(live) if name not in row.guessed
             )
             found[name] = (*found.get(name, ()), *known)[-LATEST:]
-        return self.windows + len(live), found
+        return self.windows + len(live), found, {} if live else self.asked
 
     @property
     def _steps(self) -> dict[str, Step]:
@@ -150,7 +157,9 @@ class Study:
         """The context of the next window, as far as what was told of the last ones tells, and the std of each."""
         context, doubt = dict(self.context), dict.fromkeys(self.context, 0.0)
         for of in self.config.context:
-            if seen := self.told.get(of.name):
+            if of.name in self.asked:
+                context[of.name] = self.asked[of.name]
+            elif seen := self.told.get(of.name):
                 (first, _), (last, value) = seen[0], seen[-1]
                 step, windows = steps(seen, of), float(self.windows - last)
                 trusted = min(windows, max(last - first, 1.0))  # no trend is carried on for longer than it was seen
@@ -258,7 +267,7 @@ def _situation(study: Study, event: Event) -> tuple[Context, Mapping[str, float]
         case Told(observations) if study.context:
             live = (row for row in reversed(observations) if row.role in JUDGED)
             if (last := next(live, None)) is not None:
-                return last.context, dict.fromkeys(last.guessed, 0.0)
+                return last.context, {name: study.doubt.get(name, 0.0) for name in last.guessed}
     return study.context, study.doubt
 
 

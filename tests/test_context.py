@@ -122,7 +122,12 @@ def test_no_extrapolation_reaches_farther_than_once_the_range(make: Make, caplog
     for load, taken in ((640_000.0, 1900.0), (1200.0, 1200.0), (-5e9, -800.0)):
         solver.ask_one({"load": load})
         assert solver.status()["context"] == {"load": taken}
-        assert f"context.load: {taken:g} is outside its range, 100 to 1000" in caplog.text
+        assert f"context.load: {load:g} is outside its range, 100 to 1000" in caplog.text
+    caplog.clear()
+    solver.seed([row(0.5, 300.0), row(0.5, 2000.0), row(0.5, 3000.0)])
+    assert [record.message for record in caplog.records] == [
+        "context.load: results were measured outside its range, 100 to 1000"
+    ]
     log = make(FREE | {"context": {"load": {"min": 1, "max": 100, "scale": "log"}}})
     log.ask_one({"load": 1e12})
     assert log.status()["context"] == {"load": pytest.approx(1e4)}
@@ -593,8 +598,25 @@ def test_a_forecast_is_no_measurement_that_the_next_one_rests_on(make: Make) -> 
     solver.ask_one()
     assert solver.status()["context_doubt"]["load"] == pytest.approx(140.0), "14 windows more of what it was"
     assert solver.recommend({"load": 900.0}).outcomes is not None
+    solver.seed([{"params": candidate, "values": {"qps": 1.0}}])
+    assert solver.status()["context_doubt"]["load"] == pytest.approx(140.0), "that window made it no less"
     solver.ask_one({"load": 400.0})
     assert solver.status()["context_doubt"] == {}
+
+
+def test_what_an_ask_tells_of_the_context_is_what_the_next_one_expects(make: Make) -> None:
+    solver = make(LIVE | {"context": LOAD | {"hour": {"period": 24}}})
+    for i in range(8):
+        candidate = solver.ask_one({"load": 200.0 + 10.0 * i, "hour": 3.0})
+        solver.seed([{"params": candidate, "values": {"qps": 1.0}}])
+    solver.pause()
+    for told, load in ((None, 280.0), ({"load": 900.0}, 900.0), (None, 900.0), ({"hour": 5.0}, 900.0), (None, 900.0)):
+        solver.ask_one(told)
+        assert solver.status()["context"]["load"] == pytest.approx(load)
+    assert solver.status()["context"]["hour"] == 5.0
+    solver.seed([row(0.5, 290.0)])
+    solver.ask_one()
+    assert solver.status()["context"]["load"] == pytest.approx(300.0), "a window has told more since"
 
 
 def test_the_result_of_an_earlier_candidate_was_measured_where_that_was_for(make: Make) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from arqon_gp import ArqonSolver, propose
 from arqon_gp.config import parse
-from arqon_gp.course import Course
+from arqon_gp.course import Course, probes_wanted
 from arqon_gp.dataset import Dataset, training_set
 from arqon_gp.drift import ALARM, Drift, Sums, residual
 from arqon_gp.forecast import Step, ahead, steps
@@ -82,14 +82,14 @@ def test_a_model_that_always_errs_is_measured_by_how_much_it_does() -> None:
     assert sums.add(3.0, 60).above - sums.above < 1.5, "one std of its errors"
 
 
-def surprised(*values: float, role: Role = Role.WINDOW, failed: bool = False) -> Drift:
-    """After windows of one candidate that was predicted at 10 with a std of 1."""
+def surprised(*values: float, role: Role = Role.WINDOW, failed: bool = False, x: float = 0.5) -> Drift:
+    """After windows of one candidate at 0.5 that was predicted at 10 with a std of 1."""
     told = {"qps": Prediction(10.0, 10.0 - 1.96, 10.0 + 1.96)}
     issued = Issued("1", 1, Kind.REPLICATE, {"x": 0.5}, "", 0.0, change=False, predicted=told)
     deployment = Study.new(CONFIG).deployment.apply(issued)
     drift = Drift()
     for row, value in enumerate(values):
-        seen = Observation({"x": 0.5}, {"qps": value}, role, failed, id="1", kind=Kind.REPLICATE)
+        seen = Observation({"x": x}, {"qps": value}, role, failed, id="1", kind=Kind.REPLICATE)
         drift = drift.apply(Told((seen,), 0.0), CONFIG, deployment, row + 1)
     return drift
 
@@ -101,6 +101,7 @@ def test_the_question_names_the_row_in_which_it_began_and_an_answer_ends_it() ->
     assert surprised(10.0, 18.0).since is None
     assert surprised(18.0, 18.0, 18.0, role=Role.LATE).since is None, "late rows were predicted for another moment"
     assert surprised(18.0, 18.0, 18.0, failed=True).since is None
+    assert surprised(18.0, 18.0, 18.0, x=0.6).since is None, "somebody ran another config than was predicted"
     for answer in (Unchanged("", 0.0), Labelled(Label.DRIFT, "", 0.0, since=2)):
         assert asked.apply(answer, CONFIG, Study.new(CONFIG).deployment, 4).score == 0.0
     assert asked.apply(Labelled(Label.REGRESSION, "", 0.0), CONFIG, Study.new(CONFIG).deployment, 4) == asked
@@ -188,6 +189,11 @@ def test_an_endless_study_probes_anew_after_a_change() -> None:
     drift = Labelled(Label.DRIFT, "", 0.0, since=1)
     assert Course(endless=True, probes=3).apply(drift).probes == 0
     assert Course(endless=False, probes=3).apply(drift).probes == 3, "a budget has paid for other things since"
+    warm = [Observation({"x": i / 8.0}, {"value": 1.0}, Role.WARM, spends=False) for i in range(8)]
+    study = Study.new(parse({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}})).apply(Told(tuple(warm), 0.0))
+    assert probes_wanted(study.config, study.history, study.course) == 0
+    study = study.apply(drift)
+    assert probes_wanted(study.config, study.history, study.course) == 2, "what was warm is of another world"
 
 
 # ---- forgetting ------------------------------------------------------------------------------------------------------
@@ -233,6 +239,20 @@ def test_time_is_that_of_the_results_where_all_have_one_and_else_their_order() -
     assert at(hours) == (pytest.approx([*range(16), 25.0]), pytest.approx(26.0))
     assert at([*hours[:16], None]) == ([float(i) for i in range(17)], 17.0)
     assert at(hours[:10]) == ([float(i) for i in range(10)], 10.0), "too few to know how long a window is"
+
+
+def test_a_window_is_as_long_as_those_that_were_asked_for() -> None:
+    """A month of daily figures, then a live loop of five minutes, with a night without it."""
+    warm = [Observation({"x": i / 40.0}, {"qps": 1.0}, Role.WARM, time=1e9 + 86400.0 * i) for i in range(30)]
+    live = [replace(warm[-1], role=Role.WINDOW, time=2e9 + 300.0 * i + 3e4 * (i >= 8)) for i in range(16)]
+    history = History().apply(Told(tuple(warm), 0.0))
+    assert history.excerpt().at[:3].tolist() == [0.0, 1.0, 2.0]
+    for one in live:
+        history = history.apply(Told((one,), 0.0))
+    assert np.diff(history.excerpt().at)[[0, -2, -1]].tolist() == pytest.approx([288.0, 1.0, 1.0])
+    batch = [replace(one, time=2e9 + 300.0 * (i // 8)) for i, one in enumerate(live)]
+    history = History().apply(Told(tuple(batch), 0.0))
+    assert history.excerpt().at[-1] == pytest.approx(15.0), "batches of eight"
 
 
 def test_a_long_stay_is_a_row_of_sixteen_windows_at_most_so_that_it_has_a_time() -> None:

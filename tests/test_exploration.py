@@ -330,6 +330,8 @@ def test_a_trial_is_what_ran_whatever_was_handed_out_and_withdrawn_since() -> No
             study = study.apply(event)
         return study.exploration.broken_s(1200.0)
 
+    late = Observation({"x": 0.5, "y": 0.5}, {"qps": 1.0, "p99": 90.0}, Role.LATE, id="2", kind=Kind.START)
+    assert broken(handed(2, Kind.START, 0.5, change=False), Told((late,), 9000.0)) == 300.0, "no trial's"
     withdrawn = Cancelled("2", False, 700.0)
     assert broken(handed(2, Kind.EXPLORE, 0.7, change=True, explores=True), withdrawn) == 300.0
     assert broken(handed(2, Kind.ROLLBACK, 0.5, change=True), withdrawn) == 300.0

@@ -13,7 +13,9 @@ from prometheus_client import CollectorRegistry
 from arqon_gp import RateLimited, RequestError, guard
 from arqon_gp.advice import Goal, Proposal
 from arqon_gp.comparison import Comparison, Standing
+from arqon_gp.config import parse
 from arqon_gp.records import Label, Labelled, Promoted, SafeModeEntered, SafeModeLeft, Suspected
+from arqon_gp.study import Study
 from tests.conftest import FakeClock, Make
 from tests.scripted import Loop, ScriptedSolver, to
 
@@ -212,6 +214,21 @@ def test_a_cancelled_candidate_that_runs_is_what_runs() -> None:
     assert loop.status["deployed"]["size"] == 57
     with pytest.raises(RequestError, match="is no unanswered candidate"):
         loop.solver.cancel(candidate.id)
+
+
+def test_an_older_candidate_that_runs_leaves_the_newer_one_in_doubt() -> None:
+    loop = Loop(config(pending_ttl_s=10.0), System(), to(size=57))
+    loop.run(3)
+    older = loop.solver.ask_one()
+    loop.clock.pass_s(11.0)
+    loop.solver.script.propose_next = to(size=60)
+    newer = loop.solver.ask_one()
+    loop.solver.cancel(older.id, applied=True)
+    assert loop.status["deployed"]["size"] == 57
+    assert [params["size"] for params in loop.status["in_doubt"]] == [60]
+    assert loop.status["guard"]["step_box"]["size"] == {"min": 50, "max": 60}
+    loop.solver.seed([{"params": newer, "id": newer.id, "values": {"qps": 100.0}}])
+    assert (loop.status["deployed"]["size"], loop.status["in_doubt"]) == (60, []), "its result is not late"
 
 
 def test_a_hold_in_doubt_repeats_the_latest_candidate_that_may_run() -> None:
@@ -603,6 +620,15 @@ def test_last_good_contradicting_its_level_twice_is_drift_without_a_rollback(lev
     assert drift.since == 8, "the regime begins with the first window that contradicts"
     assert f"{way} its level in two windows running" in drift.reason
     assert list(loop.solver.history()["regime"]) == [0] * 8 + [1] * 4
+
+
+def test_drift_confirms_no_last_good_that_was_not() -> None:
+    drift, study = Labelled(Label.DRIFT, "", 0.0, since=0), Study.new(parse(config()))
+    confirmed = [
+        replace(study.guard, trusted=trusted).apply(drift, study.config, study.deployment, study.history).confirmed
+        for trusted in (True, False)
+    ]
+    assert [len(of) for of in confirmed] == [1, 0]
 
 
 def test_one_odd_window_of_last_good_is_no_drift() -> None:

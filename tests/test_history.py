@@ -270,6 +270,12 @@ def test_an_old_row_is_of_its_own_regime_though_nothing_else_in_view_is() -> Non
     assert excerpt.kinds[-1] == 4, "the present one"
 
 
+def test_a_config_is_judged_by_what_it_was_in_earlier_regimes_too() -> None:
+    history = told(History(view=View(CONFIG.inputs, CONFIG.goals)), *[row(A, 7.0)] * 3, *[row(B)] * 700)
+    history = told(drifted(history, 703), *[row(B)] * 700)
+    assert [o.values["value"] for o in history.judged([A]).rows].count(7.0) >= 3
+
+
 def test_a_regime_begins_when_the_first_window_of_it_did() -> None:
     history = told(History(), *(row(A, time=60.0 * i) for i in range(8)))
     history = told(history, row(A, time=10.0, role=Role.HISTORY), row(A, time=480.0))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from arqon_gp import ArqonSolver, ClosedError, RequestError
-from arqon_gp.records import Paused, Resumed, RollbackOrdered
+from arqon_gp import ArqonSolver, ClosedError, JournalError, RequestError
+from arqon_gp.journal import MemoryJournal
+from arqon_gp.records import Event, Paused, Resumed, RollbackOrdered
 from tests.conftest import Make
 from tests.scripted import Loop, ScriptedSolver, to
 from tests.test_guard import HERE, System, config, trouble
@@ -121,6 +123,31 @@ def test_after_close_every_call_says_so_and_close_is_idempotent(make: Make) -> N
     for call in (solver.ask_one, solver.status, solver.recommend, solver.pause, lambda: solver.seed([])):
         with pytest.raises(ClosedError, match="was closed"):
             call()
+
+
+def test_a_solver_whose_journal_cannot_be_written_is_closed_all_the_same() -> None:
+    class Full(MemoryJournal):
+        closed = full = False
+
+        def append(self, study: str, after: int, events: Sequence[Event]) -> None:
+            if self.full:
+                raise JournalError("the disk is full")
+            super().append(study, after, events)
+
+        def close(self) -> None:
+            self.closed = True
+
+    journal, registry = Full(), CollectorRegistry()
+    solver = ArqonSolver({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}}, journal=journal, registry=registry)
+    assert registry.get_sample_value("arqon_history_len", {"study": "default"}) == 0.0
+    journal.full = True
+    with pytest.raises(JournalError, match="the disk is full"):
+        solver.close()
+    assert journal.closed
+    assert registry.get_sample_value("arqon_history_len", {"study": "default"}) is None
+    solver.close()
+    with pytest.raises(ClosedError):
+        solver.ask_one()
 
 
 def test_a_solver_is_a_context(make: Make) -> None:

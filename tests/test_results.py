@@ -338,6 +338,8 @@ BAD_ROWS = [
     ({"params": HERE, "value": 1.0, "n": 3}, "row 1: n and std go together"),
     ({"params": HERE, "value": 1.0, "values": {"value": 2.0}}, "row 1: value is given twice: 1.0, and 2.0 in values"),
     ({"params": HERE, "value": 1.0, "sem": {"rss": 1}}, "row 1: sem.rss: no such outcome; these are known: value"),
+    ({"params": HERE, "value": 1.0, "cost": 1e308}, "row 1: cost: expected a finite number >= 0"),
+    ({"params": HERE, "value": 1.0, "time": 1.7e12}, "row 1: time: expected unix seconds, found 1700000000000.0; are"),
     ({"params": HERE, "value": 1.0, "time": math.inf}, "row 1: time: expected a finite number, found inf"),
     ({"params": HERE, "value": 1.0, "time": -(10**400)}, "row 1: time: expected a finite number, found -10000"),
     ({"params": HERE, "value": 1.0, "time": "now"}, "row 1: time: expected a number"),
@@ -473,3 +475,30 @@ def test_a_knob_told_absurdly_far_out_leaves_the_model_as_good_as_it_was(
         solver.seed([{"params": candidate, "value": (candidate["x"] - 0.3) ** 2}])
     assert solver.recommend().params["x"] == pytest.approx(0.3, abs=0.03)
     assert not caplog.records, "a fit that fails says so"
+
+
+@pytest.mark.parametrize("sem", [1e49, 1.8e300])
+@pytest.mark.parametrize("name", ["size", "latency_ms"])
+def test_an_absurd_standard_error_tells_nothing(make: Make, name: str, sem: float) -> None:
+    solver = make({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {name: "min"}})
+    for i in range(8):
+        candidate = solver.ask_one()
+        value = 1.0 + (candidate["x"] - 0.3) ** 2
+        solver.seed([{"params": candidate, "values": {name: value if i else 1e-90}, "sem": 0.1 if i else sem}])
+    assert solver.ask_one() is not None
+    assert math.isfinite(solver.recommend().outcomes[name].mean)
+    assert not solver.status()["model"]["fallbacks"]
+
+
+def test_a_warm_start_with_the_ids_of_candidates_may_be_told_again(make: Make) -> None:
+    bounds = {"x": {"min": 0, "max": 1}}
+    solver = make({"seed": 1, "bounds": bounds, "guardrails": {"max_delta": [0.1]}})
+    warm = [{"id": str(i), "params": {"x": 0.1 * i}, "value": 1.0 + i} for i in (1, 2, 3)]
+    solver.seed(warm)
+    candidate = solver.ask_one()
+    assert candidate.id == "1"
+    solver.seed(warm)
+    assert (solver.get_history_len(), solver.status()["pending"]) == (3, ["1"])
+    assert solver.status()["deployed"] == {"x": pytest.approx(0.3)}
+    solver.seed([{"id": "1", "params": candidate, "value": 4.0}])
+    assert solver.status()["pending"] == []

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -82,7 +83,8 @@ class SqliteJournal:
     def close(self) -> None:
         """Give the locks back and close the file."""
         for study, lock in self._locks.items():
-            self._db.execute("DELETE FROM writers WHERE study = ?", (study,))
+            with suppress(sqlite3.Error):  # a full disk; the lock is what counts
+                self._db.execute("DELETE FROM writers WHERE study = ?", (study,))
             lock.release()
         self._locks.clear()
         self._db.close()
