@@ -171,12 +171,13 @@ class Choice:
     def _way_out(self) -> Params:
         """The config likeliest to keep the limits, a step towards one elsewhere that is likelier to; or where there is
         no such hope the one least beyond them."""
-        region, refuge = self._region, self._refuge
+        found, region, refuge = self.found, self._region, self._refuge
         if refuge is not None:
             step = region.settled(region.space.nearest(refuge | self.found.context, region.box, region.here))
-            if region.contains(step):
+            here = found.study.deployment.may_run
+            if region.contains(step) and not found.study.config.space.same(here, plain(found.study, step)):
                 return step
-        return self._least_beyond() if self.found.p_limits([self._best])[0] < HOPELESS else self._best
+        return self._least_beyond() if found.p_limits([self._best])[0] < HOPELESS else self._best
 
     @cached_property
     def _refuge(self) -> Params | None:

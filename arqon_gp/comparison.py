@@ -172,8 +172,10 @@ class _Judge:
         j = self.windows.column(name)
         rows = self.windows.rows(params, self.first if first is None else first, last)
         rows = [i for i in rows if np.isfinite(self.windows.value[i, j])]
-        known, doubt = self.windows.known[rows, j], self.windows.doubt
-        return self.windows.value[rows, j], known if doubt is None else known + doubt[rows, j]
+        known = self.windows.known[rows, j]
+        if (doubt := self.windows.doubt) is not None:  # the mean of any number of windows is in as much doubt as one
+            known = known + doubt[rows, j] * len(rows)
+        return self.windows.value[rows, j], known
 
     def worse(self, a: Params, b: Params) -> float:
         """P(a worse than b): on the utility or on an objective with a min_effect of its own, whichever is likelier."""
@@ -244,7 +246,7 @@ class _Judge:
             seen, known = float(self.windows.measured[at, j]), float(self.windows.known[at, j])
             if limit.relative and doubt is not None:  # to the baseline, which is that of the present context
                 seen = float(self.windows.value[at, j])
-                known += float(doubt[at, j] / self.windows.shared[at])
+                known += float(doubt[at, j])
             if math.isfinite(seen):
                 found.append((self._p_distance(limit.side * (seen - bound), limit.outcome, known), limit))
         return found
@@ -271,7 +273,8 @@ class _Judge:
 
     def still_holds(self, last_good: Params, since: int) -> float:
         """P(all limits hold) by its windows since then: what held for long may no longer."""
-        p = 1.0
+        rows = self.windows.rows(last_good, since)
+        p = 1.0 - sum(self.windows.failed[i] for i in rows) / len(rows) if len(rows) > 1 else 1.0
         for limit in self.config.goals.limits:
             bound = self._bound(limit)
             if bound is not None and len(self._windows(last_good, limit.outcome, since)[0]) > 1:

@@ -312,14 +312,15 @@ def training_set(
     goals: Goals,
     table: Table | None = None,
     baseline: Mapping[str, float] = _NOTHING,
+    apart: int | None = None,
 ) -> Dataset:
     """The stays of a history, or of an excerpt, as the surrogate's rows; `table`: that of its rows, `baseline`: what
-    limits refer to."""
+    limits refer to; `apart`: a result that a stay begins with."""
     of = of.excerpt() if isinstance(of, History) else of
     table = table or Table.of(of.rows, space, goals)
     level, rows, m = levels(of, goals, table), of.rows, len(goals.modelled)
     keys, places, regimes = table.keys, table.places, of.regime
-    new = np.diff(regimes, prepend=-1).astype(bool) | (np.diff(of.numbers, prepend=-2) != 1)
+    new = np.diff(regimes, prepend=-1).astype(bool) | (np.diff(of.numbers, prepend=-2) != 1) | (of.numbers == apart)
     first: list[int] = []
     for i, begins in enumerate(new.tolist()):
         other = begins or keys[i] != keys[i - 1] or table.apart[i] or places[i] != places[i - 1]
@@ -380,12 +381,18 @@ class TrainingSets:
         self._old: tuple[View | None, int, tuple[Observation, ...]] = (None, 0, ())
         self._kept: list[tuple[History, View | None, Mapping[str, float], Dataset]] = []
 
-    def of(self, history: History, baseline: Mapping[str, float] = _NOTHING, view: View | None = None) -> Dataset:
+    def of(
+        self,
+        history: History,
+        baseline: Mapping[str, float] = _NOTHING,
+        view: View | None = None,
+        apart: int | None = None,
+    ) -> Dataset:
         """The training set of what is in view of this history, as of `view` (None: now); `baseline`: what relative
-        limits refer to."""
+        limits refer to; `apart`: a result that a stay begins with."""
         view = view if view is not None and view.seen <= len(history) else history.view
         for known, seen, of, data in self._kept:
-            if known is history and seen is view and of == baseline:
+            if known is history and seen is view and of == baseline and apart is None:
                 return data
         before, corrected, old = self._old
         if before is not view or corrected != history.corrected:
@@ -395,6 +402,8 @@ class TrainingSets:
         table = Table.of(excerpt.rows, self._space, self._goals, last)
         if last is None or len(table.rows) >= len(last.rows) or table.rows[:1] != last.rows[:1]:
             self._table = table
-        made = training_set(excerpt, self._space, self._goals, table, baseline)
+        made = training_set(excerpt, self._space, self._goals, table, baseline, apart)
+        if apart is not None:
+            return made
         self._kept = [*self._kept[-MOST_SETS + 1 :], (history, view, baseline, made)]
         return made

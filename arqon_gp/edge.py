@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from arqon_gp.knobs import Categorical, Floats, Knob, unit
@@ -44,18 +43,18 @@ class Edge:
     L: Floats
 
     @classmethod
-    def of(cls, X: Floats, broke: npt.NDArray[np.bool_], windows: Floats, frame: Frame) -> Edge | None:
-        """The edge that rows X (n, d) of so many windows (n,) tell, of which some broke a limit (n,); None where none
-        did."""
-        if not broke.any():
+    def of(cls, X: Floats, broken: Floats, kept: Floats, frame: Frame) -> Edge | None:
+        """The edge that rows X (n, d) tell, of which so many windows (n,) broke a limit, and so many kept them; None
+        where none broke one."""
+        if not broken.any():
             return None
         frame = frame.centred(X)
-        Z, y, f = frame(X), np.where(broke, -1.0, 1.0), np.zeros(len(X))
+        Z, f = frame(X), np.zeros(len(X))
         K = _prior(Z, Z)
         for _ in range(NEWTON_STEPS):
-            gradient, curvature = windows * _likelihood(y, f)
+            gradient, curvature = broken * _likelihood(-1.0, f) + kept * _likelihood(1.0, f)
             root = np.sqrt(curvature)
-            L = np.asarray(np.linalg.cholesky(np.eye(len(y)) + root[:, None] * K * root), dtype=np.float64)
+            L = np.asarray(np.linalg.cholesky(np.eye(len(f)) + root[:, None] * K * root), dtype=np.float64)
             b = curvature * f + gradient
             found = K @ (b - root * np.linalg.solve(L.T, np.linalg.solve(L, root * (K @ b))))
             done, f = bool(np.abs(found - f).max() < CLOSE), found
@@ -149,8 +148,8 @@ def _alone(Z: Floats) -> Floats:
     return np.asarray(CONSTANT**2 + SLOPE**2 * np.square(Z).sum(axis=1) + BUMP**2)
 
 
-def _likelihood(y: Floats, f: Floats) -> Floats:
-    """Gradient and curvature (2, n) of the log likelihood of y = +-1 at f."""
+def _likelihood(y: float, f: Floats) -> Floats:
+    """Gradient and curvature (2, n) of the log likelihood of y = +-1 at f (n,)."""
     z = y * (MEAN + f)
     ratio = np.exp(-0.5 * z * z - 0.5 * math.log(2.0 * math.pi) - special.log_ndtr(z))
     return np.stack([y * ratio, ratio * (ratio + z)])

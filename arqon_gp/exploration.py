@@ -115,9 +115,11 @@ def _loss(row: Observation, predicted: Mapping[str, Prediction], config: Config)
     """By how much the utility of a window was below the predicted one; no more than all was to be worth."""
     goals = config.goals
     names = [o.name for o in goals.objectives]
-    if goals.pareto or any(name not in predicted or row.values.get(name) is None for name in names):
+    if goals.pareto or any(name not in predicted for name in names):
         return 0.0
-    both = np.array([[predicted[name].mean for name in names], [row.values[name] for name in names]], dtype=float)
+    both = np.array([[predicted[name].mean for name in names], [row.values.get(name) for name in names]], dtype=float)
     expected, seen = goals.utility({}, {})(both)
     most = float(np.abs(both[0] * goals.utility({}, {}).coefficients).sum())
+    if not np.isfinite(seen):
+        return most if row.failed else 0.0
     return min(max(float(expected) - float(seen), 0.0), most)

@@ -180,11 +180,12 @@ class Outlook:
         scales = {name: self.surrogate[name].rows.scale for name in self.surrogate.settings.outcomes}
         for name, side, bound in self.study.config.goals.bounds(self.study.fixed):
             y = data.Y[:, self.surrogate.settings.outcomes.index(name)]
-            seen += np.maximum(np.nan_to_num(side * (y - bound)), 0.0) / scales[name]
+            seen += np.maximum(side * (y - bound), 0.0) / scales[name]
         for name, side, bound in self.bounds:
             expected += np.maximum(side * (moments(name)[0] - bound), 0.0) / scales[name]
+        seen = np.where(np.isnan(seen) & (data.failed > 0.0), max(np.nanmax(seen, initial=0.0), 1.0), seen)
         age = data.now - data.at
-        lately = age < LATELY
+        lately = (age < LATELY) & np.isfinite(seen)  # what failed is as far out as any; what was not measured unknown
         if self.edge is None or not seen[lately].any():
             return expected
         where, flat = self.encoded(configs), 1.0 / (1.0 + float(seen[lately].var()) / FLAT**2)

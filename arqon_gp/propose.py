@@ -99,13 +99,15 @@ class ModelAdvisor:
         clearly; and of which, if that was there before."""
         history, whole = study.history, self._set(study, study.history)
         self.device = place(self._wanted, len(whole.X))  # the same rows in a process that has fitted nothing yet
-        data = whole.rows(self._rows(study, history, study.based, study.hyperparameters)[0])
-        data = data.rows(~self._aside(study, data, since))
-        late = data.first >= since
-        if since <= history.regimes[-1] or late.all() or not late.any():
-            return None
-        kinds = sorted({data.current, data.regimes, *range(max(data.regimes - MOST_REGIMES, 0), data.regimes)})
         try:
+            seen = whole.first[self._rows(study, history, study.based, study.hyperparameters)[0]]
+            data = self._sets.of(history, study.fixed, history.view_since(study.based), since)
+            data = data.rows(np.isin(data.first, seen) | ~np.isin(data.first, whole.first))  # it may begin in a stay
+            data = data.rows(~self._aside(study, data, since))
+            late = data.first >= since
+            if since <= history.regimes[-1] or late.all() or not late.any():
+                return None
+            kinds = sorted({data.current, data.regimes, *range(max(data.regimes - MOST_REGIMES, 0), data.regimes)})
             with one_thread():
                 worth = {
                     kind: evidence(_as_if(data, late, kind), self._settings, study.hyperparameters) for kind in kinds
@@ -435,8 +437,12 @@ def _edge(study: Study, data: Dataset, settings: Settings) -> Edge | None:
     rails, goals = study.config.guardrails, study.config.goals
     if rails is None:
         return None
-    broke = data.failed > 0.0
+    beyond, told = np.zeros(len(data.X), dtype=bool), np.ones(len(data.X), dtype=bool)
     for name, side, bound in goals.bounds(study.fixed):
-        broke |= side * (data.Y[:, goals.modelled.index(name)] - bound) > 0.0
+        y = data.Y[:, goals.modelled.index(name)]
+        beyond |= side * (y - bound) > 0.0
+        told &= np.isfinite(y)
+    broken = np.where(beyond, data.tried, data.failed)
+    kept = np.where(told, data.tried - broken, 0.0)
     current = data.current / max(data.regimes - 1.0, 1.0)
-    return Edge.of(data.X, broke, data.tried, Frame.of(settings, rails.steps, current))
+    return Edge.of(data.X, broken, kept, Frame.of(settings, rails.steps, current))

@@ -68,6 +68,7 @@ class Turn:
         self._yard = yard
         self._deadline = Deadline(study.config.max_ask_s)
         self._expire()
+        study = self.study
         if study.context and (context or not study.deployment.pending):
             expected, doubt = study.expected if not study.deployment.pending else (study.context, study.doubt)
             told = expected | context, {name: std for name, std in doubt.items() if name not in context}

@@ -62,7 +62,6 @@ class Windows:
     numbers: Integers
     judged: tuple[bool, ...]
     groups: Integers = field(init=False)  # (n,) a number for each config in each regime
-    shared: Floats = field(init=False)  # (n,) how many of its windows are judged, one at least
 
     def __post_init__(self) -> None:
         numbers: dict[tuple[int, Key], int] = {}
@@ -70,8 +69,6 @@ class Windows:
         pairs = zip(regime.tolist(), self.keys, strict=True)
         groups = np.array([numbers.setdefault(pair, len(numbers)) for pair in pairs], dtype=int)
         object.__setattr__(self, "groups", groups)
-        shared = np.maximum(np.bincount(groups, np.array(self.judged, dtype=float))[groups], 1.0)
-        object.__setattr__(self, "shared", shared)
 
     def column(self, name: str) -> int:
         """Where a series stands."""
@@ -137,7 +134,7 @@ class Windows:
                     found = _carried(found, value[:begin], value[begin:], group[begin:], mean_known)
                 some = [np.arange(max(first, len(value) - LATEST_WINDOWS), len(value))]
                 if self.doubt is not None:
-                    order = np.argsort(self.doubt[first:, j] / self.shared[first:], kind="stable")
+                    order = np.argsort(self.doubt[first:, j], kind="stable")
                     some.append(np.sort(first + order[:LATEST_WINDOWS]))
                 for rows in some:
                     other = self._steady_noise(value[rows], group[rows], rows, mean_known)
@@ -213,8 +210,7 @@ class Yardstick:
         rows = windows.rows(params, windows.regimes[-1])
         if doubt is None or not rows:
             return not rows
-        shared = doubt[rows, 0] / max(len(rows), 1)
-        return bool((np.sqrt(shared) > max(self.noise[UTILITY].std, self.min_effect)).all())
+        return bool((np.sqrt(doubt[rows, 0]) > max(self.noise[UTILITY].std, self.min_effect)).all())
 
 
 def yardstick(
@@ -238,19 +234,18 @@ def yardstick(
     keys, failed = tuple(key(r.params) for r in rows), tuple(r.failed for r in rows)
     judged = tuple(config.guardrails is None or row.role in JUDGED for row in rows)
     outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, of.regimes, of.numbers, judged)
-    if shifts:  # so that the mean of any number of windows of a config is in as much doubt as one
-        outcomes = replace(outcomes, doubt=outcomes.shared[:, None] * shifts.variance)
+    outcomes = replace(outcomes, doubt=shifts.variance) if shifts else outcomes
     noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}
     sizes = _sizes(config, baseline, noise, merit)
     utility = goals.utility(*_default_frame(config, baseline, sizes, merit))
     with_utility = np.column_stack([utility(merit), model])
-    known_utility = _utility_variance(utility, raw, known, config)
+    known_utility = _utility_variance(utility, merit, known, config)
     as_measured = np.column_stack([utility(raw), measured]) if shifts else with_utility
     known = np.column_stack([known_utility, known])
     doubt: Floats | None = None
     if shifts:
-        of_utility = _utility_variance(utility, raw, shifts.variance, config)
-        doubt = outcomes.shared[:, None] * np.column_stack([of_utility, shifts.variance])
+        of_utility = _utility_variance(utility, merit, shifts.variance, config)
+        doubt = np.column_stack([of_utility, shifts.variance])
     names = (UTILITY, *goals.modelled)
     windows = Windows(names, with_utility, as_measured, known, doubt, keys, failed, of.regimes, of.numbers, judged)
     noise[UTILITY] = windows.noise(0)

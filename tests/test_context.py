@@ -305,7 +305,7 @@ def test_windows_are_compared_as_of_the_present_context(monkeypatch: pytest.Monk
     assert yard.windows.doubt is not None
     std = np.sqrt(yard.windows.doubt[:, 0])
     near = int(np.argmin(np.abs(loads - 800.0)))
-    mistrust = 2.0 * 0.25 * (now[25] - yard.windows.measured[25, 0])
+    mistrust = 0.25 * (now[25] - yard.windows.measured[25, 0])
     if few > 25:
         assert std[near] < 100.0 < std[25], "a window of far away says little of here"
         assert std[25] == pytest.approx(mistrust, rel=0.1)

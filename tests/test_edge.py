@@ -38,7 +38,7 @@ def frame(steps: Sequence[float] = (5.0, 0.1), **more: Any) -> Frame:
 
 
 def edge(X: Sequence[Sequence[float]], broke: Sequence[bool], **more: Any) -> Edge:
-    found = Edge.of(np.array(X), np.array(broke), np.ones(len(broke)), frame(**more))
+    found = Edge.of(np.array(X), 1.0 * np.array(broke), 1.0 - np.array(broke), frame(**more))
     assert found is not None
     return found
 
@@ -51,12 +51,12 @@ def risk(found: Edge, *x: float) -> float:
 
 
 def test_without_a_broken_limit_there_is_no_edge() -> None:
-    assert Edge.of(np.array([[0.5, 0.5]]), np.array([False]), np.ones(1), frame()) is None
+    assert Edge.of(np.array([[0.5, 0.5]]), np.zeros(1), np.ones(1), frame()) is None
 
 
 def test_what_broke_is_riskier_than_the_unknown_and_what_held_for_long_is_safer() -> None:
     rows = np.array([[0.5, 0.5], [0.6, 0.5]])
-    found = [Edge.of(rows, np.array([False, True]), np.array([windows, 1.0]), frame()) for windows in (1.0, 12.0)]
+    found = [Edge.of(rows, np.array([0.0, 1.0]), np.array([windows, 0.0]), frame()) for windows in (1.0, 12.0)]
     few, many = [of for of in found if of is not None]
     assert MOST_RISK < risk(few, 0.5, 0.5) < 1.0 < risk(few, 0.6, 0.5)
     assert risk(many, 0.5, 0.5) < MOST_RISK < 1.0 < risk(many, 0.6, 0.5)
