@@ -16,7 +16,7 @@ from arqon_gp.evidence import Noise, p_beyond, window_noise
 from arqon_gp.history import History, key
 from arqon_gp.objectives import Utility
 from arqon_gp.records import Label, Labelled, Observation, Role, Told
-from arqon_gp.yardstick import UTILITY, Yardstick, yardstick
+from arqon_gp.yardstick import UTILITY, Shifts, Yardstick, yardstick
 
 A, B, C = {"x": 0.0}, {"x": 0.5}, {"x": 1.0}
 RANDOM = np.random.default_rng(0)
@@ -251,6 +251,22 @@ def test_in_a_new_regime_the_others_tell_of_last_good_however_long_the_history_i
     judged = told(*rows, since=[before]).judged([A, B])
     found = compare(Question(B, A, [A]), yardstick(judged, minimised, {}), minimised, lambda a, b: None).running
     assert max(found.worse, found.better) < 0.6, "nothing is known of last_good here"
+
+
+@pytest.mark.parametrize("before", [10, 200])
+def test_windows_in_question_are_in_as_much_doubt_as_one_however_many_there_were_before(before: int) -> None:
+    rng = np.random.default_rng(0)
+    level = [
+        {"qps": 100.0 - 4.0 * (i >= before) + rng.normal(), "p99": 20.0 + 60.0 * (i >= before)}
+        for i in range(before + 2)
+    ]
+    history = told(*[(A, values) for values in level])
+    given = config(constraints={"p99": {"max": 50}})
+    variance = np.full((before + 2, 2), 0.05)
+    shifts = Shifts(np.zeros((before + 2, 2)), variance, {})
+    found = compare(Question(A, A, since=before), yardstick(history, given, {}, shifts), given, lambda *_: None)
+    assert found.sunk > 0.9
+    assert found.good.holds < 0.01
 
 
 def test_an_old_row_does_not_make_a_confirmed_config_look_better() -> None:

@@ -139,6 +139,17 @@ def test_the_evidence_tells_a_change_from_none() -> None:
     assert ModelAdvisor(CONFIG, device="cpu").changed(still, 0) is None, "nothing was before"
 
 
+def test_a_change_may_begin_within_a_stay() -> None:
+    """What runs goes on running: 12 windows, of which the last six are 4 std lower."""
+    rng = np.random.default_rng(0)
+    rows = rows_of_worlds(0.3) + [(0.5, 80.0 - 4.0 * (i >= 6) + float(rng.normal())) for i in range(12)]
+    found = ModelAdvisor(CONFIG, device="cpu").changed(study_of(rows), 22)
+    assert found is not None
+    assert (found.since, found.outcome) == (22, "qps")
+    still = [(x, y + 4.0 * (i >= 22)) for i, (x, y) in enumerate(rows)]
+    assert ModelAdvisor(CONFIG, device="cpu").changed(study_of(still), 22) is None
+
+
 def test_errors_far_below_their_limit_are_no_change_and_near_it_they_are() -> None:
     config, rng = parse(PLAIN | {"constraints": {"errors": {"max": 0.01}}}), np.random.default_rng(0)
 

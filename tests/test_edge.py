@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from arqon_gp.advice import Goal, Request
 from arqon_gp.choice import Choice
 from arqon_gp.config import parse
 from arqon_gp.edge import MOST_RISK, Edge, Frame
+from arqon_gp.knobs import Interval
 from arqon_gp.outlook import Outlook
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Label, Labelled, Observation, Params, Role, Told
 from arqon_gp.rows import Settings
+from arqon_gp.space import Box
 from arqon_gp.study import Study
 from tests.conftest import FakeClock
 
@@ -62,6 +65,24 @@ def test_what_broke_is_riskier_than_the_unknown_and_what_held_for_long_is_safer(
     assert risk(many, 0.5, 0.5) < MOST_RISK < 1.0 < risk(many, 0.6, 0.5)
     alike = edge([[0.5, 0.5]] * 12 + [[0.6, 0.5]], [False] * 12 + [True])
     assert risk(alike, 0.5, 0.5) == pytest.approx(risk(many, 0.5, 0.5), rel=0.2), "as many rows of one window each"
+
+
+def test_of_a_stay_the_windows_that_failed_count_as_broken_and_the_others_as_kept() -> None:
+    """20 windows of one config, of which one failed: the more others there are, the safer it is."""
+    config = parse(CONFIG)
+
+    def of(windows: int, p99: float | None = 20.0) -> float:
+        rows = [Observation({"x": 60.0 + i, "y": 0.5}, {"qps": 1.0, "p99": 20.0}, Role.WARM) for i in range(4)]
+        good = Observation({"x": 50.0, "y": 0.5}, {"qps": 1.0, "p99": p99}, Role.WARM)
+        rows += [good] * (windows // 2) + [replace(good, values={}, failed=True)] + [good] * (windows // 2)
+        found = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(Told(tuple(rows), 0.0)))
+        assert found is not None
+        assert found.edge is not None
+        return float(found.edge.risk(found.encoded([{"x": 50.0, "y": 0.5}]))[0])
+
+    assert of(2) > of(8) > of(14)
+    assert of(14) < MOST_RISK
+    assert of(14, None) == pytest.approx(of(0)), "what was not measured kept no limit"
 
 
 def test_an_edge_is_carried_on_where_nothing_was_measured() -> None:
@@ -185,6 +206,33 @@ def test_out_of_what_breaks_a_limit_the_way_leads_to_a_config_that_is_known_to_k
     proposal = choice.proposal()
     assert "towards a config that is likelier to hold them" in proposal.reason
     assert proposal.params["x"] == pytest.approx(25.0)
+
+
+def test_where_no_step_leads_towards_it_a_config_that_keeps_the_limits_does_not_hold_up_the_way_out(make: Make) -> None:
+    """It kept them at y = 0.9, and y may not move: from x = 20, where they are broken, x has to."""
+    solver = make(CONFIG | {"guardrails": {"max_delta": [5, 0]}})
+    solver.seed(
+        [{"params": {"x": 20.0, "y": 0.9}, "values": {"qps": 1.0, "p99": 20.0 + 0.3 * i}} for i in range(8)]
+        + [{"params": {"x": 20.0, "y": 0.5}, "values": {"qps": 1.0, "p99": 200.0 + i}} for i in range(8)]
+    )
+    found = solver._advisor.outlook(solver._study)
+    assert found is not None
+    request = Request(Goal.RECOVER, Box((Interval(15.0, 25.0), Interval(0.5, 0.5))), {"x": 20.0, "y": 0.5}, 3)
+    choice = Choice(found, solver._yardstick(), request, (), "cpu", lambda rung: None)
+    assert choice.proposal().params["x"] != 20.0
+    assert choice._refuge is not None
+
+
+def test_the_way_out_does_not_lead_to_where_windows_failed() -> None:
+    """The p99 keeps its limit above 60 and is 500 at 48; at 40 all fails, and there is no p99."""
+    config = parse(CONFIG)
+    told = [Observation({"x": 60.0 + i, "y": 0.5}, {"qps": 1.0, "p99": 20.0 + 0.1 * i}, Role.WARM) for i in range(8)]
+    told += [Observation({"x": 48.0, "y": 0.5}, {"qps": 1.0, "p99": 500.0 + i}, Role.WARM) for i in range(5)]
+    told += [Observation({"x": 40.0, "y": 0.5}, {}, Role.WARM, failed=True) for _ in range(5)]
+    found = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(Told(tuple(told), 0.0)))
+    assert found is not None
+    up, here, failing = found.way_out([{"x": x, "y": 0.5} for x in (52.0, 48.0, 40.0)]).tolist()
+    assert up < here <= failing
 
 
 def test_on_a_flat_plateau_out_there_the_way_leads_towards_the_edge() -> None:

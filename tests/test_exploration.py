@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -214,13 +215,16 @@ def test_what_seemed_safe_and_broke_a_limit_makes_exploring_dearer_for_a_while()
         state, told = Exploration(), {"qps": Prediction(100.0, 90.0, 110.0)}
         for qps, p99 in windows:
             issued = Issued("1", 1, Kind.EXPLORE, {}, "", 0.0, change=True, predicted=told, explores=explores)
-            row = Observation({}, {"qps": qps, "p99": p99}, Role.WINDOW, id="1", kind=Kind.EXPLORE)
+            failed = math.isnan(qps)
+            values: dict[str, float | None] = {} if failed else {"qps": qps, "p99": p99}
+            row = Observation({}, values, Role.WINDOW, failed, id="1", kind=Kind.EXPLORE)
             state = state.apply(Told((row,), 0.0), config, Study.new(config).deployment.apply(issued), {})
         return state
 
     assert after((40.0, 40.0)).surprise == 0.0, "bad, but within the limit"
     assert after((40.0, 60.0)).surprise == pytest.approx(60.0 / 11.0)
     assert after((-900.0, 60.0)).surprise == pytest.approx(100.0 / 11.0), "no more than all that it was to be worth"
+    assert after((math.nan, math.nan)).surprise == pytest.approx(100.0 / 11.0), "it failed: all is lost"
     assert after((40.0, 60.0), explores=False).surprise == 0.0
     assert after((40.0, 60.0), *[(100.0, 40.0)] * 50).surprise < 60.0 / 11.0 / 3.0
 

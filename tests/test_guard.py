@@ -825,6 +825,22 @@ def test_two_windows_of_last_good_beyond_a_limit_outweigh_many_within_it() -> No
     assert loop.status["regime"] == 0, "what has changed the model says"
 
 
+def test_two_failures_of_last_good_outweigh_many_windows_that_did_not_fail() -> None:
+    goals: list[Goal] = []
+
+    def propose(study: Any, request: Any) -> Proposal:
+        goals.append(request.goal)
+        return Proposal(study.deployment.deployed, "stay")
+
+    loop = Loop(config(), System(), propose)
+    loop.run(30)
+    loop.step(status="failed")
+    loop.step(status="failed")
+    goals.clear()
+    loop.step()
+    assert goals == [Goal.RECOVER]
+
+
 def test_out_of_limits_that_last_good_breaks_too_nothing_is_a_regression_and_no_safe_mode_holds_it() -> None:
     sizes = iter([60, 40, 59, 41, 58, 42, 57, 43] * 10)
 
