@@ -121,7 +121,7 @@ class Choice:
     def _known(self) -> Params:
         """The config of the region with the best posterior mean that keeps the limits; what runs, if it keeps them and
         is no worse by min_effect. A broken limit may cost as much as all is worth, and chances of it less than
-        min_effect. What has kept them where the edge was as near is not left for that edge, unless it is worth it."""
+        min_effect."""
         found, study = self.found, self.found.study
         here = study.deployment.may_run
         size, confidence = self.yard.size, self.request.confidence or DEFAULT_CONFIDENCE
@@ -138,11 +138,9 @@ class Choice:
             there, now = found.p_kept([best, here]).tolist()
             if there < self.request.confidence and there <= now + CLEARLY:
                 return here  # only a cautious step may go to what is neither safe enough nor clearly safer
-        worth = found.mean_utility(self.yard, [best, here])
+        gain = np.subtract(*found.mean_utility(self.yard, [best, here]))
         safe = not found.bounds or found.p_kept([here])[0] >= confidence
-        if not safe and found.p_limits([here])[0] >= confidence and found.withstands(here):
-            worth, safe = worth + size * found.p_holds([best, here]), True
-        return here if safe and worth[0] - worth[1] <= self.yard.min_effect else best
+        return here if safe and gain <= self.yard.min_effect else best
 
     def _chosen(self) -> tuple[Params, float | None]:
         """The maximiser in the region if it is safe enough, else the best point that is, else a cautious step."""

@@ -66,17 +66,13 @@ class Edge:
         """How far on the good side of the edge points (r, d) are, in stds of the probit."""
         return np.asarray(MEAN + _prior(self.frame(X), self.Z) @ self.gradient)
 
-    def breaks(self, X: Floats) -> Floats:
-        """P(a limit breaks) at points (r, d)."""
+    def risk(self, X: Floats) -> Floats:
+        """How much likelier than a config of which nothing is known these (r, d) break a limit: a ratio (r,)."""
         Z = self.frame(X)
         v = np.linalg.solve(self.L, self.root[:, None] * _prior(self.Z, Z))
         variance = np.maximum(_alone(Z) - np.square(v).sum(axis=0), 0.0)
-        return np.asarray(special.ndtr(-self.margin(X) / np.sqrt(1.0 + variance)))
-
-    def risk(self, X: Floats) -> Floats:
-        """How much likelier than a config of which nothing is known these (r, d) break a limit: a ratio (r,)."""
-        unknown = special.ndtr(-MEAN / np.sqrt(1.0 + _alone(self.frame(X))))
-        return np.asarray(self.breaks(X) / unknown)
+        known = special.ndtr(-self.margin(X) / np.sqrt(1.0 + variance))
+        return np.asarray(known / special.ndtr(-MEAN / np.sqrt(1.0 + _alone(Z))))
 
     def least(self, X: Floats, beyond: Floats, age: Floats, where: Floats) -> Floats:
         """How far beyond the limits it is at best, a posterior std below the mean, at points (r, d), as rows X (n, d)

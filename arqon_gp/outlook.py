@@ -34,7 +34,6 @@ FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as i
 SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
 FLAT = 0.2  # std of how far the latest windows are beyond the limits that says as much as the edge
 LATELY = 24  # windows that tell the way out of what breaks the limits
-WITHSTOOD = 8  # latest windows of a config that tell how near an edge it has withstood
 MOST_LOG = 300.0  # of a log outcome: that of a number whose square is one, too
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
 
@@ -162,33 +161,8 @@ class Outlook:
     def p_kept(self, configs: Sequence[Params]) -> Floats:
         """The least of these (r,) in the situations that the next windows may bring; less where the windows themselves
         say that the edge is near."""
-        return np.asarray(np.minimum.reduce([found._kept(configs) for found in self._situations]))
-
-    def p_holds(self, configs: Sequence[Params]) -> Floats:
-        """The same as a chance (r,): the edge is no veto, but the probability that a window breaks a limit."""
-        found = [of.p_limits(configs) * (1.0 - of._breaks(configs)) for of in self._situations]
-        return np.asarray(np.minimum.reduce(found))
-
-    def withstands(self, params: Params) -> bool:
-        """Whether the edge is no nearer to a config, in any of the situations, than in its latest windows, which all
-        kept the limits."""
-        if self.edge is None:
-            return True
-        study, edge = self.study, self.edge
-        rows = [row for _, row in study.history.live(params, most=WITHSTOOD)]
-        if not rows or any(row.failed or study.config.goals.broken(row.values, study.fixed) for row in rows):
-            return False
-        then = self.inputs.encode_all([params | self.context | row.context for row in rows])
-        now = np.concatenate([of.encoded([params]) for of in self._situations])
-        return bool(edge.risk(now).max() <= edge.risk(then).max())
-
-    @property
-    def _situations(self) -> list[Outlook]:
-        later = self.study.situations[1:]
-        return [self, *(replace(self, study=replace(self.study, context=one)) for one in later)]
-
-    def _breaks(self, configs: Sequence[Params]) -> Floats | float:
-        return 0.0 if self.edge is None else self.edge.breaks(self.encoded(configs))
+        later = [replace(self, study=replace(self.study, context=one)) for one in self.study.situations[1:]]
+        return np.asarray(np.minimum.reduce([found._kept(configs) for found in (self, *later)]))
 
     def _kept(self, configs: Sequence[Params]) -> Floats:
         p = self.p_limits(configs)
