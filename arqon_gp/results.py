@@ -25,7 +25,7 @@ KEYS = (
 )  # fmt: skip
 KNOWN, PLAIN = frozenset(KEYS), frozenset(KEYS[:3])  # what most rows of a long history have
 INFINITE = 1e100  # an outcome beyond this is infinite: some exporters say 1.8e308, and squares have to be numbers
-LATEST = 1e11  # unix seconds: the year 5138
+MOST_TIME = 1e11  # unix seconds: the year 5138
 NOTHING: dict[str, float] = {}  # one for all rows: a history is long
 
 
@@ -226,7 +226,7 @@ def _number(name: str, value: object, low: float = -math.inf, high: float = sys.
 
 
 def _time(value: object) -> float:
-    if (time := _number("time", value)) > LATEST:
+    if (time := _number("time", value)) > MOST_TIME:
         raise ValueError(f"time: expected unix seconds, found {value!r:.60}; are these milliseconds?")
     return time
 
