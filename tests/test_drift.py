@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arqon_gp import ArqonSolver, propose
+from arqon_gp import ArqonSolver, FitError, propose
 from arqon_gp.config import parse
 from arqon_gp.course import Course, probes_wanted
 from arqon_gp.dataset import Dataset, training_set
@@ -92,6 +92,28 @@ def surprised(*values: float, role: Role = Role.WINDOW, failed: bool = False, x:
         seen = Observation({"x": x}, {"qps": value}, role, failed, id="1", kind=Kind.REPLICATE)
         drift = drift.apply(Told((seen,), 0.0), CONFIG, deployment, row + 1)
     return drift
+
+
+@pytest.mark.parametrize(("load", "alike"), [(500.0, True), (530.0, True), (700.0, False)])
+def test_a_prediction_is_held_against_what_was_measured_in_a_context_like_its_own(load: float, alike: bool) -> None:
+    config = parse(PLAIN | {"context": {"load": {"min": 0, "max": 1000}}})
+    told, there = {"qps": Prediction(10.0, 8.0, 12.0)}, {"load": 500.0}
+    issued = Issued("1", 1, Kind.REPLICATE, {"x": 0.5}, "", 0.0, change=False, predicted=told, context=there)
+    row = Observation({"x": 0.5}, {"qps": 20.0}, Role.WINDOW, id="1", kind=Kind.REPLICATE, context={"load": load})
+    deployment = Study.new(config).deployment.apply(issued)
+    assert deployment.predicted(row, config) == (told if alike else {})
+    assert deployment.predicted(replace(row, id=None, kind=None), config) == {}
+
+
+def test_an_active_set_that_fails_answers_no_question_and_stops_no_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    advisor = ModelAdvisor(CONFIG, device="cpu")
+
+    def fail(*_: Any) -> Any:
+        raise FitError("too few rows have it")
+
+    monkeypatch.setattr(advisor, "_rows", fail)
+    assert advisor.changed(study_of(rows_of_worlds(0.3, 0.7)), 16) is None
+    assert advisor.fallbacks["fit"] == 1
 
 
 def test_the_question_names_the_row_in_which_it_began_and_an_answer_ends_it() -> None:
