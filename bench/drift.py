@@ -54,6 +54,7 @@ CELLS = (OPTIMUM, *ARMS)
 MOST_REGRET, MOST_BREACHES, LEAST_SYSTEMS = 0.5, 0.5, 3
 WORSE = 0.01  # of the score, that makes a rollback right
 AHEAD, RECOVERED = 12, 1.5
+HOUR = 12  # windows
 RESAMPLES = 10_000
 
 
@@ -269,6 +270,28 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def plot(lines: Sequence[dict[str, Any]], path: Path, first: int, seeds: int, windows: int) -> None:
+    """The regret of each hour by system and arm, averaged over the seeds that the arm has."""
+    from matplotlib.figure import Figure
+
+    found, figure = chosen(lines, range(first, first + seeds), windows), Figure(figsize=(13, 8), layout="constrained")
+    colours = {"arqon": "black", "arqon_blind": "grey"}
+    for number, system in enumerate(SYSTEMS):
+        axes = figure.add_subplot(2, 2, number + 1)
+        each = [regrets(found, system, seed) for seed in range(first, first + seeds)]
+        for arm in ARMS:
+            hours = [of[arm][: windows // HOUR * HOUR].reshape(-1, HOUR).mean(axis=1) for of in each if arm in of]
+            if hours and arm != "oracle":  # off the scale
+                drawn = {"color": colours.get(arm), "linewidth": 2.0 if arm in colours else 1.0}
+                style = "-" if arm in colours or arm in ADAPTIVE else ":"
+                axes.plot(np.mean(hours, axis=0), style, label=arm, **drawn)
+        axes.set(title=system, xlabel="hours", ylabel="mean regret", yscale="log")
+    names = {name: line for axes in figure.axes for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(names.values()), list(names), loc="outside right center")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def wanted(systems: Sequence[str], seeds: range, shard: tuple[int, int]) -> Iterator[tuple[str, int]]:
     """(system, seed), seed by seed, so that a run that is stopped early is balanced; no system is always on one
     shard."""
@@ -311,6 +334,7 @@ def main() -> int:
     settings = {"windows": given.windows, "first_seed": given.first_seed, "seeds": given.seeds, "every": EVERY}
     settings |= {"penalty": live.PENALTY, "recent": live.RECENT, "statics": live.STATICS, "threads": 1}
     record.write(name, figures, settings=settings, folder=given.out)
+    plot(known(path), given.out / f"{name}.svg", given.first_seed, given.seeds, given.windows)
     return int(not figures["registered"]["passed"])
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from arqon_gp.simulators import SYSTEMS, Moving
 from arqon_gp.simulators.moving import WINDOW
 from bench import drift, live
+from bench.parity import append
 from tests.test_bench import peers_are_installed
 
 SEED = drift.FIRST_PILOT_SEED + 9_000  # none of the pilots
@@ -232,6 +236,21 @@ def test_it_judges_by_what_was_registered() -> None:
     one = counted(good | {"tpe_60 jvm": 3.9}, breaches)
     assert (one["passed"], one["won"]) == (True, ["pool", "cache", "queue"])
     assert not counted(good | {"tpe_60 jvm": 3.9, "best_static pool": 1.0}, breaches)["passed"]
+
+
+def test_the_summary_is_written_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in [line("optimum", [10.0] * 24), line("arqon", [7.0] * 12 + [9.0] * 12), line("oracle", [10.0] * 24)]:
+        append(tmp_path / "drift.jsonl", one)
+    monkeypatch.setattr("sys.argv", ["drift", "--summary", "--windows", "24", "--out", str(tmp_path)])
+    assert drift.main() == 1, "cells are missing"
+    assert json.loads((tmp_path / "drift.json").read_text())["figures"]["registered"]["complete"] is False
+    drawn = ElementTree.parse(tmp_path / "drift.svg").getroot()
+    curves = [
+        path
+        for path in drawn.iter("{http://www.w3.org/2000/svg}path")
+        if "stroke: #000000; stroke-width: 2" in path.get("style", "")
+    ]
+    assert len(curves) == 2, "arqon's on the pool, and in the legend"
 
 
 def test_every_system_and_seed_is_on_one_shard() -> None:
