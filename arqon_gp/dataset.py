@@ -8,7 +8,7 @@ Stays, Table, TrainingSets, training_set, Levels, levels, paired, known_variance
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -38,12 +38,26 @@ MOST_SETS = 4  # kept: what the hyperparameters are of, what they will be of, wh
 
 @dataclass(frozen=True, slots=True)
 class Stays:
-    """The stays of several windows: X (k, d), sum of squares of the windows around their mean and its degrees of
-    freedom, (k, m)."""
+    """The stays of several windows: X (k, d), and of all their windows, w, those of a stay from `begins` (k,) on, the
+    inputs W (w, d) and how far their outcomes are from the mean of their stay, (w, m), NaN where missing."""
 
     X: Floats
-    ss: Floats
-    dof: Floats
+    begins: npt.NDArray[np.int64]
+    W: Floats
+    apart: Floats
+
+    def scatter(self, j: int, trend: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
+        """Sum of squares of the windows of each stay around their mean, less what a trend (w,) at inputs (w, d) makes
+        of it, and its degrees of freedom, (k,)."""
+        if not len(self.begins):
+            return np.zeros(0), np.zeros(0)
+        seen = np.isfinite(self.apart[:, j])
+        count = np.add.reduceat(seen.astype(float), self.begins)
+        along = np.where(seen, trend(self.W), 0.0)
+        mean = np.add.reduceat(along, self.begins) / np.maximum(count, 1.0)
+        size = np.diff([*self.begins, len(seen)])
+        left = np.where(seen, self.apart[:, j] - along + np.repeat(mean, size), 0.0)
+        return np.add.reduceat(np.square(left), self.begins), np.maximum(count - 1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ class Dataset:
         X, within = self.X, self.stays.X
         for column in reversed(columns):  # no noise depends on what is added here
             X, within = np.insert(X, at, column, axis=1), np.insert(within, at, 0.0, axis=1)
-        stays = replace(self.stays, X=within)
+        stays = replace(self.stays, X=within, W=np.insert(self.stays.W, [at] * len(columns), 0.0, axis=1))
         return replace(self, X=np.ascontiguousarray(X), stays=stays, added=len(columns))
 
     def without(self, params: Params) -> Dataset:
@@ -354,8 +368,9 @@ def training_set(
         floor=told / np.maximum(count, 1.0) ** 2 + level.variance[regime],
         stays=Stays(
             X[several],
-            per_stay(np.where(known, (values - np.repeat(mean, size, axis=0)) ** 2, 0.0))[several],
-            np.maximum(count - 1.0, 0.0)[several],
+            np.cumsum(size[several]) - size[several],
+            table.X[shared := np.repeat(several, size)],
+            np.where(known, values - np.repeat(mean, size, axis=0), np.nan)[shared],
         ),
         within_floor=told.sum(axis=0) / np.maximum(count.sum(axis=0), 1.0),
         failed=np.where(fallen(Y, ends, goals, baseline), size, failed),

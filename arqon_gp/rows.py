@@ -36,6 +36,7 @@ TIME_UNIT = 100.0  # windows
 MOST_FLOOR = 1e6  # variance, in that of the rows: what is known less than that is not known
 COLD_REGIME = 1.0  # the mode of its prior: e^-1 of what was known holds on
 KNOBS_AT_FULL_SCALE = 5
+TREND_STEPS, LEFT = 5, 0.01  # of what varies, that the trend leaves at the least
 TREND_RIDGE = 0.1  # 1 / the prior variance of a trend, in units of what else varies, where the outcome is small
 UNVARIED = 0.5  # of the way to its limit: the std of an outcome that never varied
 NOTHING = 1e-200  # variance of values that are all but 0: their squares would underflow
@@ -222,29 +223,35 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     if name == FEASIBLE:
         failed = np.where(inner & data.beyond.any(axis=1), data.tried, data.failed)
         y, count = 1.0 - failed / data.tried, data.tried
-        floor, ss, dof, within, room = np.zeros(len(y)), np.zeros(0), np.zeros(0), 0.0, math.inf
-        stays = replace(stays, X=stays.X[:0])
+        floor, within, room = np.zeros(len(y)), 0.0, math.inf
     else:
         j = settings.outcomes.index(name)
         y, count, floor = np.where(inner & data.beyond[:, j], np.nan, data.Y[:, j]), data.count[:, j], data.floor[:, j]
-        ss, dof, within, room = stays.ss[:, j], stays.dof[:, j], float(data.within_floor[j]), float(data.room[j])
+        within, room = float(data.within_floor[j]), float(data.room[j])
     index = np.flatnonzero(np.isfinite(y))
     if not len(index):
         raise FitError(f"no window has the outcome {name!r} yet")
-    y, share, total = y[index], 1.0 / count[index], float(dof.sum())
+    y, share = y[index], 1.0 / count[index]
     T = settings.trends(data.X[index])[:, : 0 if name == FEASIBLE else None]
     size = 1.0 if name in settings.logs else abs(float(y.mean()))
+    whole = float(y.std())
     trend = _trend(T, y, count[index], size)
     if (better := settings.better.get(name)) and not inner:
         y = _clipped(y, T @ trend, better, float(data.worst[j]))
         trend = _trend(T, y, count[index], size)
     y = y - T @ trend
     shift = float(y.mean())
+    ss, dof = np.zeros(0), np.zeros(0)
+    if name != FEASIBLE:
+        ss, dof = stays.scatter(j, lambda W: settings.trends(W) @ trend)
+    total = float(dof.sum())
     # what the variance of single windows at these rows would be
     variance = (float(y.var(ddof=1)) if len(y) > 1 else 0.0) + (float(ss.sum()) / total if total else 0.0) * float(
         (1.0 - share).mean()
     )
     rounding = 1e-9 * abs(shift)
+    if trend.any():
+        variance = max(variance, (LEFT * whole) ** 2)
     if variance > max(rounding**2, NOTHING):
         scale = math.sqrt(variance)
     else:  # it never varied: how much it may is not known, but hardly as much as its limit is away
@@ -260,7 +267,7 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
         share=share,
         single=share == 1.0,
         floor=np.minimum(floor / scale**2, MOST_FLOOR),
-        scatter=Scatter(settings.slopes(stays.X), ss / scale**2, dof),
+        scatter=Scatter(settings.slopes(stays.X[: len(ss)]), ss / scale**2, dof),
         within_floor=min(within / scale**2, MOST_FLOOR),
         shift=shift,
         scale=scale,
@@ -274,10 +281,16 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
 
 def _trend(T: Floats, y: Floats, weight: Floats, size: float) -> Floats:
     """How the level y (n,) follows T (n, p): weighted least squares, shrunk where few rows tell."""
-    centred = T - np.average(T, axis=0, weights=weight)
-    ridge = _ridge(size, float(y.std()) or 1.0)
-    A = centred.T @ (weight[:, None] * centred) + ridge * np.eye(T.shape[1])
-    return np.asarray(np.linalg.solve(A, centred.T @ (weight * (y - np.average(y, weights=weight)))))
+    if not T.shape[1]:
+        return np.zeros(0)
+    centred, apart = T - np.average(T, axis=0, weights=weight), y - np.average(y, weights=weight)
+    A, b = centred.T @ (weight[:, None] * centred), centred.T @ (weight * apart)
+    found: Floats = np.zeros(len(b))
+    whole = left = float(y.std()) or 1.0
+    for _ in range(TREND_STEPS):
+        found = np.asarray(np.linalg.solve(A + _ridge(size, left) * np.eye(len(b)), b))
+        left = max(float((apart - centred @ found).std()), LEFT * whole)
+    return found
 
 
 def _clipped(y: Floats, level: Floats, better: int, worst: float) -> Floats:

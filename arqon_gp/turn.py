@@ -10,6 +10,7 @@ from dataclasses import replace
 from arqon_gp import course
 from arqon_gp.advice import Advisor, Goal, Proposal, Request, initial_point
 from arqon_gp.deadline import Deadline
+from arqon_gp.history import key
 from arqon_gp.records import (
     NO_CONTEXT,
     Baselined,
@@ -161,7 +162,7 @@ class Turn:
     def notice(self) -> None:
         """Where results go on surprising the model: whether something changed. If so, a new regime opens."""
         since = self.study.drift.since
-        if since is None or self.study.guard.suspicion is not None:
+        if since is None or self.study.guard.suspicion is not None or self._cliff(since):
             return
         change = self.advisor.changed(self.study, since)
         if change is None:
@@ -170,6 +171,13 @@ class Turn:
         back = "" if change.like is None else f"; as in regime {change.like}"
         reason = f"{change.outcome} changed (evidence {change.evidence:.1f} nats){back}"
         self.emit(Labelled(Label.DRIFT, reason, self.now, change.since, change.like))
+
+    def _cliff(self, since: int) -> bool:
+        """Whether all that surprises may as well be one config off a cliff, never measured before, under guardrails."""
+        history = self.study.history
+        rows = history.rows[since:]
+        one = len({key(row.params) for row in rows}) == 1
+        return self.study.config.guardrails is not None and one and history.count(rows[-1].params) == len(rows)
 
     def refit(self) -> None:
         """Bring the surrogate up to date with what was told since; its hyperparameters are an event."""

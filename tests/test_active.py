@@ -121,7 +121,7 @@ def test_where_rows_fade_failures_are_remembered_and_every_outcome_has_its_share
     both = replace(settings, outcomes=("value", "other"))
     Y, count, floor = (np.column_stack([x, x]) for x in (data.Y, data.count, data.floor))
     Y[failed > 0], Y[::2, 1] = np.nan, np.nan
-    stays = replace(data.stays, ss=np.zeros((0, 2)), dof=np.zeros((0, 2)))
+    stays = replace(data.stays, X=data.stays.X[:0], begins=data.stays.begins[:0])
     more = {"beyond": np.zeros((900, 2), dtype=bool), "worst": np.full(2, np.nan), "within_floor": np.zeros(2)}
     more |= {"room": np.full(2, np.inf)}
     two = replace(data, Y=Y, count=count, floor=floor, failed=failed, stays=stays, **more)

@@ -490,6 +490,22 @@ def test_the_doubt_of_a_trend_is_that_of_a_kernel_that_is_linear_in_the_context(
     assert study.config.inputs.names == ["x", "load"]
 
 
+def test_what_the_context_alone_makes_is_known_exactly() -> None:
+    """Throughput is demand, as long as all of it is served: whatever the knobs are, none of it is their merit."""
+    random = np.random.default_rng(0)
+    loads = 300.0 + 40.0 * np.cumsum(random.random(16))
+    rows = [(x, load, 2.0 * load) for x, load in zip(np.repeat(random.random(8), 2).tolist(), loads, strict=True)]
+    gp, advisor, study = fitted(*rows)
+    assert len(gp.rows.y) < len(rows), "windows in one cell of the context are one row"
+    assert gp.rows.trend == pytest.approx([1800.0], rel=1e-3)
+    described = advisor.describe(study.apply(Situated({"load": 350.0}, 0.0)), {"x": 0.5})
+    assert described is not None
+    found = described[0]["qps"]
+    assert found.mean == pytest.approx(700.0, abs=1.0)
+    assert found.upper - found.lower < 0.01 * 900.0
+    assert math.sqrt(gp.noise) < 0.001 * 900.0, "nor is what moves within a row its noise"
+
+
 def test_a_context_that_was_never_seen_is_known_as_little_as_the_outcome_is_large() -> None:
     random = np.random.default_rng(0)
     rows = [(x, 200.0, 1000.0 + random.normal()) for x in random.random(20).tolist()]

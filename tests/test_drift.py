@@ -23,6 +23,7 @@ from arqon_gp.records import Context, Issued, Kind, Label, Labelled, Observation
 from arqon_gp.rows import Settings, drifting
 from arqon_gp.study import Study
 from arqon_gp.surrogate import fit, restore
+from arqon_gp.turn import Turn
 from tests.conftest import FakeClock
 
 Make = Callable[..., ArqonSolver]
@@ -127,6 +128,28 @@ def test_the_question_names_the_row_in_which_it_began_and_an_answer_ends_it() ->
     for answer in (Unchanged("", 0.0), Labelled(Label.DRIFT, "", 0.0, since=2)):
         assert asked.apply(answer, CONFIG, Study.new(CONFIG).deployment, 4).score == 0.0
     assert asked.apply(Labelled(Label.REGRESSION, "", 0.0), CONFIG, Study.new(CONFIG).deployment, 4) == asked
+
+
+@pytest.mark.parametrize(
+    ("xs", "guarded", "answered"),
+    [
+        ((0.55, 0.55), True, False),
+        ((0.55, 0.55), False, True),
+        ((0.55, 0.55, 0.5), True, True),
+        ((0.55, 0.6), True, True),
+        ((0.5, 0.5), True, True),
+    ],
+)
+def test_one_new_config_under_guardrails_may_be_off_a_cliff_and_the_question_waits_for_another(
+    monkeypatch: pytest.MonkeyPatch, xs: tuple[float, ...], guarded: bool, answered: bool
+) -> None:
+    monkeypatch.setattr(ModelAdvisor, "changed", lambda *_: None)
+    config = parse(PLAIN | ({"guardrails": {"max_delta": [0.1]}} if guarded else {}))
+    rows = tuple(Observation({"x": x}, {"qps": 1.0}, Role.WINDOW) for x in (0.5, 0.5, 0.4, *xs))
+    loud = Drift({"qps": Sums(below=2.0 * ALARM, below_since=3)})
+    turn = Turn(replace(Study.new(config).apply(Told(rows, 0.0)), drift=loud), 1.0, ModelAdvisor(config, device="cpu"))
+    turn.notice()
+    assert [type(event) for event in turn.events] == [Unchanged] * answered
 
 
 # ---- evidence --------------------------------------------------------------------------------------------------------
