@@ -20,7 +20,7 @@ slow, gp_60 and gp_all). Passed (exit status 0): on at least three systems arqon
 adaptive baseline's (static, hindsight and oracle are none) and below best_static's; its breaches are at most half, over
 all systems, of those of each system's adaptive baseline with the least regret; no over-steps. Seeds from 80000 on are
 pilots, in a file of their own. The simulators are frozen since 2026-11-27, before any counted seed was run. A first
-count, on seeds from 70000, did not pass (results/drift-first.*); the engine was mended after it was looked at, so the
+count, on seeds from 70000, did not pass (results/first/); the engine was mended after it was looked at, so the
 second one has seeds of its own.
 
 One line a (system, seed, arm) in drift.jsonl: safe to stop and to run in shards; --summary judges.
