@@ -63,7 +63,8 @@ class Comparison:
     confirmed.
 
     `breach`: P(a limit is truly broken) by the last window of what runs alone, and which limit. `sunk`, `risen`:
-    last_good is below, above its former level by more than min_effect, from its windows since `since`. `foreign`:
+    last_good is below, above its former level by more than min_effect, from its windows since `since`. `beside`: the
+    suspect is worse than these windows alone say it is, one of which may be an outlier, or drift. `foreign`:
     last_good was not measured in a context that says much of the present one.
     """
 
@@ -76,6 +77,7 @@ class Comparison:
     sunk: float = 0.0
     risen: float = 0.0
     new_windows: int = 0
+    beside: float = 0.0
     foreign: bool = False
 
 
@@ -177,12 +179,15 @@ class _Judge:
             known = known + doubt[rows, j] * len(rows)
         return self.windows.value[rows, j], known
 
-    def worse(self, a: Params, b: Params) -> float:
-        """P(a worse than b): on the utility or on an objective with a min_effect of its own, whichever is likelier."""
+    def worse(self, a: Params, b: Params, since: int | None = None) -> float:
+        """P(a worse than b): on the utility or on an objective with a min_effect of its own, whichever is likelier; by
+        the windows of b from row `since` on alone, if that is given."""
         signs = {o.name: o.sign for o in self.config.goals.objectives}
         worst = 0.0
         for name, margin in self.yard.margins.items():
             ours, theirs = self.evidence(a, name, self.since_good), self.evidence(b, name)
+            if since is not None:
+                theirs = _flat(*self._windows(b, name, since), self.yard.noise[name], ours.windows)
             if signs.get(name, 1) < 0:
                 ours, theirs = theirs, ours
             worst = max(worst, p_below(ours, theirs, margin, self.yard.noise[name]))
@@ -299,13 +304,15 @@ def compare(question: Question, yard: Yardstick, config: Config, expect: Expecta
     running = Standing() if question.running is None else judge.standing(question.running, question.last_good)
     suspect = Standing() if question.suspect is None else judge.standing(question.suspect, question.last_good)
     breach, breached = (0.0, None) if question.running is None else judge.breach(question.running)
-    sunk, risen, new = 0.0, 0.0, 0
+    sunk, risen, new, beside = 0.0, 0.0, 0, 0.0
     if question.since is not None:
         sunk, risen, new = judge.moved(question.last_good, question.since)
         good = replace(good, holds=min(good.holds, judge.still_holds(question.last_good, question.since)))
+        if question.suspect is not None and new:
+            beside = judge.worse(question.suspect, question.last_good, question.since)
     best = _against_best(judge, question, running)
     foreign = yard.foreign(question.last_good)
-    return Comparison(running, good, suspect, best, breach, breached, sunk, risen, new, foreign)
+    return Comparison(running, good, suspect, best, breach, breached, sunk, risen, new, beside, foreign)
 
 
 def _against_best(judge: _Judge, question: Question, running: Standing) -> float:

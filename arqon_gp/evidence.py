@@ -10,12 +10,14 @@ a grid: no approximation to trust. Public: Noise, window_noise, Evidence, p_belo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from arqon_gp.cliffs import NORMAL_MAD
 from arqon_gp.knobs import Floats
 
 Integers = npt.NDArray[np.int64]
@@ -28,6 +30,7 @@ PRIOR_DOF = 3.0  # of the Student t prior of a level
 EM_STEPS = 25
 EM_TOLERANCE = 1e-9  # relative change of the variance
 PRIOR_RELATIVE_STD = 0.05  # what a window std is before it is measured, as a share of the level ...
+PRIOR_LOG_STD = 0.25  # ... and of a log series, whose level is no size: a p99 varies more than a mean ...
 PRIOR_NOISE_DOF = 2.0  # ... worth so many degrees of freedom: three windows that happen to agree prove little
 CONTRADICTED = 0.001  # chance of windows that agree as well as these, from which on the prior is not believed
 EQUAL = 0.01  # of the level: as what is taken that windows are equal to the last digit
@@ -60,11 +63,14 @@ class Noise:
         return np.asarray(self.variance * self.dof / (2.0 * special.gammainccinv(0.5 * self.dof, levels)))
 
 
-def window_noise(value: Floats, group: Integers, known: float = 0.0, prior: Noise | None = None) -> Noise | None:
+def window_noise(
+    value: Floats, group: Integers, known: float = 0.0, prior: Noise | None = None, *, log: bool = False
+) -> Noise | None:
     """The noise of windows (n,) in groups (n,) that share a level each; None without two windows in one group.
 
-    EM for the scale mixture, levels and variance in turn; `known` is the mean variance given by standard errors,
-    `prior` what is believed before, instead of PRIOR_RELATIVE_STD.
+    EM for the scale mixture, levels and variance in turn, from all windows and from those that agree best: of two that
+    contradict each other either may be the outlier. `known` is the mean variance given by standard errors, `prior` what
+    is believed before, instead of PRIOR_RELATIVE_STD, or PRIOR_LOG_STD of a `log` series.
     """
     finite = np.isfinite(value)
     y, (_, of) = value[finite], np.unique(group[finite], return_inverse=True)
@@ -72,11 +78,27 @@ def window_noise(value: Floats, group: Integers, known: float = 0.0, prior: Nois
     dof = len(y) - len(count)
     if dof < 1:
         return None
-    share, weight = PRIOR_OUTLIER_SHARE, np.ones(len(y))
     order = np.lexsort((y, of))
     first = np.concatenate([[0], np.cumsum(count)[:-1]])
-    level = 0.5 * (y[order][first + (count - 1) // 2] + y[order][first + count // 2])  # the medians
-    variance = float(((y - level[of]) ** 2).sum()) / dof
+    low, high = y[order][first + (count - 1) // 2], y[order][first + count // 2]
+    apart = np.abs(y - low[of])[count[of] > 1]
+    robust = (NORMAL_MAD * float(np.median(apart[apart > 0.0]))) ** 2 if (apart > 0.0).any() else 0.0
+    starts = [(0.5 * (low + high), None), (low, robust)]
+    _, variance, share = max((_mixture(y, of, dof, *start) for start in starts), key=lambda found: found[0])
+    size, variance = 1.0 if log else float(np.median(np.abs(y))), max(variance - known, 0.0)
+    agreed = variance if variance > 0.0 else (EQUAL * size) ** 2
+    prior = prior or Noise(((PRIOR_LOG_STD if log else PRIOR_RELATIVE_STD) * size) ** 2, PRIOR_NOISE_DOF)
+    believed = min(prior.variance, agreed * dof / float(special.chdtri(dof, 1.0 - CONTRADICTED)))
+    total = prior.dof + dof
+    variance = (prior.dof * believed + dof * variance) / total
+    return Noise(variance + 1e-300, total, share)
+
+
+def _mixture(y: Floats, of: Integers, dof: int, level: Floats, variance: float | None) -> tuple[float, float, float]:
+    """The restricted log likelihood (under flat priors of the levels), variance and share of outliers that EM finds
+    from these levels (k,) of windows (n,), and this variance, or theirs."""
+    share, weight = PRIOR_OUTLIER_SHARE, np.ones(len(y))
+    variance = float(((y - level[of]) ** 2).sum()) / dof if variance is None else variance
     for _ in range(EM_STEPS):
         if variance <= 0.0:
             break
@@ -88,13 +110,12 @@ def window_noise(value: Floats, group: Integers, known: float = 0.0, prior: Nois
             break
         expected = PRIOR_OUTLIER_SHARE * SHARE_PRIOR_WINDOWS + float(outlying.sum())
         share = max(LEAST_OUTLIER_SHARE, expected / (SHARE_PRIOR_WINDOWS + len(y)))
-    size, variance = float(np.median(np.abs(y))), max(variance - known, 0.0)
-    agreed = variance if variance > 0.0 else (EQUAL * size) ** 2
-    prior = prior or Noise((PRIOR_RELATIVE_STD * size) ** 2, PRIOR_NOISE_DOF)
-    believed = min(prior.variance, agreed * dof / float(special.chdtri(dof, 1.0 - CONTRADICTED)))
-    total = prior.dof + dof
-    variance = (prior.dof * believed + dof * variance) / total
-    return Noise(variance + 1e-300, total, share)
+    if variance <= 0.0:
+        return math.inf, variance, share
+    r2 = (y - level[of]) ** 2 / variance
+    inlier, outlier = np.log1p(-share) - 0.5 * r2, np.log(share / OUTLIER_SPREAD) - 0.5 * r2 / OUTLIER_SPREAD**2
+    levels = 0.5 * np.log(variance / np.bincount(of, weight)).sum()
+    return float(np.logaddexp(inlier, outlier).sum() - 0.5 * len(y) * np.log(variance) + levels), variance, share
 
 
 def _outlier_probability(residual: Floats, variance: float, share: float) -> Floats:

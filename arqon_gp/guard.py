@@ -271,7 +271,8 @@ def _label(case: Case, now: float) -> Event | None:
     guilt = _guilt(suspicion.cause, c)
     if c.good.holds < BROKEN:  # a way out was sought, and this was none
         return Labelled(Label.FALSE_ALARM, f"last_good breaks a limit, too (P {1.0 - c.good.holds:.2f})", now)
-    if guilt >= SUSPICION and c.new_windows:
+    beside = suspicion.cause is not Cause.WORSE or c.beside >= DOUBT or len(rows) >= LABEL_WINDOWS
+    if guilt >= SUSPICION and c.new_windows and beside:
         return Labelled(Label.REGRESSION, f"{suspicion.reason}; still so beside last_good (P {guilt:.2f})", now)
     if guilt < INNOCENT or len(rows) >= LABEL_WINDOWS:
         return Labelled(Label.FALSE_ALARM, f"beside last_good it no longer stands (P {guilt:.2f})", now)
@@ -330,7 +331,8 @@ def _suspicion(case: Case, now: float) -> Event | None:
         return Suspected(here, Cause.FAILED, 1.0, True, "its window failed", now)
     if c.good.holds < min(BROKEN, c.running.holds + CLEARLY):  # what would be gone back to is no better
         return None
-    if c.breached is not None and c.breach >= c.breached.confidence and c.good.holds > c.running.holds:
+    refuge = c.good.holds > c.running.holds or c.good.holds >= case.confidence
+    if c.breached is not None and c.breach >= c.breached.confidence and refuge:
         reason = f"{c.breached.text()} is broken (P {c.breach:.2f} by this window alone)"
         return Suspected(here, Cause.LIMIT, c.breach, True, reason, now, c.breached.outcome)
     worse = _worse(c.running, c.good)

@@ -16,7 +16,7 @@ import numpy as np
 from arqon_gp.cliffs import NORMAL_MAD
 from arqon_gp.config import Config
 from arqon_gp.dataset import known_variance, paired
-from arqon_gp.evidence import Integers, Noise, window_noise
+from arqon_gp.evidence import PRIOR_NOISE_DOF, Integers, Noise, window_noise
 from arqon_gp.history import Excerpt, History, Key, key
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Objective, Utility, model_values
@@ -48,7 +48,8 @@ class Windows:
     Values are as of the present context, `measured` as of their own. `doubt` (n, 1 + m): the variance of what is not
     known of the way there, which all windows of a config share; None without a context. `numbers` (n,): which results
     of the history they are, in order; places are counted from 0, `regimes` are the numbers at which these begin.
-    `judged`: which of them say how a config stands; under guardrails those that came late or are old do not.
+    `judged`: which of them say how a config stands; under guardrails those that came late or are old do not. `logs`:
+    the series in log space.
     """
 
     names: tuple[str, ...]
@@ -61,6 +62,7 @@ class Windows:
     regimes: tuple[int, ...]
     numbers: Integers
     judged: tuple[bool, ...]
+    logs: frozenset[str]
     groups: Integers = field(init=False)  # (n,) a number for each config in each regime
 
     def __post_init__(self) -> None:
@@ -118,7 +120,7 @@ class Windows:
         )
 
     def _noise(self, value: Floats, j: int, moved_at: int | None) -> Noise:
-        known = self.known[:, j]
+        known, log = self.known[:, j], self.names[j] in self.logs
         seen = np.isfinite(value)
         mean_known = float(known[seen].mean()) if seen.any() else 0.0
         begin = self.place(self.regimes[-1])
@@ -128,16 +130,16 @@ class Windows:
         for n, (group, first) in enumerate(tried):
             if moved_at is not None:
                 group = np.where(self.numbers < moved_at, group, group + len(group))
-            found = window_noise(value[first:], group[first:], mean_known)
+            found = window_noise(value[first:], group[first:], mean_known, log=log)
             if found is not None and (found.dof >= ENOUGH_DOF or n == len(tried) - 1):
                 if first < begin:
-                    found = _carried(found, value[:begin], value[begin:], group[begin:], mean_known)
+                    found = _carried(found, value[:begin], value[begin:], group[begin:], mean_known, log=log)
                 some = [np.arange(max(first, len(value) - LATEST_WINDOWS), len(value))]
                 if self.doubt is not None:
                     order = np.argsort(self.doubt[first:, j], kind="stable")
                     some.append(np.sort(first + order[:LATEST_WINDOWS]))
                 for rows in some:
-                    other = self._steady_noise(value[rows], group[rows], rows, mean_known)
+                    other = self._steady_noise(value[rows], group[rows], rows, mean_known, found)
                     if other is not None and other.dof >= ENOUGH_DOF and other.variance > LOUDER * found.variance:
                         found = other
                 return found
@@ -154,23 +156,26 @@ class Windows:
         within = np.arange(len(self.groups)) - np.repeat(begins, length)
         return np.cumsum(within % IN_A_ROW == 0) - 1
 
-    def _steady_noise(self, value: Floats, group: Integers, rows: Integers, known: float) -> Noise | None:
-        """The noise of these rows; a jump of the level in one of the last LATE windows is none of it."""
-        plain = window_noise(value, group, known)
+    def _steady_noise(self, value: Floats, group: Integers, rows: Integers, known: float, usual: Noise) -> Noise | None:
+        """The noise of these rows, if it is the `usual` one before; a jump of the level in one of the last LATE windows
+        is none of it."""
+        prior = replace(usual, dof=PRIOR_NOISE_DOF)
+        plain = window_noise(value, group, known, prior)
         if plain is None:
             return None
         apart = (
             np.where(rows < len(self.keys) - late, group, group + 2 * len(self.keys)) for late in range(1, LATE + 1)
         )
-        others = [noise for of in apart if (noise := window_noise(value, of, known)) is not None]
+        others = [noise for of in apart if (noise := window_noise(value, of, known, prior)) is not None]
         least = min(others, key=lambda noise: noise.variance, default=plain)
         return least if least.variance * JUMP < plain.variance else plain
 
 
-def _carried(older: Noise, before: Floats, now: Floats, group: Integers, known: float) -> Noise:
+def _carried(older: Noise, before: Floats, now: Floats, group: Integers, known: float, *, log: bool) -> Noise:
     """The noise of a regime that does not tell enough by itself: that of before is its prior, larger with the level."""
     sizes = [
-        float(np.median(np.abs(side[np.isfinite(side)]))) if np.isfinite(side).any() else 0.0 for side in (before, now)
+        float(np.median(np.abs(side[np.isfinite(side)]))) if np.isfinite(side).any() and not log else 0.0
+        for side in (before, now)
     ]
     grown = min(max(sizes[1] / sizes[0], 1.0), MOST_GROWN) if sizes[0] > 0.0 else 1.0  # a level near 0 may grow a lot
     prior = Noise(older.variance * grown**2, min(older.dof, CARRIED_DOF), older.outliers)
@@ -233,7 +238,9 @@ def yardstick(
         model = measured + moved
     keys, failed = tuple(key(r.params) for r in rows), tuple(r.failed for r in rows)
     judged = tuple(config.guardrails is None or row.role in JUDGED for row in rows)
-    outcomes = Windows(goals.modelled, model, measured, known, None, keys, failed, of.regimes, of.numbers, judged)
+    outcomes = Windows(
+        goals.modelled, model, measured, known, None, keys, failed, of.regimes, of.numbers, judged, goals.logs
+    )
     outcomes = replace(outcomes, doubt=shifts.variance) if shifts else outcomes
     noise = {name: outcomes.noise(j) for j, name in enumerate(goals.modelled)}
     sizes = _sizes(config, baseline, noise, merit)
@@ -247,7 +254,7 @@ def yardstick(
         of_utility = _utility_variance(utility, merit, shifts.variance, config)
         doubt = np.column_stack([of_utility, shifts.variance])
     names = (UTILITY, *goals.modelled)
-    windows = Windows(names, with_utility, as_measured, known, doubt, keys, failed, of.regimes, of.numbers, judged)
+    windows = replace(outcomes, names=names, value=with_utility, measured=as_measured, known=known, doubt=doubt)
     noise[UTILITY] = windows.noise(0)
     margins = _margins(config, baseline, sizes, utility, noise[UTILITY])
     return Yardstick(utility, windows, noise, margins, sizes, shifts.baseline if shifts else baseline)

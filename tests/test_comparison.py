@@ -74,7 +74,10 @@ def test_before_a_regime_has_two_windows_of_a_config_its_noise_is_that_of_before
 def test_the_latest_twenty_windows_tell_the_noise_when_they_are_louder(times: float, louder: bool) -> None:
     values = 100 + NOISY[:100] * np.where(np.arange(100) < 80, 1.0, times)
     found = yard(told(*[(A, v) for v in values])).noise["qps"].std
-    assert found == pytest.approx(noise_of(values[80:] if louder else values).std)
+    usual = noise_of(values)
+    late = window_noise(values[80:], np.zeros(20, dtype=int), prior=replace(usual, dof=2.0))
+    assert late is not None
+    assert found == pytest.approx((late if louder else usual).std)
 
 
 def test_a_jump_in_the_last_windows_is_no_noise() -> None:
@@ -83,7 +86,7 @@ def test_a_jump_in_the_last_windows_is_no_noise() -> None:
     assert found.variance < 2.0 * noise_of(values).variance, "of all windows, as far as outliers go"
     windows = yard(told(*[(A, v) for v in values])).windows
     rows = np.arange(20, 40)
-    late = windows._steady_noise(windows.value[rows, 1], windows.groups[rows], rows, 0.0)
+    late = windows._steady_noise(windows.value[rows, 1], windows.groups[rows], rows, 0.0, steady)
     assert late is not None
     assert late.variance < 4.0 * steady.variance
 

@@ -223,8 +223,9 @@ def test_an_endless_study_that_watches_recovers_when_a_limit_breaks() -> None:
     worse = True
     after = loop.run(40)
     assert "recover" in [c.reason for c in after]
-    assert loop.status["deployed"]["size"] <= 40
-    assert system(loop.status["deployed"])["p99_ms"] <= 20
+    good = loop.status["last_good"]["params"]
+    assert good["size"] <= 40
+    assert system(good)["p99_ms"] <= 20
 
 
 def test_before_any_result_what_runs_is_recommended(make: Make) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -117,6 +119,27 @@ def test_noise_is_learned_from_windows_of_one_config_and_outliers_do_not_blow_it
     assert dirty.std == pytest.approx(2.0, rel=0.2)
     assert dirty.outliers == pytest.approx(0.04, abs=0.015)
     assert window_noise(value[::10], group[::10]) is None, "no config was measured twice"
+
+
+BELIEVED = 0.5 * math.log(1.04) ** 2 / stats.chi2.ppf(0.001, 1)  # two windows that agree so contradict a wider prior
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e6])
+def test_the_noise_of_a_log_series_does_not_depend_on_the_unit(unit: float) -> None:
+    value = np.log(unit * np.array([100.0, 104.0, 98.0, 140.0]))
+    found = window_noise(value, np.array([0, 0, 1, 2]), log=True)
+    assert found is not None
+    assert found.variance == pytest.approx((2.0 * min(0.25**2, BELIEVED) + 0.5 * math.log(1.04) ** 2) / 3.0, rel=1e-3)
+
+
+def test_of_two_windows_that_contradict_each_other_either_may_be_the_outlier() -> None:
+    """Eleven configs measured twice with a std of 0.03, and a backup during one of the windows."""
+    group = np.repeat(np.arange(11), 2)
+    value = group + 0.03 * np.random.default_rng(0).normal(size=22)
+    value[13] += 0.7
+    found = window_noise(value, group, prior=Noise(0.03**2, 2.0))
+    assert found is not None
+    assert found.std == pytest.approx(0.03, rel=0.25), "all are spread by 0.15 around their pairs' means"
 
 
 def test_the_share_of_outliers_is_the_prior_share_of_three_percent_of_fifty_windows_and_those_seen() -> None:
