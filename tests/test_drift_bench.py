@@ -241,6 +241,7 @@ def test_it_judges_by_what_was_registered() -> None:
 def test_the_summary_is_written_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for one in [line("optimum", [10.0] * 24), line("arqon", [7.0] * 12 + [9.0] * 12), line("oracle", [10.0] * 24)]:
         append(tmp_path / "drift.jsonl", one)
+    monkeypatch.setattr("logging.disable", lambda level: None)  # it is a process's own, and would last
     monkeypatch.setattr("sys.argv", ["drift", "--summary", "--windows", "24", "--out", str(tmp_path)])
     assert drift.main() == 1, "cells are missing"
     assert json.loads((tmp_path / "drift.json").read_text())["figures"]["registered"]["complete"] is False
