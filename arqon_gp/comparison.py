@@ -64,8 +64,8 @@ class Comparison:
 
     `breach`: P(a limit is truly broken) by the last window of what runs alone, and which limit. `sunk`, `risen`:
     last_good is below, above its former level by more than min_effect, from its windows since `since`. `beside`: the
-    suspect is worse than these windows alone say it is, one of which may be an outlier, or drift. `foreign`:
-    last_good was not measured in a context that says much of the present one.
+    suspect is worse than last_good, by these windows of it alone. `foreign`: last_good was not measured in a context
+    that says much of the present one.
     """
 
     running: Standing

@@ -234,12 +234,11 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     y, share = y[index], 1.0 / count[index]
     T = settings.trends(data.X[index])[:, : 0 if name == FEASIBLE else None]
     size = 1.0 if name in settings.logs else abs(float(y.mean()))
-    whole = float(y.std())
     trend = _trend(T, y, count[index], size)
     if (better := settings.better.get(name)) and not inner:
         y = _clipped(y, T @ trend, better, float(data.worst[j]))
         trend = _trend(T, y, count[index], size)
-    y = y - T @ trend
+    whole, y = float(y.std()), y - T @ trend
     shift = float(y.mean())
     ss, dof = np.zeros(0), np.zeros(0)
     if name != FEASIBLE:

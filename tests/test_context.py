@@ -506,6 +506,13 @@ def test_what_the_context_alone_makes_is_known_exactly() -> None:
     assert math.sqrt(gp.noise) < 0.001 * 900.0, "nor is what moves within a row its noise"
 
 
+def test_nor_does_the_depth_of_a_cliff_set_the_scale_of_what_the_context_leaves() -> None:
+    loads = np.linspace(300.0, 700.0, 20).tolist()
+    rows = [(0.03 * i, load, 2.0 * load + math.sin(i)) for i, load in enumerate(loads)]
+    scales = [fitted(*rows, (1.0, 500.0, depth))[0].rows.scale for depth in (-1e5, -1e6)]
+    assert scales[1] == pytest.approx(scales[0], rel=0.1)
+
+
 def test_a_context_that_was_never_seen_is_known_as_little_as_the_outcome_is_large() -> None:
     random = np.random.default_rng(0)
     rows = [(x, 200.0, 1000.0 + random.normal()) for x in random.random(20).tolist()]
