@@ -33,6 +33,7 @@ from arqon_gp.yardstick import Yardstick
 
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
+LIKELY = 0.75  # P(all limits hold) of a config that is worth a way out of several steps
 LESSON_WINDOWS = 2  # that tell what a config is worth
 PRICED = 12  # of the points spread over the region: those whose exploration is priced
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
@@ -181,11 +182,12 @@ class Choice:
 
     @cached_property
     def _refuge(self) -> Params | None:
-        """A measured config out of reach that is clearly likelier to keep the limits than any within it; if any."""
+        """A measured config out of reach that is likely to keep the limits, and clearly more so than any within it; if
+        any. Where the model knows nothing, far away, P is not 0 either."""
         found, confidence = self.found, self.request.confidence or DEFAULT_CONFIDENCE
         if not found.bounds or (reach := float(found.p_kept([self._best])[0])) >= confidence:
             return None
-        p = found.p_kept(found.measured)
+        p = np.where(found.p_limits(found.measured) >= LIKELY, found.p_kept(found.measured), 0.0)
         return found.measured[int(np.argmax(p))] if p.max() > max(reach + CLEARLY, HOPELESS) else None
 
     @cached_property

@@ -72,9 +72,11 @@ class ModelAdvisor:
 
     def __init__(self, config: Config, device: str = "auto") -> None:
         self._wanted = device
-        goals, context = config.goals, len(config.context)
+        goals, context, guarded = config.goals, len(config.context), config.guardrails is not None
         self._goals = goals
-        self._settings = Settings(config.inputs, goals.modelled, config.exact, goals.better, context, goals.logs)
+        self._settings = Settings(
+            config.inputs, goals.modelled, config.exact, goals.better, context, goals.logs, guarded=guarded
+        )
         self._sets = TrainingSets(config.inputs, config.goals)
         self._fitted: Outlook | None = None
         self._active: list[tuple[History, Known, object, int, Integers]] = []  # the active sets of the last two fits

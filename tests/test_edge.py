@@ -15,6 +15,7 @@ from arqon_gp.advice import Goal, Request
 from arqon_gp.choice import Choice
 from arqon_gp.config import parse
 from arqon_gp.edge import MOST_RISK, Edge, Frame
+from arqon_gp.guard import CLEARLY
 from arqon_gp.knobs import Interval
 from arqon_gp.outlook import Outlook
 from arqon_gp.propose import ModelAdvisor
@@ -206,6 +207,23 @@ def test_out_of_what_breaks_a_limit_the_way_leads_to_a_config_that_is_known_to_k
     proposal = choice.proposal()
     assert "towards a config that is likelier to hold them" in proposal.reason
     assert proposal.params["x"] == pytest.approx(25.0)
+
+
+def test_a_config_that_keeps_the_limits_as_likely_as_not_is_no_way_out(make: Make) -> None:
+    """At x = 80 the p99 was the 50 that are allowed, at 20 it is 200: P is 0.6 out there, as it is where nobody was."""
+    solver = make(CONFIG)
+    rows = [
+        {"params": {"x": 80.0 + 0.2 * i, "y": 0.5}, "values": {"qps": 1.0, "p99": 49.8 + 0.3 * i}} for i in range(8)
+    ]
+    rows += [{"params": {"x": 20.0 + 0.2 * i, "y": 0.5}, "values": {"qps": 1.0, "p99": 200.0 + i}} for i in range(8)]
+    solver.seed(rows)
+    found = solver._advisor.outlook(solver._study)
+    assert found is not None
+    near = Box((Interval(15.0, 25.0), Interval(0.45, 0.55)))
+    choice = Choice(found, solver._yardstick(), Request(Goal.RECOVER, near, {"x": 20.0, "y": 0.5}, 3), (), "cpu", print)
+    assert 0.3 < found.p_limits(found.measured).max() < 0.7
+    assert found.p_kept(found.measured).max() > CLEARLY
+    assert "least beyond the limits within reach" in choice.proposal().reason
 
 
 def test_where_no_step_leads_towards_it_a_config_that_keeps_the_limits_does_not_hold_up_the_way_out(make: Make) -> None:
