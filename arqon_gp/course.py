@@ -142,12 +142,13 @@ def baseline(config: Config, history: History, deployment: Deployment) -> dict[s
 def probes_wanted(config: Config, history: History, course: Course) -> int:
     """How many more initial points: ceil(probe_ratio budget) as in arqonhpo, 2 (d + 1) without a budget.
 
-    Rows known before the first ask count. Under guardrails, where a probe is a small step, and after a change d + 1 at
-    the most.
+    Rows known before the first ask count. Under guardrails, where a probe is a small step, d + 1 at the most; so after
+    a change, but under guardrails none: what ran before is still worth something, and exploring has to pay.
     """
     d = len(config.space.knobs)
     wanted = 2 * (d + 1) if config.budget is None else math.ceil(config.probe_ratio * config.budget)
     if config.guardrails or (course.endless and history.regime):
-        return max(0, min(wanted, d + 1) - course.probes)
+        few = 0 if config.guardrails and history.regime else d + 1
+        return max(0, min(wanted, few) - course.probes)
     known = len(history) - history.spent
     return max(0, max(wanted, 1) - known - course.probes - min(course.starts, 1))

@@ -252,6 +252,15 @@ def test_an_endless_study_probes_anew_after_a_change() -> None:
     assert probes_wanted(study.config, study.history, study.course) == 2, "what was warm is of another world"
 
 
+def test_under_guardrails_exploring_has_to_pay_after_a_change_too() -> None:
+    config = parse({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "guardrails": {"max_delta": [0.1]}})
+    row = Observation({"x": 0.5}, {"value": 1.0}, Role.WINDOW)
+    study = Study.new(config).apply(Told((row,), 0.0))
+    assert probes_wanted(config, study.history, study.course) == 2
+    study = study.apply(Labelled(Label.DRIFT, "", 0.0, since=1))
+    assert probes_wanted(config, study.history, study.course) == 0
+
+
 # ---- forgetting ------------------------------------------------------------------------------------------------------
 
 
