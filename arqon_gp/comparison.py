@@ -240,6 +240,12 @@ class _Judge:
         found = self._breaches(self.windows.rows(params, self.first))
         return max(found, key=lambda pair: pair[0], default=(0.0, None))
 
+    def left_keeping(self, params: Params) -> float:
+        """P(all limits held) when a config was left, where it surely broke one then, however often it had kept them; 1
+        else."""
+        p, limit = self.breach(params)
+        return 1.0 - p if limit is not None and p >= limit.confidence else 1.0
+
     def _breaches(self, rows: Sequence[int]) -> list[tuple[float, Limit]]:
         """P(broken) of each limit by the last of these windows alone."""
         found = []
@@ -302,6 +308,8 @@ def compare(question: Question, yard: Yardstick, config: Config, expect: Expecta
     judge = _Judge(question, yard, config, expect)
     good = judge.standing(question.last_good, question.last_good)
     running = Standing() if question.running is None else judge.standing(question.running, question.last_good)
+    if question.running is not None and key(question.running) != key(question.last_good):
+        good = replace(good, holds=min(good.holds, judge.left_keeping(question.last_good)))
     suspect = Standing() if question.suspect is None else judge.standing(question.suspect, question.last_good)
     breach, breached = (0.0, None) if question.running is None else judge.breach(question.running)
     sunk, risen, new, beside = 0.0, 0.0, 0, 0.0

@@ -1,9 +1,10 @@
 """What the surrogate learns from: the results as rows, in model space and at the level of the current regime.
 
-Consecutive windows of one config in one regime and in one cell of the context are a stay, as long as they agree; a stay
-is one row of the training set, so waiting costs the surrogate nothing. A regime is an additive level per outcome (in
-model space), fitted from what was measured in both. Notation: n stays, d inputs, m modelled outcomes. Public: Dataset,
-Stays, Table, TrainingSets, training_set, Levels, levels, paired, known_variance.
+Consecutive windows of one config in one regime and in one cell of the context are a stay, as long as they agree, in a
+context on whether a limit is broken, too; a stay is one row of the training set, so waiting costs the surrogate
+nothing. A regime is an additive level per outcome (in model space), fitted from what was measured in both.
+Notation: n stays, d inputs, m modelled outcomes. Public: Dataset, Stays, Table, TrainingSets, training_set, Levels,
+levels, paired, known_variance.
 """
 
 from __future__ import annotations
@@ -335,6 +336,9 @@ def training_set(
     level, rows, m = levels(of, goals, table), of.rows, len(goals.modelled)
     keys, places, regimes = table.keys, table.places, of.regime
     new = np.diff(regimes, prepend=-1).astype(bool) | (np.diff(of.numbers, prepend=-2) != 1) | (of.numbers == apart)
+    context = _context_columns(space, rows) if rows else []
+    if context:
+        new |= np.diff(_broken(table.values, goals, baseline), prepend=False)
     first: list[int] = []
     for i, begins in enumerate(new.tolist()):
         other = begins or keys[i] != keys[i - 1] or table.apart[i] or places[i] != places[i - 1]
@@ -351,7 +355,7 @@ def training_set(
     count = per_stay(known.astype(float))
     mean = np.divide(per_stay(np.where(known, values, 0.0)), count, where=count > 0, out=np.full((n, m), np.nan))
     told, X = per_stay(np.where(known, told, 0.0)), table.X[first]
-    if n and (context := _context_columns(space, rows)):
+    if context:
         X[:, context] = np.add.reduceat(table.X[:, context], first, axis=0) / size[:, None]
     regime = regimes[np.array(first, dtype=np.int64)]
     Y = mean + level.shift[regime]
@@ -385,6 +389,14 @@ def training_set(
         regimes=of.worlds,
         current=of.kinds[-1],
     )
+
+
+def _broken(values: Floats, goals: Goals, baseline: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+    """Which windows (N,) with these values (N, m) are beyond a limit."""
+    found = np.zeros(len(values), dtype=bool)
+    for name, side, bound in goals.bounds(baseline):
+        found |= side * (values[:, goals.modelled.index(name)] - bound) > 0.0
+    return found
 
 
 class TrainingSets:

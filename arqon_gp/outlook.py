@@ -177,7 +177,7 @@ class Outlook:
         these windows broke no limit."""
         data, moments = self.data, self._moments(configs)
         seen, expected = np.zeros(len(data.X)), np.zeros(len(configs))
-        scales = {name: self.surrogate[name].rows.scale for name in self.surrogate.settings.outcomes}
+        scales = {name: self._scale(name) for name in self.surrogate.settings.outcomes}
         for name, side, bound in self.study.config.goals.bounds(self.study.fixed):
             y = data.Y[:, self.surrogate.settings.outcomes.index(name)]
             seen += np.maximum(side * (y - bound), 0.0) / scales[name]
@@ -190,6 +190,11 @@ class Outlook:
             return expected
         where, flat = self.encoded(configs), 1.0 / (1.0 + float(seen[lately].var()) / FLAT**2)
         return self.edge.least(data.X[lately], seen[lately], age[lately], where) - flat * self.edge.margin(where)
+
+    def _scale(self, name: str) -> float:
+        """How far an outcome varies beside its trend, model space, what has collapsed included."""
+        gp, y = self.fitted[name], self.data.Y[:, self.fitted.settings.outcomes.index(name)]
+        return max(gp.rows.scale, float(np.nanstd(y - gp.level(self.data.X))))
 
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""

@@ -72,6 +72,11 @@ class Settings:
         more += [Categorical(REGIME_KNOB, tuple(range(regimes)))] if regimes > 1 else []
         return replace(self, space=replace(self.space, knobs=(*knobs, *more)), drift=len(more))
 
+    @property
+    def steep(self) -> bool:
+        """Whether a cliff may be anywhere: the context moves it, and under guardrails nobody stays beyond it."""
+        return self.guarded and self.context > 0
+
     @cached_property
     def categorical(self) -> list[int]:
         """Columns of X that are categories, but for the regime."""
@@ -127,9 +132,9 @@ class Settings:
         return np.hstack(columns) if columns else np.zeros((len(X), 0))
 
     def contested(self, data: Dataset) -> npt.NDArray[np.bool_]:
-        """Which rows (n,) may be outliers: all; in a context under guardrails only those whose config is in another
-        row of the same regime and cell, too. A window off a cliff is the only one there, and it is where it is."""
-        if not (self.guarded and self.context):
+        """Which rows (n,) may be outliers: all; where it is steep only those whose config is in another row of the same
+        regime and cell, too. A window off a cliff is the only one there, and it is where it is."""
+        if not self.steep:
             return np.ones(len(data.X), dtype=bool)
         last = len(self.space.knobs) - self.drift
         cells = np.floor(CELLS * data.X[:, last - self.context : last]).tolist()
@@ -231,7 +236,8 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
     the slope of the noise.
 
     WITHIN thresholds an outcome has no value at the rows where it is beyond its own, and what is beyond any has failed:
-    on the far side of a cliff nothing is said about the near one.
+    on the far side of a cliff nothing is said about the near one. Nor has a row where it is steep and all of it has
+    failed or fallen.
     """
     stays, (name, inner) = data.stays, parted(name, settings)
     if name == FEASIBLE:
@@ -242,6 +248,8 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
         j = settings.outcomes.index(name)
         y, count, floor = np.where(inner & data.beyond[:, j], np.nan, data.Y[:, j]), data.count[:, j], data.floor[:, j]
         within, room = float(data.within_floor[j]), float(data.room[j])
+        if settings.steep and np.isfinite(kept := np.where(data.failed < data.tried, y, np.nan)).any():
+            y = kept
     index = np.flatnonzero(np.isfinite(y))
     if not len(index):
         raise FitError(f"no window has the outcome {name!r} yet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from arqon_gp import ArqonSolver
 from arqon_gp.advice import Goal, Request
 from arqon_gp.cliffs import beyond, fallen, worst
 from arqon_gp.config import parse
-from arqon_gp.dataset import training_set
+from arqon_gp.dataset import Dataset, training_set
 from arqon_gp.history import History
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Baselined, Observation, Opened, Role, Told
@@ -46,6 +47,45 @@ def measured(count: int = 24, *, cliff: bool = True, noise: float = 1.0, **more:
         history = told(history, ({"x": x}, values))
     settings = Settings(config.space, config.goals.modelled, config.exact, config.goals.better)
     return training_set(history, config.space, config.goals), settings, history
+
+
+def collapsing(*, guarded: bool = True, **more: Any) -> tuple[Dataset, Settings]:
+    """The p99 is 5 s, but where x is less than the load it is 200 s of 15 that are allowed; the last two windows of one
+    config lie on either side."""
+    config = parse({
+        "seed": 1, "bounds": BOUNDS, "objectives": {"p99": {"direction": "min", "weight": 1.0}},
+        "constraints": {"p99": {"max": 15.0}}, "context": {"load": {"min": 0, "max": 1}}, "guardrails": {},
+    } | more)  # fmt: skip
+    random, history = np.random.default_rng(1), History()
+    places = [(x, load) for x, load in random.random((30, 2)).tolist() if x > load or load > 0.8] + [(0.5, 0.49)] * 2
+    for i, (x, load) in enumerate(places):
+        p99 = (200.0 if x < load or i == len(places) - 1 else 5.0) * math.exp(0.03 * random.normal())
+        row = Observation({"x": x}, {"p99": p99}, Role.WINDOW, context={"load": load})
+        history = history.apply(Told((row,), 0.0))
+    better, goals = config.goals.better, config.goals
+    settings = Settings(config.inputs, goals.modelled, better=better, context=1, logs=goals.logs, guarded=guarded)
+    return training_set(history, config.inputs, goals), settings
+
+
+def test_what_has_collapsed_says_nothing_of_how_it_is_before() -> None:
+    data, settings = collapsing()
+    off = data.failed == data.tried
+    assert 2 <= off.sum() < 0.5 * len(off)
+    assert off[-1]
+    assert not off[-2], "windows on either side of a limit are not one stay"
+    surrogate = fit(data, settings, {})
+    assert surrogate["p99"].predict(data.X)[0] == pytest.approx(5.0, rel=0.1), (
+        "as it is where it keeps the limit, everywhere"
+    )
+    assert surrogate[FEASIBLE].predict(data.X)[0][off].mean() < surrogate[FEASIBLE].predict(data.X)[0][~off].mean()
+    mean, _ = fit(data, replace(settings, guarded=False), {})["p99"].predict(data.X[off])
+    assert mean.max() > 10.0, "without guardrails somebody may stay there"
+
+
+def test_where_all_has_collapsed_it_is_what_it_is() -> None:
+    data, settings = collapsing()
+    off = data.rows(data.failed == data.tried)
+    assert fit(off, settings, {})["p99"].predict(off.X)[0] == pytest.approx(200.0, rel=0.05)
 
 
 # ---- limits --------------------------------------------------------------------------------------------------------
