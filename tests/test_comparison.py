@@ -195,6 +195,17 @@ def test_a_given_standard_error_makes_a_breach_less_sure() -> None:
     assert found[0] > 0.95 > 0.6 > found[1]
 
 
+def test_what_was_left_beyond_a_limit_is_not_good_however_often_it_had_kept_it() -> None:
+    """last_good kept the limit of 110 twelve times; one window of 300 of it is an outlier where it runs on, but not
+    where it was left after it."""
+    limit: dict[str, Any] = {"constraints": {"qps": {"max": 110}}}
+    kept, fallen, other = [(A, 100 + v) for v in NOISY[:12]], (A, 300.0), [(B, 100 + v) for v in NOISY[12:15]]
+    assert answer(told(*kept, fallen), Question(A, A), **limit).good.holds > 0.95
+    assert answer(told(*kept, fallen, *other), Question(B, A), **limit).good.holds < 0.05
+    assert answer(told(*kept, *other), Question(B, A), **limit).good.holds > 0.95
+    assert answer(told(*kept, fallen, kept[0], *other), Question(B, A), **limit).good.holds > 0.95, "measured again"
+
+
 def test_the_known_variance_of_a_utility_is_in_raw_units() -> None:
     goals = {"p99_ms": {"direction": "min", "weight": 2}, "qps": {"direction": "max", "weight": 10}}
     row = Observation(A, {"p99_ms": 50.0, "qps": 7.0}, Role.WINDOW, sem={"p99_ms": 3.0, "qps": 0.5})

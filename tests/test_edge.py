@@ -311,6 +311,23 @@ def test_what_is_absurdly_far_away_is_far_away_and_no_reason_to_fail(make: Make)
     assert solver.status()["model"]["fallbacks"] == {}
 
 
+def test_on_a_plateau_of_collapse_the_edge_leads_though_the_outcome_hardly_varies_before_it(make: Make) -> None:
+    """Under a context what has collapsed is no outcome of the model; in its own small unit the plateau of 500, which
+    slopes by 2 %, would look steep, and the way down it leads away from the edge."""
+    solver = make(CONFIG | {"context": {"load": {"min": 0, "max": 1}}})
+    held = [(60.0 + 0.1 * i, 20.0 + 0.1 * (i % 3)) for i in range(30)]
+    broken = [(40.0 + 5.0 * (i % 11) / 10, 500.0 + 2.0 * (i % 11)) for i in range(24)]
+    solver.seed([
+        {"params": {"x": x, "y": 0.5}, "values": {"qps": 1.0, "p99": p99}, "context": {"load": 0.5}}
+        for x, p99 in (*held, *broken)
+    ])  # fmt: skip
+    found = solver._advisor.outlook(solver._study)
+    assert found is not None
+    assert found.surrogate["p99"].rows.scale < 1.0 < 100.0 < found._scale("p99")
+    up, down = found.way_out([{"x": 47.5, "y": 0.5}, {"x": 37.5, "y": 0.5}]).tolist()
+    assert up < down - 1.0
+
+
 def test_where_the_latest_windows_show_a_slope_it_leads_not_the_edge_of_long_ago() -> None:
     """What held, at another time, lies below x = 30; out there it gets worse towards it."""
     held = [(20.0 + 0.5 * i, 0.5, 20.0 + 0.1 * (i % 3)) for i in range(20)]
