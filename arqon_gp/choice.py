@@ -66,7 +66,7 @@ class Choice:
         gain, predicted = found.improvement(self.yard, params, over), found.intervals(params, noise=True)
         match goal:
             case Goal.RECOVER:
-                how = "the highest P(all limits hold)" if p >= HOPELESS else "least beyond the limits"
+                how = "least beyond the limits" if self._hopeless else "the highest P(all limits hold)"
                 how += " within reach" if self._refuge is None else "; towards a config that is likelier to hold them"
                 reason = f"recover: {how}, P {p:.2f}"
                 return Proposal(params, reason, predicted, None, p)
@@ -178,7 +178,13 @@ class Choice:
             here = found.study.deployment.may_run
             if region.contains(step) and not found.study.config.space.same(here, plain(found.study, step)):
                 return step
-        return self._least_beyond() if found.p_limits([self._best])[0] < HOPELESS else self._best
+        return self._least_beyond() if self._hopeless else self._best
+
+    @cached_property
+    def _hopeless(self) -> bool:
+        """Whether nothing within reach has a chance to keep the limits, as the model says, or the windows do."""
+        best = plain(self.found.study, self._best)
+        return bool(self.found.p_limits([best])[0] < HOPELESS) or self.found.lost(best)
 
     @cached_property
     def _refuge(self) -> Params | None:

@@ -32,7 +32,7 @@ DEFAULT_CONFIDENCE = 0.95
 SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std, while it has seen ...
 FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as it was misled
 SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
-FLAT = 0.2  # std of how far the latest windows are beyond the limits that says as much as the edge
+FLAT = 0.2  # std of how far those of the latest windows that are beyond a limit are, that says as much as the edge
 LATELY = 24  # windows that tell the way out of what breaks the limits
 MOST_LOG = 300.0  # of a log outcome: that of a number whose square is one, too
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
@@ -188,13 +188,17 @@ class Outlook:
         lately = (age < LATELY) & np.isfinite(seen)  # what failed is as far out as any; what was not measured unknown
         if self.edge is None or not seen[lately].any():
             return expected
-        where, flat = self.encoded(configs), 1.0 / (1.0 + float(seen[lately].var()) / FLAT**2)
+        where, flat = self.encoded(configs), 1.0 / (1.0 + float(seen[lately & (seen > 0.0)].var()) / FLAT**2)
         return self.edge.least(data.X[lately], seen[lately], age[lately], where) - flat * self.edge.margin(where)
 
     def _scale(self, name: str) -> float:
         """How far an outcome varies beside its trend, model space, what has collapsed included."""
         gp, y = self.fitted[name], self.data.Y[:, self.fitted.settings.outcomes.index(name)]
         return max(gp.rows.scale, float(np.nanstd(y - gp.level(self.data.X))))
+
+    def lost(self, params: Params) -> bool:
+        """Whether the windows themselves say that a config is likelier than not to break a limit."""
+        return self.edge is not None and bool(self.edge.margin(self.encoded([params]))[0] < 0.0)
 
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""

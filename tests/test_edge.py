@@ -311,7 +311,9 @@ def test_what_is_absurdly_far_away_is_far_away_and_no_reason_to_fail(make: Make)
     assert solver.status()["model"]["fallbacks"] == {}
 
 
-def test_on_a_plateau_of_collapse_the_edge_leads_though_the_outcome_hardly_varies_before_it(make: Make) -> None:
+def test_on_a_plateau_of_collapse_the_edge_leads_though_the_outcome_hardly_varies_before_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under a context what has collapsed is no outcome of the model; in its own small unit the plateau of 500, which
     slopes by 2 %, would look steep, and the way down it leads away from the edge."""
     solver = make(CONFIG | {"context": {"load": {"min": 0, "max": 1}}})
@@ -326,6 +328,12 @@ def test_on_a_plateau_of_collapse_the_edge_leads_though_the_outcome_hardly_varie
     assert found.surrogate["p99"].rows.scale < 1.0 < 100.0 < found._scale("p99")
     up, down = found.way_out([{"x": 47.5, "y": 0.5}, {"x": 37.5, "y": 0.5}]).tolist()
     assert up < down - 1.0
+    monkeypatch.setattr(Outlook, "p_limits", lambda self, configs: np.full(len(configs), 0.5))
+    box = Box((Interval(38.0, 48.0), Interval(0.45, 0.55)))
+    choice = Choice(found, solver._yardstick(), Request(Goal.RECOVER, box, {"x": 43.0, "y": 0.5}, 3), (), "cpu", print)
+    proposal = choice.proposal()
+    assert "least beyond the limits" in proposal.reason, "whatever the model hopes for"
+    assert proposal.params["x"] > 46.0
 
 
 def test_where_the_latest_windows_show_a_slope_it_leads_not_the_edge_of_long_ago() -> None:
