@@ -8,7 +8,6 @@ lengthscales, lengthscale_prior.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arqon_gp.cliffs import CLIFF_STDS, robust
-from arqon_gp.dataset import CELLS, Dataset
+from arqon_gp.dataset import Dataset
 from arqon_gp.errors import FitError
 from arqon_gp.history import Key
 from arqon_gp.knobs import Categorical, Floats, Knob, Real
@@ -131,17 +130,6 @@ class Settings:
                 columns.append(X[:, i : i + 1] - 0.5)
         return np.hstack(columns) if columns else np.zeros((len(X), 0))
 
-    def contested(self, data: Dataset) -> npt.NDArray[np.bool_]:
-        """Which rows (n,) may be outliers: all; where it is steep only those whose config is in another row of the same
-        regime and cell, too. A window off a cliff is the only one there, and it is where it is."""
-        if not self.steep:
-            return np.ones(len(data.X), dtype=bool)
-        last = len(self.space.knobs) - self.drift
-        cells = np.floor(CELLS * data.X[:, last - self.context : last]).tolist()
-        places = list(zip(data.keys, data.regime.tolist(), map(tuple, cells), strict=True))
-        times = Counter(places)
-        return np.array([times[place] > 1 for place in places], dtype=bool)
-
     def slopes(self, X: Floats) -> Floats:
         """What the noise may depend on (n, p) at X (n, d): how far each straight number is from the middle."""
         return np.clip(X[:, self.kinds == NUMBER] - 0.5, -1.0, 1.0)
@@ -164,8 +152,7 @@ class Rows:
     `ridge`: 1 / the prior variance of a trend, standardised.
 
     `share` (n,): 1 / windows, times how much noisier they are than in the middle of the space, which depends on Z
-    (n, p); `single` (n,): whether they are one window that may be an outlier; `index` (n,): where they stand in the
-    dataset.
+    (n, p); `single` (n,): whether they are one window; `index` (n,): where they stand in the dataset.
     """
 
     X: Floats
@@ -286,7 +273,7 @@ def rows_of(data: Dataset, settings: Settings, name: str, h: Hyperparameters | N
         y=(y - shift) / scale,
         Z=settings.slopes(data.X[index]),
         share=share,
-        single=(share == 1.0) & settings.contested(data)[index],
+        single=share == 1.0,
         floor=np.minimum(floor / scale**2, MOST_FLOOR),
         scatter=Scatter(settings.slopes(stays.X[: len(ss)]), ss / scale**2, dof),
         within_floor=min(within / scale**2, MOST_FLOOR),

@@ -25,7 +25,7 @@ from arqon_gp.records import JUDGED, Params
 UTILITY = "utility"
 ENOUGH_DOF = 7  # with so many degrees of freedom in the current regime, older ones no longer tell the noise
 CARRIED_DOF, MOST_GROWN = 4.0, 2.0  # what the noise of older regimes is worth before, and how much larger it may count
-LATEST_WINDOWS, LATEST_STEPS = 20, 24
+LATEST_WINDOWS = 20
 LOUDER = 2.0  # how much larger the variance of the latest windows must be to count instead
 IN_A_ROW = 4  # windows whose context is nearly the same
 LATE, JUMP = 3, 4.0  # windows that may show a jump of the level: if the variance is so many times less without it
@@ -93,8 +93,7 @@ class Windows:
         """Half the variance of steps from one stay's level to the next beyond what noise explains, and how many steps,
         of all configs but one.
 
-        Steps, and their median size: one jump of the whole level, as drift makes it, says nothing about configs. With a
-        context the LATEST_STEPS alone where they are louder: near saturation configs differ more than at night.
+        Steps, and their median size: one jump of the whole level, as drift makes it, says nothing about configs.
         """
         others = np.array([name != without for name in self.keys], dtype=bool)
         seen = np.flatnonzero(np.isfinite(self.value[:, j]) & others)
@@ -105,9 +104,7 @@ class Windows:
         steps = np.diff([stay[0] if len(stay) == 1 else np.median(stay) for stay in stays])
         weight = 1.0 / np.array([len(stay) for stay in stays])
         expected = noise.variance * float(np.median(weight[1:] + weight[:-1]))
-        size, late = (NORMAL_MAD * float(np.median(np.abs(of))) for of in (steps, steps[-LATEST_STEPS:]))
-        if self.doubt is not None and late**2 > LOUDER * size**2:
-            size = late
+        size = NORMAL_MAD * float(np.median(np.abs(steps)))
         return max(size**2 - expected, 0.0) / 2.0, len(steps)
 
     def noise(self, j: int, moved_at: int | None = None) -> Noise:

@@ -110,18 +110,6 @@ def test_how_far_configs_differ_is_the_median_step_between_stays_less_their_nois
     assert windows.spread(windows.column("qps"), Noise(1e6, 10.0), key(C)) == (0.0, 4)
 
 
-@pytest.mark.parametrize(("late", "apart"), [(30.0, 30.0), (12.0, 10.0)])
-def test_under_a_context_the_latest_steps_tell_how_far_configs_differ_if_they_are_louder(
-    late: float, apart: float
-) -> None:
-    """By 10 in 60 windows at night, by more in the 25 since: twice the variance is louder, 1.44 times is not."""
-    night, day = ([(((A, B)[i % 2]), by * (i % 2)) for i in range(n)] for n, by in ((60, 10.0), (26, late)))
-    blind = yard(told(*night, *day)).windows
-    sees, j, noise = replace(blind, doubt=np.ones_like(blind.value)), blind.column("qps"), Noise(4.0, 10.0)
-    assert blind.spread(j, noise, key(C))[0] == pytest.approx(((1.4826 * 10.0) ** 2 - 2 * 4.0) / 2)
-    assert sees.spread(j, noise, key(C))[0] == pytest.approx(((1.4826 * apart) ** 2 - 2 * 4.0) / 2)
-
-
 def test_a_window_that_is_judged_does_not_tell_by_itself_how_far_configs_differ() -> None:
     steady, fallen = [(A, 100), (B, 101), (A, 100), (B, 99), (A, 100)], (C, 20)
     before, now = (yard(told(*rows)).windows for rows in (steady, [*steady, fallen]))

@@ -91,36 +91,6 @@ def test_a_config_measured_twice_is_what_it_is() -> None:
     assert seek(data, settings, before)["value"]["outliers"] == [], "an outlier no more"
 
 
-def in_traffic(second: float | None = None, *, guarded: bool = True) -> tuple[set[int], float]:
-    """A level of 10 that no knob and no traffic moves, and one window of 100 at x = 0.9; `second`: another one of that
-    config in another cell of the traffic and back again. Which are outliers, and what is expected there."""
-    config = parse(
-        CONFIG | {"context": {"traffic": {"min": 0, "max": 1}}, "objectives": {"value": {"direction": "min"}}}
-    )
-    rng, history = np.random.default_rng(3), History()
-    at = [({"x": float(x), "y": 0.5}, float(t), 10.0 + rng.normal()) for x, t in rng.random((40, 2)) * (0.8, 1.0)]
-    at.append(({"x": 0.9, "y": 0.5}, 0.5, 100.0))
-    at += [({"x": 0.4, "y": 0.5}, 0.5, 10.0), ({"x": 0.9, "y": 0.5}, 0.5, second)] if second is not None else []
-    for params, traffic, value in at:
-        row = Observation(params, {"value": value}, Role.WINDOW, context={"traffic": traffic})
-        history = history.apply(Told((row,), 0.0))
-    data = training_set(history, config.inputs, config.goals)
-    settings = Settings(config.inputs, config.goals.modelled, better=config.goals.better, context=1, guarded=guarded)
-    found = fit(data, settings, {})
-    return set(outliers(found)), float(found["value"].predict(data.X[40:41])[0][0])
-
-
-def test_a_cliff_is_none_where_its_only_window_is_left_at_once() -> None:
-    """Under guardrails nobody measures there again: at 1 of 40 windows of its own x it says what comes next."""
-    alone, expected = in_traffic()
-    assert alone == set()
-    assert expected > 15.0, "a cliff ends at 8 stds"
-    assert in_traffic(guarded=False)[0] == {40}
-    again, expected = in_traffic(11.0)
-    assert again == {40}, "another window there says otherwise"
-    assert expected < 12.0
-
-
 def test_a_fit_on_a_torch_device_finds_the_same() -> None:
     history = spoilt(gp_sample(30, 0.05, 2), {4: 2.0, 17: -2.5})
     surrogate, data, _ = fitted(history)
