@@ -82,6 +82,17 @@ def test_what_has_collapsed_says_nothing_of_how_it_is_before() -> None:
     assert mean.max() > 10.0, "without guardrails somebody may stay there"
 
 
+@pytest.mark.parametrize(("values", "stays"), [((5.0, 200.0, 200.0), 2), ((5.0, 6.0, 5.0), 1)])
+def test_in_a_context_windows_on_either_side_of_a_limit_are_not_one_stay(values: tuple[float, ...], stays: int) -> None:
+    """Too few windows to say by their spread that they contradict each other."""
+    bounded = {"constraints": {"p99": {"max": 15.0}}, "context": {"load": {"min": 0, "max": 1}}}
+    config, history = parse({"seed": 1, "bounds": BOUNDS, "objectives": {"p99": "min"}} | bounded), History()
+    for p99 in values:
+        row = Observation({"x": 0.5}, {"p99": p99}, Role.WINDOW, context={"load": 0.49})
+        history = history.apply(Told((row,), 0.0))
+    assert len(training_set(history, config.inputs, config.goals).X) == stays
+
+
 def test_where_all_has_collapsed_it_is_what_it_is() -> None:
     data, settings = collapsing()
     off = data.rows(data.failed == data.tried)
