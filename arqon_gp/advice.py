@@ -134,6 +134,9 @@ class Advisor(Protocol):
     def describe(self, study: Study, params: Params) -> tuple[dict[str, Prediction], float] | None:
         """The outcomes at a config, free of noise, and P(all limits hold); None without a model."""
 
+    def holds(self, study: Study, params: Params) -> float:
+        """P(all limits hold) in the next windows, by the model and by where limits broke; 1 without a model."""
+
     def front(self, study: Study, among: Sequence[Params]) -> list[tuple[Params, dict[str, Prediction], float]]:
         """Those of these configs that are on the front by posterior mean, described; none without a model."""
 

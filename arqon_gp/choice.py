@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
 from arqon_gp.advice import Goal, Proposal, Request
 from arqon_gp.design import placed, recurrence, sobol
 from arqon_gp.exploration import SPENT
-from arqon_gp.guard import CLEARLY, HOPELESS
+from arqon_gp.guard import BROKEN, CLEARLY, HOPELESS
 from arqon_gp.history import Key, key
 from arqon_gp.knobs import Categorical, Domain, Floats, Interval, Knob, Options
 from arqon_gp.legal import Region
@@ -92,7 +93,7 @@ class Choice:
         break, with a chance of `risk`, and as what was explored has broken one though it seemed safe."""
         gain, cost = self.found.lesson(self.yard, params, self._known, LESSON_WINDOWS)
         surprise = self.found.study.exploration.surprise
-        return horizon * gain - max(cost, self.yard.min_effect) - surprise - risk * self.yard.size
+        return horizon * gain - max(cost, self.yard.min_effect) - surprise - risk * self._breach
 
     def _paying(self, best: Params, horizon: float, *, among: bool) -> Params | None:
         """The config whose exploration is worth most, if it pays: the maximiser or, `among` those of the region that
@@ -102,7 +103,7 @@ class Choice:
             order = np.argsort(-self.search.values_at(space.encode_all(points)), kind="stable")[:PRICED]
             priced += [points[i] for i in order]
         priced = [plain(self.found.study, params) for params in priced]
-        risks = 1.0 - self.found.p_kept(priced)
+        risks = self.found.p_broken(priced)
         worth = [self._worth(*of, horizon) for of in zip(priced, risks.tolist(), strict=True)]
         most = int(np.argmax(worth))
         return priced[most] if worth[most] > 0.0 else None
@@ -118,30 +119,46 @@ class Choice:
         predicted, p = found.intervals(params, noise=True), float(found.p_kept([params])[0])
         return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)
 
+    @property
+    def _breach(self) -> float:
+        """What a window that breaks a limit costs, utility units: as those did that broke one unexpectedly, and before
+        there are any as much as all is worth."""
+        fell = self.found.study.exploration.breach
+        return self.yard.size if fell is None else fell
+
     @cached_property
     def _known(self) -> Params:
-        """The config of the region with the best posterior mean that keeps the limits; what runs, if it keeps them and
-        is no worse by min_effect. A broken limit may cost as much as all is worth, and chances of it less than
-        min_effect."""
+        """The config of the region that keeps the limits and is worth most while it stays, at a price of min_effect now
+        at the most; what runs, if it keeps them and is worth no less by min_effect."""
         found, study = self.found, self.found.study
         here = study.deployment.may_run
-        size, confidence = self.yard.size, self.request.confidence or DEFAULT_CONFIDENCE
-        confidence = max(confidence, 1.0 - self.yard.min_effect / size if size > 0.0 else 0.0)
+        confidence = self.request.confidence or DEFAULT_CONFIDENCE
         aim = Aim(study.config.goals, self.yard.utility, found.bounds)
         target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
         good = good_rows(found, self._utility)
         best = Engine(target, good, self.search.rng, self.request.deadline).best_in(self._region)
-        inside = [plain(study, params) for params in (best, *good) if self._region.contains(params)]
-        if not self._region.contains(here | found.context):
-            return found.best(self.yard, inside, confidence)
-        best = found.best(self.yard, [*inside, here], confidence)
-        if self.request.confidence is not None:
-            there, now = found.p_kept([best, here]).tolist()
-            if there < self.request.confidence and there <= now + CLEARLY:
-                return here  # only a cautious step may go to what is neither safe enough nor clearly safer
-        gain = np.subtract(*found.mean_utility(self.yard, [best, here]))
-        safe = not found.bounds or found.p_kept([here])[0] >= confidence
-        return here if safe and gain <= self.yard.min_effect else best
+        points = [plain(study, p) for p in (best, *good, *self._safe_spread) if self._region.contains(p)]
+        stays = self._region.contains(here | found.context)
+        points += [here] if stays else []
+        kept, worth = found.p_kept(points), found.worth(self.yard, points, self._breach)
+        dear = self._dear(points)
+        most = max(range(len(points)), key=lambda i: (not dear[i], min(kept[i], confidence), worth[i]))
+        if not stays:
+            return points[most]
+        if self.request.confidence is not None and kept[most] < min(self.request.confidence, kept[-1] + CLEARLY):
+            return here  # only a cautious step may go to what is neither safe enough nor clearly safer
+        safe = not found.bounds or kept[-1] >= confidence
+        return here if safe and worth[most] - worth[-1] <= self.yard.min_effect else points[most]
+
+    def _dear(self, points: Sequence[Params]) -> npt.NDArray[np.bool_]:
+        """Which of them the guard would take back: worse than last_good now by more than min_effect, unless that is
+        likelier than not to break a limit."""
+        found, study = self.found, self.found.study
+        good = study.guard.last_good
+        if study.config.guardrails is None or found.p_broken([good])[0] > 1.0 - BROKEN:
+            return np.zeros(len(points), dtype=bool)
+        now = found.mean_utility(self.yard, [*points, good])
+        return np.asarray(now[:-1] < now[-1] - self.yard.min_effect)
 
     def _chosen(self) -> tuple[Params, float | None]:
         """The maximiser in the region if it is safe enough, else the best point that is, else a cautious step."""
@@ -175,26 +192,31 @@ class Choice:
         found, region, refuge = self.found, self._region, self._refuge
         if refuge is not None:
             step = region.settled(region.space.nearest(refuge | self.found.context, region.box, region.here))
-            here = found.study.deployment.may_run
-            if region.contains(step) and not found.study.config.space.same(here, plain(found.study, step)):
+            if region.contains(step) and not found.broke_lately(plain(found.study, step)):
                 return step
-        return self._least_beyond() if self._hopeless else self._best
+        return self._least_beyond() if self._hopeless else self._likeliest
+
+    @cached_property
+    def _likeliest(self) -> Params:
+        """The config within reach, other than what runs, that is likeliest to keep the limits."""
+        points = self._others([self._best, *self._spread])
+        return points[int(np.argmin(self.found.p_broken(points)))]
 
     @cached_property
     def _hopeless(self) -> bool:
         """Whether nothing within reach has a chance to keep the limits, as the model says, or the windows do."""
-        best = plain(self.found.study, self._best)
-        return bool(self.found.p_limits([best])[0] < HOPELESS) or self.found.lost(best)
+        best = plain(self.found.study, self._likeliest)
+        return bool(self.found.p_broken([best])[0] > 1.0 - HOPELESS) or self.found.lost(best)
 
     @cached_property
     def _refuge(self) -> Params | None:
         """A measured config out of reach that is likely to keep the limits, and clearly more so than any within it; if
         any. Where the model knows nothing, far away, P is not 0 either."""
         found, confidence = self.found, self.request.confidence or DEFAULT_CONFIDENCE
-        if not found.bounds or (reach := float(found.p_kept([self._best])[0])) >= confidence:
+        if not found.bounds or (reach := 1.0 - float(found.p_broken([self._likeliest])[0])) >= confidence:
             return None
-        p = np.where(found.p_limits(found.measured) >= LIKELY, found.p_kept(found.measured), 0.0)
-        return found.measured[int(np.argmax(p))] if p.max() > max(reach + CLEARLY, HOPELESS) else None
+        p = 1.0 - found.p_broken(found.measured)
+        return found.measured[int(np.argmax(p))] if p.max() >= max(reach + CLEARLY, LIKELY) else None
 
     @cached_property
     def _best(self) -> Params:
@@ -202,12 +224,19 @@ class Choice:
         return self.search.best_in(self._region)
 
     def _least_beyond(self) -> Params:
-        """The config of the region, other than what runs, that may be least beyond the limits."""
-        found, space = self.found, self.found.study.config.space
+        """The config of the region, other than what runs, that may be least beyond the limits: one that is likelier to
+        keep them than not, as far as that fact alone tells, if there is one."""
+        found = self.found
         points = [p for p in (self._best, *good_rows(found, self._utility)) if self._region.contains(p)] + self._spread
-        here = found.study.deployment.may_run
-        points = [p for p in points if not space.same(here, plain(found.study, p))] or points
-        return points[int(np.argmin(found.way_out(points)))]
+        points = self._others(points)
+        chance = found.p_beyond(points)
+        return points[int(np.argmin(chance if chance.min() < 1.0 - BROKEN else found.way_out(points)))]
+
+    def _others(self, points: list[Params]) -> list[Params]:
+        """Those of the points that are not what runs, if there are any."""
+        study = self.found.study
+        here = study.deployment.may_run
+        return [p for p in points if not study.config.space.same(here, plain(study, p))] or points
 
     @cached_property
     def _safe_spread(self) -> list[Params]:

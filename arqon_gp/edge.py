@@ -66,13 +66,16 @@ class Edge:
         """How far on the good side of the edge points (r, d) are, in stds of the probit."""
         return np.asarray(MEAN + _prior(self.frame(X), self.Z) @ self.gradient)
 
-    def risk(self, X: Floats) -> Floats:
-        """How much likelier than a config of which nothing is known these (r, d) break a limit: a ratio (r,)."""
+    def chance(self, X: Floats) -> Floats:
+        """P(a window breaks a limit) at points (r, d), what is not known of the edge included."""
         Z = self.frame(X)
         v = np.linalg.solve(self.L, self.root[:, None] * _prior(self.Z, Z))
         variance = np.maximum(_alone(Z) - np.square(v).sum(axis=0), 0.0)
-        known = special.ndtr(-self.margin(X) / np.sqrt(1.0 + variance))
-        return np.asarray(known / special.ndtr(-MEAN / np.sqrt(1.0 + _alone(Z))))
+        return np.asarray(special.ndtr(-self.margin(X) / np.sqrt(1.0 + variance)))
+
+    def risk(self, X: Floats) -> Floats:
+        """How much likelier than a config of which nothing is known these (r, d) break a limit: a ratio (r,)."""
+        return np.asarray(self.chance(X) / special.ndtr(-MEAN / np.sqrt(1.0 + _alone(self.frame(X)))))
 
     def least(self, X: Floats, beyond: Floats, age: Floats, where: Floats) -> Floats:
         """How far beyond the limits it is at best, a posterior std below the mean, at points (r, d), as rows X (n, d)

@@ -18,6 +18,7 @@ from arqon_gp.records import Cancelled, Event, Issued, Observation, Params, Pred
 
 DAY_S = 86400.0
 FADE = 0.995  # a window: what happened 200 windows ago counts a third
+LATEST_FALLS, MOST_FALL = 16, 30.0  # windows; of what a window was to be worth: that one cost it at the most
 DOUBTED = 10.0  # windows that explored and broke nothing, to begin with
 SPENT = "exploration_budget pays no more at the moment"
 LIVE = (Role.WINDOW, Role.EXTRA, Role.LATE)
@@ -30,7 +31,9 @@ class Exploration:
     the last day that nobody answered; `trial`: the latest of their configs, until it is promoted or left; `length`:
     how long the latest window ran, s. `broken`: when each window of a trial that broke a limit was told of, unix
     seconds, and how long it had run, s, of the last day. `lately`, `lost`: how many of the latest windows explored,
-    and what those of them that broke a limit have cost more than was predicted, utility units; both fade."""
+    and what those of them that broke a limit have cost more than was predicted, utility units; both fade. `fell`: by
+    how much the latest windows that broke a limit, though they were to keep it, were worse than predicted, and for how
+    many windows it was broken; `falling`: it still is."""
 
     windows: int = 0
     explored: int = 0
@@ -41,6 +44,13 @@ class Exploration:
     broken: tuple[tuple[float, float], ...] = ()
     lately: float = 0.0
     lost: float = 0.0
+    fell: tuple[tuple[float, int], ...] = ()
+    falling: bool = False
+
+    @property
+    def breach(self) -> float | None:
+        """What it costs on average when a limit breaks that was to be kept, until it is kept again, utility units."""
+        return sum(fall * windows for fall, windows in self.fell) / len(self.fell) if self.fell else None
 
     @property
     def surprise(self) -> float:
@@ -78,6 +88,9 @@ class Exploration:
         issued = deployment.find(row.id) if row.id is not None and row.kind is not None else None
         state = replace(self, windows=self.windows + 1, lately=FADE * self.lately, lost=FADE * self.lost)
         explores, trial = issued is not None and issued.explores, self.trial
+        broke = row.failed or config.goals.broken(row.values, baseline)
+        state = state._fallen(row, deployment.predicted(row, config), config, baseline) if broke else state
+        state = state if broke else replace(state, falling=False)
         if row.role is Role.WINDOW:  # it says what runs
             stays = explores or (trial is not None and config.space.same(row.params, trial))
             length = at - issued.at if issued is not None and at > issued.at else self.length  # clocks may stand still
@@ -88,11 +101,24 @@ class Exploration:
             state = replace(state._answered(issued.id), lately=state.lately + 1.0)
         elif row.role is not Role.WINDOW or state.trial is None:
             return state
-        if not (row.failed or config.goals.broken(row.values, baseline)):
+        if not broke:
             return state
         loss = _loss(row, deployment.predicted(row, config), config) if explores else 0.0
         broken = (*(one for one in self.broken if one[0] > at - DAY_S), (at, state.length))
         return replace(state, broken=broken, lost=state.lost + loss)
+
+    def _fallen(
+        self, row: Observation, predicted: Mapping[str, Prediction], config: Config, baseline: Mapping[str, float]
+    ) -> Exploration:
+        """After a window beyond a limit."""
+        if self.falling:
+            fall, windows = self.fell[-1]
+            return replace(self, fell=(*self.fell[:-1], (fall, windows + 1)))
+        means = {name: of.mean for name, of in predicted.items()}
+        if not means or config.goals.broken(means, baseline):
+            return self
+        one = (_breach(row, predicted, config, baseline), 1)
+        return replace(self, fell=(*self.fell[1 - LATEST_FALLS :], one), falling=True)
 
     def allowed(self, config: Config, now: float) -> bool:
         """Whether the budget pays one more window that explores, should it break a limit as long as the latest one ran,
@@ -113,13 +139,38 @@ class Exploration:
 
 def _loss(row: Observation, predicted: Mapping[str, Prediction], config: Config) -> float:
     """By how much the utility of a window was below the predicted one; no more than all was to be worth."""
+    fall = _fall(row, predicted, config)
+    return min(fall, _worth(predicted, config)) if fall else 0.0
+
+
+def _breach(
+    row: Observation, predicted: Mapping[str, Prediction], config: Config, baseline: Mapping[str, float]
+) -> float:
+    """What a window beyond a limit has cost: by how much it was below the predicted utility; at least all that it was
+    to be worth where the limit is of an outcome that is no objective, so that the utility does not know of it."""
+    goals, fall = config.goals, _fall(row, predicted, config)
+    names = {o.name for o in goals.objectives}
+    inside = {name: value for name, value in row.values.items() if name in names}
+    if row.failed or goals.broken(inside, baseline) or goals.pareto:
+        return fall
+    return max(fall, _worth(predicted, config))
+
+
+def _fall(row: Observation, predicted: Mapping[str, Prediction], config: Config) -> float:
+    """The same, up to MOST_FALL times as much; of a window that failed all that it was to be worth."""
     goals = config.goals
     names = [o.name for o in goals.objectives]
     if goals.pareto or any(name not in predicted for name in names):
         return 0.0
     both = np.array([[predicted[name].mean for name in names], [row.values.get(name) for name in names]], dtype=float)
     expected, seen = goals.utility({}, {})(both)
-    most = float(np.abs(both[0] * goals.utility({}, {}).coefficients).sum())
+    worth = _worth(predicted, config)
     if not np.isfinite(seen):
-        return most if row.failed else 0.0
-    return min(max(float(expected) - float(seen), 0.0), most)
+        return worth if row.failed else 0.0
+    return min(max(float(expected) - float(seen), 0.0), MOST_FALL * worth)
+
+
+def _worth(predicted: Mapping[str, Prediction], config: Config) -> float:
+    """What all objectives together were to be worth, utility units."""
+    means = np.array([predicted[o.name].mean for o in config.goals.objectives])
+    return float(np.abs(means * config.goals.utility({}, {}).coefficients).sum())

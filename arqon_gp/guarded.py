@@ -8,10 +8,11 @@ Public: next_candidate.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from arqon_gp import guard, limits
 from arqon_gp.advice import Goal, Proposal, Request, random_step
-from arqon_gp.comparison import compare
+from arqon_gp.comparison import Comparison, compare
 from arqon_gp.config import Guardrails
 from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.exploration import SPENT
@@ -75,12 +76,13 @@ def _case(turn: Turn, rails: Guardrails) -> guard.Case:
         study = turn.study
         question = study.guard.question(study.deployment, study.history)
         expect = turn.advisor.expectation(study, turn.yard)
+        found = compare(question, turn.yard, study.config, expect)
         case = guard.Case(
             guard=study.guard,
             rails=rails,
             deployment=study.deployment,
             history=study.history,
-            comparison=compare(question, turn.yard, study.config, expect),
+            comparison=_here(turn, found),
             settling=study.course.target is not None or study.course.walking,
             confidence=_confidence(turn) or DEFAULT_CONFIDENCE,
         )
@@ -89,6 +91,17 @@ def _case(turn: Turn, rails: Guardrails) -> guard.Case:
             break
         turn.emit(event)
     return case
+
+
+def _here(turn: Turn, found: Comparison) -> Comparison:
+    """The comparison where what runs has broken a limit under a context: what would be gone back to has kept it under
+    another one, and has to be expected to keep it in this."""
+    study = turn.study
+    good = study.guard.last_good
+    if not study.context or found.breach < guard.BROKEN or study.deployment.runs(good):
+        return found
+    holds = min(found.good.holds, turn.advisor.holds(study, good))
+    return replace(found, good=replace(found.good, holds=holds))
 
 
 def _confidence(turn: Turn) -> float | None:
@@ -303,8 +316,7 @@ def _remembered(turn: Turn, rails: Guardrails, box: Box) -> Params | None:
     step = Region(space, box, here, returns=True).settled(_nearest(turn, box, best))
     if limits.broken(space, rails.steps, _anchors(turn), step) or not space.contains(step, box):
         return None
-    described = advisor.describe(study, step)
-    safe = confidence is None or (described is not None and described[1] >= confidence)
+    safe = confidence is None or advisor.holds(study, step) >= confidence
     return step if safe and not space.same(step, here) else None
 
 

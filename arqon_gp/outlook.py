@@ -31,6 +31,7 @@ NORMALS = 256  # normal draws for moments of the utility
 DEFAULT_CONFIDENCE = 0.95
 SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std, while it has seen ...
 FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as it was misled
+STEP_EFFECT = 0.5  # of min_effect, that one step has to be better by: a way of several may matter all the same
 SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
 FLAT = 0.2  # std of how far those of the latest windows that are beyond a limit are, that says as much as the edge
 LATELY = 24  # windows that tell the way out of what breaks the limits
@@ -161,8 +162,37 @@ class Outlook:
     def p_kept(self, configs: Sequence[Params]) -> Floats:
         """The least of these (r,) in the situations that the next windows may bring; less where the windows themselves
         say that the edge is near."""
-        later = [replace(self, study=replace(self.study, context=one)) for one in self.study.situations[1:]]
-        return np.asarray(np.minimum.reduce([found._kept(configs) for found in (self, *later)]))
+        return np.asarray(np.minimum.reduce([found._kept(configs) for found in self._situations]))
+
+    def p_broken(self, configs: Sequence[Params]) -> Floats:
+        """P(a limit breaks, or the window fails) at each config (r,) in the worst of these situations, as the model
+        and the edge say."""
+        return np.asarray(np.maximum.reduce([found._broken(configs) for found in self._situations]))
+
+    def p_beyond(self, configs: Sequence[Params]) -> Floats:
+        """P(a limit breaks) at each config (r,) as far as the windows that broke one tell by that fact alone."""
+        return np.full(len(configs), 1.0) if self.edge is None else self.edge.chance(self.encoded(configs))
+
+    def _broken(self, configs: Sequence[Params]) -> Floats:
+        p = self.p_limits(configs)
+        return 1.0 - (p if self.edge is None else p * (1.0 - self.p_beyond(configs)))
+
+    @property
+    def _situations(self) -> list[Outlook]:
+        """The same in each situation that the next windows may bring."""
+        return [self, *map(self._elsewhere, self.study.situations[1:])]
+
+    def _elsewhere(self, context: Context) -> Outlook:
+        return replace(self, study=replace(self.study, context=context))
+
+    def worth(self, yard: Yardstick, configs: Sequence[Params], breach: float) -> Floats:
+        """What a window of each config (r,) is worth while it stays, on average over what lies ahead: its utility, less
+        `breach` times P(a limit breaks)."""
+        worth = [
+            found.mean_utility(yard, configs) - (breach * found._broken(configs) if self.bounds else 0.0)
+            for found in (self, *map(self._elsewhere, self.study.later))
+        ]
+        return np.asarray(np.mean(worth, axis=0))
 
     def _kept(self, configs: Sequence[Params]) -> Floats:
         p = self.p_limits(configs)
@@ -175,21 +205,33 @@ class Outlook:
         tell, less its distance from the edge where they tell little, all being as far: the model, for which a cliff
         ends somewhere, sees no slope down there, and what it has seen for long weighs too much. As the model says where
         these windows broke no limit."""
-        data, moments = self.data, self._moments(configs)
-        seen, expected = np.zeros(len(data.X)), np.zeros(len(configs))
-        scales = {name: self._scale(name) for name in self.surrogate.settings.outcomes}
-        for name, side, bound in self.study.config.goals.bounds(self.study.fixed):
-            y = data.Y[:, self.surrogate.settings.outcomes.index(name)]
-            seen += np.maximum(side * (y - bound), 0.0) / scales[name]
+        data, moments, seen = self.data, self._moments(configs), self._beyond
+        expected = np.zeros(len(configs))
         for name, side, bound in self.bounds:
-            expected += np.maximum(side * (moments(name)[0] - bound), 0.0) / scales[name]
-        seen = np.where(np.isnan(seen) & (data.failed > 0.0), max(np.nanmax(seen, initial=0.0), 1.0), seen)
+            expected += np.maximum(side * (moments(name)[0] - bound), 0.0) / self._scale(name)
         age = data.now - data.at
-        lately = (age < LATELY) & np.isfinite(seen)  # what failed is as far out as any; what was not measured unknown
+        lately = (age < LATELY) & np.isfinite(seen)
         if self.edge is None or not seen[lately].any():
             return expected
         where, flat = self.encoded(configs), 1.0 / (1.0 + float(seen[lately & (seen > 0.0)].var()) / FLAT**2)
         return self.edge.least(data.X[lately], seen[lately], age[lately], where) - flat * self.edge.margin(where)
+
+    @property
+    def _beyond(self) -> Floats:
+        """How far beyond the limits each row (n,) of the dataset was, as above: what failed as far as any, NaN where it
+        was not measured."""
+        data, seen = self.data, np.zeros(len(self.data.X))
+        for name, side, bound in self.study.config.goals.bounds(self.study.fixed):
+            y = data.Y[:, self.surrogate.settings.outcomes.index(name)]
+            seen += np.maximum(side * (y - bound), 0.0) / self._scale(name)
+        return np.where(np.isnan(seen) & (data.failed > 0.0), max(np.nanmax(seen, initial=0.0), 1.0), seen)
+
+    def broke_lately(self, params: Params) -> bool:
+        """Whether a config is what runs, or broke a limit in one of the latest windows."""
+        data, study = self.data, self.study
+        lately = np.flatnonzero((data.now - data.at < LATELY) & (self._beyond > 0.0))
+        tried = [data.params[i] for i in lately.tolist()]
+        return any(study.config.space.same(params, one) for one in (study.deployment.may_run, *tried))
 
     def _scale(self, name: str) -> float:
         """How far an outcome varies beside its trend, model space, what has collapsed included."""
@@ -246,14 +288,15 @@ class Outlook:
         return float(np.maximum(self._apart(yard, params, over), 0.0).mean())
 
     def lesson(self, yard: Yardstick, params: Params, over: Params, windows: int) -> tuple[float, float]:
-        """What so many windows at a config teach: by how much the better of it and another one is expected to be better
-        than the other, once they are told (the knowledge gradient of the pair: Frazier, Powell and Dayanik 2009), and
-        what each of them costs, utility units."""
+        """What so many windows at a config teach: by how much more than STEP_EFFECT it is expected to be better than
+        another one, where they tell that it is (the knowledge gradient of the pair: Frazier, Powell and Dayanik 2009),
+        and what each of them costs, utility units."""
         apart = self._apart(yard, params, over)
         mean, variance = float(apart.mean()), float(apart.var())
         told = variance / math.sqrt(variance + yard.noise[UTILITY].variance / windows + 1e-300)
-        z = mean / (told + 1e-300)
-        return max(_expected_gain(z, told) - max(mean, 0.0), self._unseen(yard, params, mean)), -mean
+        ahead = mean - STEP_EFFECT * yard.min_effect
+        gain = _expected_gain(ahead / (told + 1e-300), told) - max(ahead, 0.0)
+        return max(gain, self._unseen(yard, params, mean)), -mean
 
     def _unseen(self, yard: Yardstick, params: Params, mean: float) -> float:
         """What a config may be better by beyond min_effect, as far as nothing is known of it, whatever the model says:

@@ -319,6 +319,11 @@ class ModelAdvisor:
             return None
         return found.intervals(params, noise=False), float(found.p_limits([params])[0])
 
+    def holds(self, study: Study, params: Params) -> float:
+        """P(all limits hold) in the next windows, by the model and by where limits broke; 1 without a model."""
+        found = self.outlook(study)
+        return 1.0 if found is None else 1.0 - float(found.p_broken([params])[0])
+
     def front(self, study: Study, among: Sequence[Params]) -> list[tuple[Params, dict[str, Prediction], float]]:
         """Those of these measured configs that are on the front by posterior mean, with their outcomes free of noise
         and P(all limits hold); none without a model. What was seen beyond a cliff as often as not is not on it.

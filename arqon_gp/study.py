@@ -35,6 +35,7 @@ REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
 
 AHEAD = (1.0, 2.0)  # windows: a change that turns out wrong is taken back after one, and that takes one
+STAYING = (6.0, 12.0, 24.0)  # windows: what is settled on runs for a while, and is left by small steps only
 DOUBT_STDS = 1.64  # of a forecast: its central 90 %
 LEAST_HORIZON, MOST_HORIZON = 100, 200  # windows
 
@@ -181,6 +182,16 @@ class Study:
             known += [ahead(self.context, wide, found, 0.0, way * DOUBT_STDS) for way in (-1.0, 1.0)]
         later = [ahead(self.context, moved, found, k) for k in AHEAD]
         return known + [context for context in later if context != self.context]
+
+    @property
+    def later(self) -> list[Context]:
+        """The contexts that a config which stays will meet, as far as the present one tells; none where any other
+        config is a step away."""
+        if not self.context or self.config.guardrails is None:
+            return []
+        moved = self._steps
+        found = [ahead(self.context, moved, self.config.context, k) for k in STAYING]
+        return [context for context in found if context != self.context]
 
     @property
     def at_rest(self) -> bool:

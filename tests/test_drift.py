@@ -11,16 +11,31 @@ import numpy as np
 import pytest
 
 from arqon_gp import ArqonSolver, FitError, propose
+from arqon_gp.advice import Goal, Request
+from arqon_gp.choice import Choice
 from arqon_gp.config import parse
 from arqon_gp.course import Course, probes_wanted
 from arqon_gp.dataset import Dataset, training_set
 from arqon_gp.drift import ALARM, Drift, Sums, residual
 from arqon_gp.forecast import Step, ahead, steps
 from arqon_gp.history import History
-from arqon_gp.knobs import Real
+from arqon_gp.knobs import Interval, Real
 from arqon_gp.propose import ModelAdvisor
-from arqon_gp.records import Context, Issued, Kind, Label, Labelled, Observation, Prediction, Role, Told, Unchanged
+from arqon_gp.records import (
+    Context,
+    Issued,
+    Kind,
+    Label,
+    Labelled,
+    Observation,
+    Params,
+    Prediction,
+    Role,
+    Told,
+    Unchanged,
+)
 from arqon_gp.rows import Settings, drifting
+from arqon_gp.space import Box
 from arqon_gp.study import Study
 from arqon_gp.surrogate import fit, restore
 from arqon_gp.turn import Turn
@@ -431,6 +446,49 @@ def test_an_ask_without_its_context_is_for_the_expected_one_and_limits_hold_as_f
     outlooks = [s._advisor.outlook(s._study) for s in (jumping, known)]
     for outlook in outlooks:
         assert outlook.p_kept([here])[0] <= outlook.p_limits([here])[0]
+
+
+@pytest.mark.parametrize(("step", "better"), [(0.0, 0.9), (10.0, 0.4), (-10.0, 0.9)])
+def test_what_is_settled_on_is_judged_by_what_lies_ahead_as_long_as_it_costs_little_now(
+    make: Make, step: float, better: float
+) -> None:
+    """The p99 is load / 10 * (0.5 + x), 100 at the most: at a load of 600 it is 84 at x = 0.9, and where that rises by
+    10 a window 118 in 24 of them. x is worth 100 a unit and min_effect 12: now no less than 0.78 may be settled on."""
+    config = PLAIN | {
+        "bounds": {"x": {"min": 0, "max": 1, "initial": 0.9}},
+        "objectives": {"qps": {"direction": "max", "weight": 1.0}},
+        "constraints": {"p99": {"max": 100}},
+        "context": {"load": {"min": 0, "max": 1000}},
+        "guardrails": {"max_delta": [0.6], "min_effect": 12.0},
+    }
+    solver, rng = make(config), np.random.default_rng(0)
+
+    def window(load: float, x: float) -> dict[str, Any]:
+        values = {"qps": 100.0 * x + rng.normal(), "p99": 0.1 * load * (0.5 + x) + 0.3 * rng.normal()}
+        return {"params": {"x": x}, "values": values, "context": {"load": load}}
+
+    solver.seed([window(load, x) for load in range(300, 901, 60) for x in (0.2, 0.4, 0.7, 0.9)])
+    solver.seed([window(600.0 + step * (i - 8), 0.9) for i in range(9)])
+    study = solver._study
+    assert [round(c["load"]) for c in study.later] == (
+        [600 + 6 * step, 600 + 12 * step, 600 + 24 * step] if step else []
+    )
+    found, yard = solver._advisor.outlook(study), solver._yardstick()
+    assert found is not None
+    configs: list[Params] = [{"x": 0.9}, {"x": 0.4}]
+    now = found.mean_utility(yard, configs)
+    assert now[0] == pytest.approx(90.0, abs=3.0)
+    worth = found.worth(yard, configs, 500.0)
+    assert configs[int(np.argmax(worth))]["x"] == better
+    box = Box((Interval(0.3, 1.0),))
+    request = Request(Goal.IMPROVE, box, {"x": 0.9}, 3, confidence=0.95, horizon=0.0)
+    settled = Choice(found, yard, request, (), "cpu", print).proposal()
+    assert settled.settled
+    x = float(settled.params["x"])
+    if better == 0.4:
+        assert 0.75 < x < 0.85, "towards it, but not further than min_effect"
+    else:
+        assert x >= 0.85
 
 
 def test_a_backfill_of_old_rows_is_no_change() -> None:

@@ -173,6 +173,20 @@ def test_a_cliff_without_a_slope_is_kept_away_from() -> None:
     assert kept[1] == pytest.approx(p[1])
 
 
+def test_the_chance_to_break_a_limit_is_that_of_the_edge_where_the_model_sees_none() -> None:
+    """As above: near the edge the model is sure of the limit, and far from all the edge says what is usual."""
+    rng = np.random.default_rng(0)
+    held = [(x, 0.5, 20.0 + rng.normal()) for x in np.linspace(42.0, 60.0, 20)]
+    found = outlook_of([*held[:10], (39.0, 0.5, 500.0), *held[10:], (38.0, 0.52, 520.0)])
+    assert found.edge is not None
+    near, safe, beyond = ({"x": x, "y": 0.5} for x in (41.0, 55.0, 36.0))
+    p = found.p_broken([near, safe, beyond]).tolist()
+    model, edge = 1.0 - found.p_limits([near, safe, beyond]), found.edge.chance(found.encoded([near, safe, beyond]))
+    assert p == pytest.approx(1.0 - (1.0 - model) * (1.0 - edge))
+    assert model[0] < 0.05 < 2.0 * model[0] < p[0] < 0.5 < p[2]
+    assert p[1] < 0.5 * p[0]
+
+
 def test_windows_of_another_regime_say_less() -> None:
     rows = [(50.0, 0.5, 20.0)] * 8 + [(45.0, 0.5, 500.0)] * 2 + [(50.0, 0.5, 20.5), (51.0, 0.5, 20.5)]
     told = tuple(Observation({"x": x, "y": y}, {"qps": x, "p99": p99}, Role.WARM) for x, y, p99 in rows)

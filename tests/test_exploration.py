@@ -197,8 +197,8 @@ def test_exploring_is_worth_what_it_teaches_less_its_first_window_and_what_a_bro
     def worth(cost: float, p: float, surprise: float = 0.0) -> float:
         study = SimpleNamespace(config=parse(CONFIG), exploration=Exploration(lately=10.0, lost=surprise * 20.0))
         found = SimpleNamespace(study=study, lesson=lambda *_: (0.25, cost))
-        yard = SimpleNamespace(min_effect=0.5, size=100.0)
-        of: Any = SimpleNamespace(found=found, yard=yard, _known={"x": 0.5, "y": 0.5})
+        yard = SimpleNamespace(min_effect=0.5)
+        of: Any = SimpleNamespace(found=found, yard=yard, _known={"x": 0.5, "y": 0.5}, _breach=100.0)
         return Choice._worth(of, {"x": 0.1, "y": 0.1}, 1.0 - p, 40.0)
 
     assert worth(3.0, 1.0) == pytest.approx(40.0 * 0.25 - 3.0)
@@ -227,6 +227,46 @@ def test_what_seemed_safe_and_broke_a_limit_makes_exploring_dearer_for_a_while()
     assert after((math.nan, math.nan)).surprise == pytest.approx(100.0 / 11.0), "it failed: all is lost"
     assert after((40.0, 60.0), explores=False).surprise == 0.0
     assert after((40.0, 60.0), *[(100.0, 40.0)] * 50).surprise < 60.0 / 11.0 / 3.0
+
+
+def test_what_a_broken_limit_costs_is_what_those_did_that_were_to_be_kept() -> None:
+    """Predicted at 100 with a p99 of 40 (or of 70, which breaks its limit of 50)."""
+    objectives = {"qps": {"direction": "max", "weight": 1.0}, "p99": {"direction": "min", "weight": 1e-9}}
+    config = parse(CONFIG | {"guardrails": {"max_delta": [0.2, 0.2]}, "objectives": objectives})
+
+    def after(*windows: tuple[float, float], expected: float = 40.0, issued: bool = True) -> float | None:
+        state = Exploration()
+        told = {"qps": Prediction(100.0, 90.0, 110.0), "p99": Prediction(expected, 0.9 * expected, 1.1 * expected)}
+        for qps, p99 in windows:
+            one = Issued("1", 1, Kind.REPLICATE, {}, "", 0.0, change=False, predicted=told)
+            values: dict[str, float | None] = {} if math.isnan(qps) else {"qps": qps, "p99": p99}
+            row = Observation({}, values, Role.WINDOW, math.isnan(qps), id="1", kind=Kind.REPLICATE if issued else None)
+            state = state.apply(Told((row,), 0.0), config, Study.new(config).deployment.apply(one), {})
+        return state.breach
+
+    assert after((40.0, 40.0)) is None, "bad, but within the limit"
+    assert after((40.0, 60.0), (80.0, 40.0), (-20.0, 60.0)) == pytest.approx(90.0), "60 and 120"
+    assert after((40.0, 60.0), (0.0, 60.0), (90.0, 60.0), (100.0, 40.0)) == pytest.approx(180.0), "three windows"
+    assert after((40.0, 60.0), expected=70.0) is None, "it was to break it: the way out"
+    assert after((40.0, 60.0), issued=False) is None, "nothing was predicted"
+    assert after((math.nan, math.nan)) == pytest.approx(100.0), "it failed"
+    assert after((-1e9, 60.0)) == pytest.approx(3000.0), "one absurd window is not the end of all exploring"
+    assert after((-1e9, 60.0), *[(100.0, 40.0), (40.0, 60.0)] * 16) == pytest.approx(60.0), "long ago"
+
+
+def test_a_limit_on_what_is_no_objective_costs_all_that_there_is() -> None:
+    config = parse(CONFIG | {"guardrails": {"max_delta": [0.2, 0.2]}})
+    told = {"qps": Prediction(100.0, 90.0, 110.0), "p99": Prediction(40.0, 30.0, 50.0)}
+
+    def after(objectives: dict[str, Any]) -> float | None:
+        of = parse(CONFIG | {"guardrails": {"max_delta": [0.2, 0.2]}, "objectives": objectives})
+        one = Issued("1", 1, Kind.REPLICATE, {}, "", 0.0, change=False, predicted=told)
+        row = Observation({}, {"qps": 99.0, "p99": 60.0}, Role.WINDOW, id="1", kind=Kind.REPLICATE)
+        return Exploration().apply(Told((row,), 0.0), of, Study.new(config).deployment.apply(one), {}).breach
+
+    qps = {"qps": {"direction": "max", "weight": 1.0}}
+    assert after(qps) == pytest.approx(100.0)
+    assert after(qps | {"p99": {"direction": "min", "weight": 0.1}}) == pytest.approx(1.0 + 2.0)
 
 
 def test_whatever_it_is_worth_nothing_is_tried_that_is_not_safe_enough(make: Make, clock: FakeClock) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from arqon_gp.config import parse
 from arqon_gp.dataset import training_set
-from arqon_gp.outlook import reference_point
+from arqon_gp.outlook import Outlook, reference_point
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Baselined, Observation, Opened, Role, Told
 from arqon_gp.study import Study
@@ -77,3 +77,28 @@ def test_what_is_expected_of_a_config_is_told_by_all_others() -> None:
     mean, std = (expect({"x": 0.5}, {"x": 0.4}) or {})["qps"]
     assert abs(mean) < 60.0
     assert std < 100.0
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 3.0), (1.5, 2.0), (4.0, 3.0), (-2.0, 4.0)])
+def test_a_lesson_is_worth_what_it_may_gain_beyond_half_of_what_matters(
+    monkeypatch: pytest.MonkeyPatch, mean: float, std: float
+) -> None:
+    """Two windows of a config beside one that is known, by simulation of what they may tell; min_effect is 2."""
+    config = parse({
+        "seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": {"direction": "max", "weight": 1.0}},
+        "guardrails": {"min_effect": 2.0},
+    })  # fmt: skip
+    rng = np.random.default_rng(0)
+    told = Told(tuple(Observation({"x": x}, {"qps": rng.normal()}, Role.WINDOW) for x in (0.1, 0.1, 0.5, 0.5)), 0.0)
+    study = Study.new(config).apply(Opened({}, 0.0)).apply(told)
+    found, yard = ModelAdvisor(config, device="cpu").outlook(study), yardstick(study.history, config, {})
+    assert found is not None
+    draws = mean + std * rng.standard_normal(400_000)
+    monkeypatch.setattr(Outlook, "_apart", lambda *_: draws)
+    monkeypatch.setattr(Outlook, "_unseen", lambda *_: 0.0)  # what may be where nothing is known
+    gain, cost = found.lesson(yard, {"x": 0.9}, {"x": 0.5}, 2)
+    seen = std**2 / np.sqrt(std**2 + yard.noise["utility"].variance / 2.0)
+    apart = mean + seen * rng.standard_normal(400_000)
+    assert gain == pytest.approx(np.maximum(apart - 1.0, 0.0).mean() - max(mean - 1.0, 0.0), abs=0.03)
+    assert gain > 0.1
+    assert cost == pytest.approx(-mean, abs=0.02)
