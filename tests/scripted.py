@@ -35,6 +35,9 @@ class Script:
     def describe(self, study: Any, params: Any) -> None:
         return None
 
+    def holds(self, study: Any, params: Any) -> float:
+        return 1.0
+
     def best(self, study: Any, yard: Any, among: Sequence[Any]) -> Any:
         return self.best_is or (among[-1] if among else study.deployment.deployed)
 

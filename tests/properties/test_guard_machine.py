@@ -138,6 +138,9 @@ class Adversary:
     def describe(self, study: Any, params: Any) -> None:
         return None
 
+    def holds(self, study: Any, params: Any) -> float:
+        return self.random.choice([math.nan, 0.0, 0.4, 1.0])
+
     def best(self, study: Any, yard: Any, among: Any) -> Any:
         return self.random.choice(list(among)) if among else study.deployment.deployed
 
