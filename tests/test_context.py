@@ -703,3 +703,32 @@ def test_far_out_of_its_range_a_broken_limit_is_left_once_a_window_has_shown_it(
         solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": qps, "p99_ms": p99}}])
     assert broken
     assert max(map(broken.count, broken)) <= 3, "it does not stay where it breaks"
+
+
+@pytest.mark.parametrize(("holds", "kind"), [(0.9, Kind.ROLLBACK), (0.0, Kind.REPLICATE)])
+def test_last_good_is_gone_back_to_only_where_it_is_expected_to_keep_the_limits(
+    make: Make, monkeypatch: pytest.MonkeyPatch, holds: float, kind: Kind
+) -> None:
+    """It kept them under a load of 300; under one of 800 what was tried has broken one."""
+    monkeypatch.setattr(ModelAdvisor, "holds", lambda *_: holds)
+    solver, rng = make(LIVE | {"constraints": {"p99": {"max": 50}}}), np.random.default_rng(0)
+
+    def window() -> dict[str, Any]:
+        candidate = solver.ask_one({"load": 300.0})
+        assert candidate is not None
+        p99, load = (200.0, 800.0) if dict(candidate) == wish else (20.0, 300.0)
+        values = {"qps": 100.0 + rng.normal(), "p99": p99 + 0.2 * rng.normal()}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values, "context": {"load": load}}])
+        return dict(candidate)
+
+    wish: dict[str, Any] = {}
+    for _ in range(6):
+        window()
+    wish = {"x": round(float(solver.status()["last_good"]["params"]["x"]) + 0.05, 2)}
+    solver.enqueue(wish)
+    assert any(window() == wish for _ in range(4))
+    good = solver.status()["last_good"]["params"]
+    back = solver.ask_one({"load": 800.0})
+    assert back is not None
+    assert back.kind is kind
+    assert (dict(back) == good) == (kind is Kind.ROLLBACK)

@@ -482,7 +482,9 @@ def test_what_is_settled_on_is_judged_by_what_lies_ahead_as_long_as_it_costs_lit
     assert configs[int(np.argmax(worth))]["x"] == better
     box = Box((Interval(0.3, 1.0),))
     request = Request(Goal.IMPROVE, box, {"x": 0.9}, 3, confidence=0.95, horizon=0.0)
-    settled = Choice(found, yard, request, (), "cpu", print).proposal()
+    choice = Choice(found, yard, request, (), "cpu", print)
+    assert choice._dear([{"x": 0.9}, {"x": 0.82}, {"x": 0.6}]).tolist() == [False, False, True]
+    settled = choice.proposal()
     assert settled.settled
     x = float(settled.params["x"])
     if better == 0.4:
