@@ -121,8 +121,8 @@ class Choice:
 
     @property
     def _breach(self) -> float:
-        """What a window that breaks a limit costs, utility units: as those did that broke one unexpectedly, and before
-        there are any as much as all is worth."""
+        """What it costs if a limit breaks, utility units: as much as those did that broke unexpectedly; before there
+        are any all that a window is worth."""
         fell = self.found.study.exploration.breach
         return self.yard.size if fell is None else fell
 

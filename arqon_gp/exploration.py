@@ -137,8 +137,23 @@ class Exploration:
         return sum(seconds for at, seconds in self.broken if at > now - DAY_S)
 
 
+def _fall(row: Observation, predicted: Mapping[str, Prediction], config: Config) -> float:
+    """By how much the utility of a window was below the predicted one, up to MOST_FALL times what it was to be worth;
+    of one that failed just that."""
+    goals = config.goals
+    names = [o.name for o in goals.objectives]
+    if goals.pareto or any(name not in predicted for name in names):
+        return 0.0
+    both = np.array([[predicted[name].mean for name in names], [row.values.get(name) for name in names]], dtype=float)
+    expected, seen = goals.utility({}, {})(both)
+    worth = _worth(predicted, config)
+    if not np.isfinite(seen):
+        return worth if row.failed else 0.0
+    return min(max(float(expected) - float(seen), 0.0), MOST_FALL * worth)
+
+
 def _loss(row: Observation, predicted: Mapping[str, Prediction], config: Config) -> float:
-    """By how much the utility of a window was below the predicted one; no more than all was to be worth."""
+    """The same, no more than all was to be worth: what one that explored has lost."""
     fall = _fall(row, predicted, config)
     return min(fall, _worth(predicted, config)) if fall else 0.0
 
@@ -151,23 +166,9 @@ def _breach(
     goals, fall = config.goals, _fall(row, predicted, config)
     names = {o.name for o in goals.objectives}
     inside = {name: value for name, value in row.values.items() if name in names}
-    if row.failed or goals.broken(inside, baseline) or goals.pareto:
+    if row.failed or goals.broken(inside, baseline) or goals.pareto or not names <= predicted.keys():
         return fall
     return max(fall, _worth(predicted, config))
-
-
-def _fall(row: Observation, predicted: Mapping[str, Prediction], config: Config) -> float:
-    """The same, up to MOST_FALL times as much; of a window that failed all that it was to be worth."""
-    goals = config.goals
-    names = [o.name for o in goals.objectives]
-    if goals.pareto or any(name not in predicted for name in names):
-        return 0.0
-    both = np.array([[predicted[name].mean for name in names], [row.values.get(name) for name in names]], dtype=float)
-    expected, seen = goals.utility({}, {})(both)
-    worth = _worth(predicted, config)
-    if not np.isfinite(seen):
-        return worth if row.failed else 0.0
-    return min(max(float(expected) - float(seen), 0.0), MOST_FALL * worth)
 
 
 def _worth(predicted: Mapping[str, Prediction], config: Config) -> float:

@@ -170,7 +170,8 @@ class Outlook:
         return np.asarray(np.maximum.reduce([found._broken(configs) for found in self._situations]))
 
     def p_beyond(self, configs: Sequence[Params]) -> Floats:
-        """P(a limit breaks) at each config (r,) as far as the windows that broke one tell by that fact alone."""
+        """P(a limit breaks) at each config (r,) as far as the windows that broke one tell by that fact alone; 1, where
+        none did."""
         return np.full(len(configs), 1.0) if self.edge is None else self.edge.chance(self.encoded(configs))
 
     def _broken(self, configs: Sequence[Params]) -> Floats:
