@@ -23,6 +23,7 @@ from arqon_gp.records import Label, Labelled, Observation, Params, Role, Told
 from arqon_gp.rows import Settings
 from arqon_gp.space import Box
 from arqon_gp.study import Study
+from arqon_gp.yardstick import yardstick
 from tests.conftest import FakeClock
 
 Make = Callable[..., ArqonSolver]
@@ -365,3 +366,38 @@ def test_where_the_latest_windows_show_a_slope_it_leads_not_the_edge_of_long_ago
 def test_what_all_but_never_varies_right_at_its_limit_is_no_noise_to_be_fitted() -> None:
     rows = [(10.0 * i, 0.5, 50.0 - (1e-11 if i else 1e-8)) for i in range(6)]
     assert np.abs(outlook_of(rows).surrogate["p99"].rows.y).max() < 1.0
+
+
+@pytest.mark.parametrize(
+    ("broken", "beyond", "x"),
+    [(lambda x: 0.5 + x / 100.0, 0.9, 15.0), (lambda x: 0.99, 0.3, 25.0), (lambda x: 0.99, 0.9, 15.0)],
+    ids=["the likeliest", "hopeless, but not by the edge", "hopeless"],
+)
+def test_the_way_out_is_the_likeliest_else_the_edges_else_the_least_beyond(
+    monkeypatch: pytest.MonkeyPatch, broken: Callable[[float], float], beyond: float, x: float
+) -> None:
+    """From x = 20 within 5: the edge alone leads up, the likeliest and what the latest windows say down."""
+    found = outlook_of([(18.0 + 0.2 * i, 0.5, 200.0 + i) for i in range(16)])
+
+    def of(value: Callable[[float], float]) -> Callable[..., Any]:
+        return lambda _, configs: np.array([value(float(params["x"])) for params in configs])
+
+    monkeypatch.setattr(Outlook, "p_broken", of(broken))
+    monkeypatch.setattr(Outlook, "p_beyond", of(lambda at: beyond + 0.001 * (20.0 - at)))
+    monkeypatch.setattr(Outlook, "way_out", of(lambda at: at))
+    monkeypatch.setattr(Outlook, "lost", lambda *_: False)
+    rows, config = found.study.history, found.study.config
+    yard = yardstick(rows, config, {})
+    request = Request(Goal.RECOVER, Box((Interval(15.0, 25.0), Interval(0.45, 0.55))), {"x": 20.0, "y": 0.5}, 3)
+    chosen = Choice(found, yard, request, (), "cpu", print).proposal().params
+    assert chosen["x"] == pytest.approx(x, abs=0.2)
+
+
+def test_a_step_towards_a_refuge_is_not_tried_again_where_it_broke_lately() -> None:
+    held, broke = [(60.0 + i, 0.5, 20.0) for i in range(8)], [(45.0, 0.5, 500.0)]
+    there, kept = {"x": 45.0, "y": 0.5}, {"x": 62.0, "y": 0.5}
+    found = outlook_of([*held[:4], *broke, *held[4:]])
+    runs = found.study.deployment.may_run
+    assert [found.broke_lately(params) for params in (there, kept, runs)] == [True, False, True]
+    later = outlook_of([*held, *broke, *((60.0 + 0.5 * i, 0.6, 20.0) for i in range(30))])
+    assert not later.broke_lately(there), "long ago"
