@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from arqon_gp import ArqonSolver, ConfigError, RequestError, ResultError
+from arqon_gp import ArqonSolver, ConfigError, RequestError, ResultError, limits
 from arqon_gp.comparison import Question, compare
 from arqon_gp.config import parse
 from arqon_gp.dataset import CELLS, TrainingSets
+from arqon_gp.guarded import _remembered
 from arqon_gp.history import History
 from arqon_gp.knobs import Real
 from arqon_gp.propose import ModelAdvisor
@@ -732,3 +734,21 @@ def test_last_good_is_gone_back_to_only_where_it_is_expected_to_keep_the_limits(
     assert back is not None
     assert back.kind is kind
     assert (dict(back) == good) == (kind is Kind.ROLLBACK)
+
+
+@pytest.mark.parametrize(("holds", "goes"), [(0.99, True), (0.9, False)])
+def test_the_way_to_what_was_best_here_has_to_keep_the_limits(holds: float, goes: bool) -> None:
+    """0.95 is asked; whether limits broke near the next step counts, too, which the outcomes alone do not tell."""
+    config = parse(LIVE | {"constraints": {"p99": {"max": 50}}})
+    assert config.guardrails is not None
+    here, best = {"x": 0.5}, {"x": 0.9}
+    guard = SimpleNamespace(confirmed=[(best, 0)], suspended=False, last_good=here)
+    deployment = SimpleNamespace(may_run=here, anchors=[here])
+    study = SimpleNamespace(config=config, context={"load": 300.0}, guard=guard, deployment=deployment)
+    advisor = SimpleNamespace(
+        best=lambda *_: best, gain=lambda *_: 1e9, holds=lambda *_: holds, describe=lambda *_: ({}, 1.0)
+    )
+    turn: Any = SimpleNamespace(study=study, advisor=advisor, yard=SimpleNamespace(min_effect=1.0))
+    box = limits.box(config.space, config.guardrails.steps, [here])
+    step = _remembered(turn, config.guardrails, box)
+    assert step == ({"x": pytest.approx(0.6)} if goes else None)
