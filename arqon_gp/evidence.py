@@ -11,7 +11,7 @@ a grid: no approximation to trust. Public: Noise, window_noise, Evidence, p_belo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +131,14 @@ class Evidence:
     known: Floats
     centre: float
     scale: float
+    _seen: dict[Noise, list[tuple[Floats, Floats]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def posteriors(self, noise: Noise) -> list[tuple[Floats, Floats]]:
+        """For each node of the window variance grid points (G,), increasing, and the probability mass (G,) at each;
+        found once, because one level is compared with many."""
+        if noise not in self._seen:
+            self._seen[noise] = [_posterior(self, variance, noise.outliers) for variance in noise.nodes()]
+        return self._seen[noise]
 
     @property
     def middle(self) -> float:
@@ -140,21 +148,21 @@ class Evidence:
 
 def p_below(a: Evidence, b: Evidence, margin: float, noise: Noise) -> float:
     """P(level of a < level of b - margin), the window variance integrated out."""
-    return float(np.mean([_p_below(a, b, margin, v, noise.outliers) for v in noise.nodes()]))
+    pairs = zip(a.posteriors(noise), b.posteriors(noise), strict=True)
+    return float(np.mean([_p_below(*ours, *theirs, margin) for ours, theirs in pairs]))
 
 
 def p_beyond(a: Evidence, bound: float, noise: Noise) -> float:
     """P(level of a > bound), the window variance integrated out."""
     total = 0.0
-    for variance in noise.nodes():
-        t, mass = _posterior(a, variance, noise.outliers)
+    for t, mass in a.posteriors(noise):
         total += 1.0 - float(np.interp(bound, t, np.cumsum(mass) - 0.5 * mass, left=0.0, right=1.0))
     return total / NODES
 
 
 def interval(a: Evidence, noise: Noise) -> tuple[float, float, float]:
     """Mean and central 95 % interval of a level."""
-    grids = [_posterior(a, variance, noise.outliers) for variance in noise.nodes()]
+    grids = a.posteriors(noise)
     t = np.concatenate([g for g, _ in grids])
     mass = np.concatenate([m for _, m in grids]) / NODES
     order = np.argsort(t)
@@ -163,15 +171,12 @@ def interval(a: Evidence, noise: Noise) -> tuple[float, float, float]:
     return float((t * mass).sum()), float(low), float(high)
 
 
-def _p_below(a: Evidence, b: Evidence, margin: float, variance: float, share: float) -> float:
-    ta, pa = _posterior(a, variance, share)
-    tb, pb = _posterior(b, variance, share)
+def _p_below(ta: Floats, pa: Floats, tb: Floats, pb: Floats, margin: float) -> float:
     above = 1.0 - np.interp(ta + margin, tb, np.cumsum(pb) - 0.5 * pb, left=0.0, right=1.0)
     return float((pa * above).sum())
 
 
 def _posterior(e: Evidence, variance: float, share: float) -> tuple[Floats, Floats]:
-    """Grid points (G,), increasing, and the probability mass (G,) at each."""
     scale = max(e.scale, 1e-12)
     variance = max(variance, (LEAST_STD * scale) ** 2)
     std = float(np.sqrt(variance))

@@ -35,6 +35,7 @@ STEP_EFFECT = 0.5  # of min_effect, that one step has to be better by: a way of 
 SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
 FLAT = 0.2  # std of how far those of the latest windows that are beyond a limit are, that says as much as the edge
 LATELY = 24  # windows that tell the way out of what breaks the limits
+Moments = Callable[[str], tuple[Floats, Floats]]  # mean and variance (r,) of an outcome, noise-free, at some configs
 MOST_LOG = 300.0  # of a log outcome: that of a number whose square is one, too
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
 
@@ -152,7 +153,10 @@ class Outlook:
 
     def p_limits(self, configs: Sequence[Params] | None = None) -> Floats:
         """P(all limits hold, and the window succeeds) at each config (r,); None: at the measured ones."""
-        moments, p = self._moments(configs), np.ones(len(self.measured if configs is None else configs))
+        return self._hold(self._moments(configs), len(self.measured if configs is None else configs))
+
+    def _hold(self, moments: Moments, r: int) -> Floats:
+        p = np.ones(r)
         known = [*self.bounds, *([(FEASIBLE, -1, LEAST_SUCCESS)] if FEASIBLE in self.surrogate else [])]
         for name, side, bound in known:
             mean, variance = moments(name)
@@ -167,16 +171,16 @@ class Outlook:
     def p_broken(self, configs: Sequence[Params]) -> Floats:
         """P(a limit breaks, or the window fails) at each config (r,) in the worst of these situations, as the model
         and the edge say."""
-        return np.asarray(np.maximum.reduce([found._broken(configs) for found in self._situations]))
+        return np.asarray(np.maximum.reduce([found._broken(found.encoded(configs)) for found in self._situations]))
 
     def p_beyond(self, configs: Sequence[Params]) -> Floats:
         """P(a limit breaks) at each config (r,) as far as the windows that broke one tell by that fact alone; 1, where
         none did."""
         return np.full(len(configs), 1.0) if self.edge is None else self.edge.chance(self.encoded(configs))
 
-    def _broken(self, configs: Sequence[Params]) -> Floats:
-        p = self.p_limits(configs)
-        return 1.0 - (p if self.edge is None else p * (1.0 - self.p_beyond(configs)))
+    def _broken(self, X: Floats, moments: Moments | None = None) -> Floats:
+        p = self._hold(moments or self._at(X), len(X))
+        return 1.0 - (p if self.edge is None else p * (1.0 - self.edge.chance(X)))
 
     @property
     def _situations(self) -> list[Outlook]:
@@ -189,17 +193,19 @@ class Outlook:
     def worth(self, yard: Yardstick, configs: Sequence[Params], breach: float) -> Floats:
         """What a window of each config (r,) is worth while it stays, on average over what lies ahead: its utility, less
         `breach` times P(a limit breaks)."""
-        worth = [
-            found.mean_utility(yard, configs) - (breach * found._broken(configs) if self.bounds else 0.0)
-            for found in (self, *map(self._elsewhere, self.study.later))
-        ]
+        limited, worth = bool(self.bounds), []
+        for found in (self, *map(self._elsewhere, self.study.later)):
+            moments = cache(found._at(X := found.encoded(configs)))  # most limits are of objectives
+            loss = breach * found._broken(X, moments) if limited else 0.0
+            worth.append(found._utility(yard, moments) - loss)
         return np.asarray(np.mean(worth, axis=0))
 
     def _kept(self, configs: Sequence[Params]) -> Floats:
-        p = self.p_limits(configs)
-        if self.edge is None or not len(configs):
+        X = self.encoded(configs)
+        p = self._hold(self._at(X), len(X))
+        if self.edge is None or not len(X):
             return p
-        return p * np.minimum(MOST_RISK / self.edge.risk(self.encoded(configs)), 1.0)
+        return p * np.minimum(MOST_RISK / self.edge.risk(X), 1.0)
 
     def way_out(self, configs: Sequence[Params]) -> Floats:
         """How far beyond the limits each config (r,) is at best, summed in units of what varies, as the latest windows
@@ -245,7 +251,10 @@ class Outlook:
 
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""
-        moments, goals = self._moments(configs), self.study.config.goals
+        return self._utility(yard, self._moments(configs))
+
+    def _utility(self, yard: Yardstick, moments: Moments) -> Floats:
+        goals = self.study.config.goals
         objectives = goals.objectives
         if yard.utility.centre is None and not goals.logs:  # linear: the utility of the means
             return np.asarray(yard.utility(np.column_stack([moments(o.name)[0] for o in objectives])))
@@ -256,8 +265,8 @@ class Outlook:
         Y = np.moveaxis(np.stack(columns), 0, -1)  # one outcome after the other in memory
         return np.asarray(yard.utility(raw(Y, self.study)).mean(axis=1))
 
-    def _moments(self, configs: Sequence[Params] | None) -> Callable[[str], tuple[Floats, Floats]]:
-        """Mean and variance (r,) of an outcome, noise-free, at each config; None: at the measured ones."""
+    def _moments(self, configs: Sequence[Params] | None) -> Moments:
+        """The moments at each config; None: at the measured ones."""
         if configs is None and not self.context:
             rows = self.data.distinct
 
@@ -266,7 +275,9 @@ class Outlook:
                 return mean[rows], variance[rows]
 
             return at_rows
-        X = self.encoded(self.measured if configs is None else configs)
+        return self._at(self.encoded(self.measured if configs is None else configs))
+
+    def _at(self, X: Floats) -> Moments:
         return lambda name: self.surrogate[name].predict(X)
 
     def best(self, yard: Yardstick, configs: Sequence[Params], confidence: float | None = None) -> Params:

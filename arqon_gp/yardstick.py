@@ -139,9 +139,7 @@ class Windows:
                     order = np.argsort(self.doubt[first:, j], kind="stable")
                     some.append(np.sort(first + order[:LATEST_WINDOWS]))
                 for rows in some:
-                    other = self._steady_noise(value[rows], group[rows], rows, mean_known, found)
-                    if other is not None and other.dof >= ENOUGH_DOF and other.variance > LOUDER * found.variance:
-                        found = other
+                    found = self._louder(value[rows], group[rows], rows, mean_known, found)
                 return found
         spread = (
             float(np.var(value[seen])) if seen.sum() > 1 else (0.1 * float(value[seen][0])) ** 2 if seen.any() else 1.0
@@ -156,19 +154,20 @@ class Windows:
         within = np.arange(len(self.groups)) - np.repeat(begins, length)
         return np.cumsum(within % IN_A_ROW == 0) - 1
 
-    def _steady_noise(self, value: Floats, group: Integers, rows: Integers, known: float, usual: Noise) -> Noise | None:
-        """The noise of these rows, if it is the `usual` one before; a jump of the level in one of the last LATE windows
-        is none of it."""
+    def _louder(self, value: Floats, group: Integers, rows: Integers, known: float, usual: Noise) -> Noise:
+        """The noise of these rows, of which the `usual` one is the prior, if they tell enough and it is clearly more; a
+        jump of the level in one of the last LATE windows is none of it."""
         prior = replace(usual, dof=PRIOR_NOISE_DOF)
         plain = window_noise(value, group, known, prior)
-        if plain is None:
-            return None
+        if plain is None or plain.variance <= LOUDER * usual.variance:
+            return usual
         apart = (
             np.where(rows < len(self.keys) - late, group, group + 2 * len(self.keys)) for late in range(1, LATE + 1)
         )
         others = [noise for of in apart if (noise := window_noise(value, of, known, prior)) is not None]
         least = min(others, key=lambda noise: noise.variance, default=plain)
-        return least if least.variance * JUMP < plain.variance else plain
+        found = least if least.variance * JUMP < plain.variance else plain
+        return found if found.dof >= ENOUGH_DOF and found.variance > LOUDER * usual.variance else usual
 
 
 def _carried(older: Noise, before: Floats, now: Floats, group: Integers, known: float, *, log: bool) -> Noise:
