@@ -5,6 +5,7 @@ Public: Absolute, Ratio, MayChange, Places, Switch, StepLimit, step_limits, perc
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from arqon_gp.errors import ConfigError
 from arqon_gp.knobs import Categorical, Integer, Knob, Real
 from arqon_gp.schema import GuardrailsModel, StepModel
 from arqon_gp.space import Space
+
+log = logging.getLogger("arqon_gp")
 
 PRESETS = {"conservative": 0.05, "balanced": 0.10, "aggressive": 0.20}  # max_delta as a share of each range
 
@@ -98,7 +101,15 @@ def _switch(space: Space, knob: Knob, step: Step, special: int | None, at: str =
     """The step limit, with what is said of special values and effects where the knob has any."""
     if special is not None and not space.switches(knob):
         raise ConfigError(f"{at}: {knob.name} has neither special values nor active_if; remove special")
-    return Switch(step, special == 1) if space.switches(knob) else step
+    if not space.switches(knob):
+        return step
+    if special is None:
+        log.warning(
+            "guardrails.max_delta: %s stays among its special values or out of them, with its effect or without; "
+            'give it {"special": 1} to let it switch, 0 to be silent',
+            knob.name,
+        )
+    return Switch(step, special == 1)
 
 
 def _amount(knob: Knob, amount: float, at: str) -> Step:

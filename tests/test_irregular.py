@@ -480,3 +480,16 @@ def test_a_rule_holds_for_four_objectives_too(make: Make) -> None:
                 }
             ]
         )
+
+
+@pytest.mark.parametrize(("limit", "said"), [({}, True), ({"ttl": "10%"}, True), ({"ttl": {"special": 0}}, False)])
+def test_what_nobody_allowed_to_switch_is_named(
+    limit: dict[str, Any], said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    bounds = {"cache": {"type": "bool"}, "ttl": {"min": 1, "max": 9, "active_if": {"cache": True}}}
+    initial = {"cache": False, "ttl": 5}
+    rails = {"max_delta": {"cache": 1} | limit} if limit else {}
+    config = parse({"seed": 1, "bounds": bounds, "initial": initial, "guardrails": rails})
+    assert ("ttl stays" in caplog.text) is said
+    assert config.guardrails is not None
+    assert limits.box(config.space, config.guardrails.steps, [initial]).domains[0] == Options((False,))
