@@ -129,15 +129,20 @@ class Choice:
     @cached_property
     def _known(self) -> Params:
         """The config of the region that keeps the limits and is worth most while it stays, at a price of min_effect now
-        at the most; what runs, if it keeps them and is worth no less by min_effect."""
+        at the most; what runs, if it keeps them and is worth no less by min_effect. Without guardrails, where a change
+        is no small step, it is one that was measured."""
         found, study = self.found, self.found.study
         here = study.deployment.may_run
         confidence = self.request.confidence or DEFAULT_CONFIDENCE
-        aim = Aim(study.config.goals, self.yard.utility, found.bounds)
-        target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
         good = good_rows(found, self._utility)
-        best = Engine(target, good, self.search.rng, self.request.deadline).best_in(self._region)
-        points = [plain(study, p) for p in (best, *good, *self._safe_spread) if self._region.contains(p)]
+        if study.config.guardrails:
+            aim = Aim(study.config.goals, self.yard.utility, found.bounds)
+            target = acquisition.posterior_mean(found.surrogate, aim, found.data.X, confidence)
+            best = Engine(target, good, self.search.rng, self.request.deadline).best_in(self._region)
+            points = [best, *good, *self._safe_spread]
+        else:
+            points = [*good, self._incumbent | found.context]
+        points = [plain(study, p) for p in points if self._region.contains(p)] or [plain(study, self._best)]
         stays = self._region.contains(here | found.context)
         points += [here] if stays else []
         kept, worth = found.p_kept(points), found.worth(self.yard, points, self._breach)

@@ -36,7 +36,7 @@ from arqon_gp.steps import StepLimit, percent, step_limits
 
 log = logging.getLogger("arqon_gp")
 
-ORDERED = ("bounds", "objectives", "constraints")  # the order of their names has a meaning
+ORDERED = ("bounds", "context", "objectives", "constraints")  # the order of their names has a meaning
 LATENCY_NAME = re.compile(r"latency|_ms$|_us$|_s$")
 TROUBLE_NAME = re.compile(r"error|fail|loss|lost|drop|reject|timeout|abort|stale|evict|retr(y|ies)|dead")  # 0 is usual
 LEAST_TROUBLE = 0.01  # of what is allowed: less is no better

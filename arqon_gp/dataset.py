@@ -188,7 +188,7 @@ def levels(of: History | Excerpt, goals: Goals, table: Table | None = None) -> L
     shift, variance = np.zeros((last + 1, m)), np.zeros((last + 1, m))
     if last == 0:
         return Levels(shift, variance)
-    values = paired(model_values(of.rows, goals), of.rows, goals)
+    values = paired(_learnt(of.rows, goals), of.rows, goals)
     means, spread = _config_means(of, values, table.places if table else [()] * len(of))
     for r in range(last - 1, -1, -1):
         again = next((k for k in range(r + 1, last + 1) if of.kinds[k] == of.kinds[r]), None)
@@ -276,7 +276,7 @@ class Table:
             return before
         more = rows[len(before.rows) :]
         keys = before.keys + tuple(key(row.params) for row in more)
-        values = np.vstack([before.values, model_values(more, goals)])
+        values = np.vstack([before.values, _learnt(more, goals)])
         X = space.encode_all([row.params | row.context for row in more])
         return cls(
             rows,
@@ -288,6 +288,13 @@ class Table:
             before.controlled or any(row.control is not None for row in more),
             before.places + _places(X[:, _context_columns(space, more)]),
         )
+
+
+def _learnt(rows: Sequence[Observation], goals: Goals) -> Floats:
+    """The outcomes (n, m) of rows in model space; NaN, too, where it is not known in which context they came about."""
+    values = model_values(rows, goals)
+    values[[row.vague for row in rows]] = np.nan
+    return values
 
 
 def _context_columns(space: Space, rows: Sequence[Observation]) -> list[int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from arqon_gp.config import Config
 from arqon_gp.errors import ResultError
-from arqon_gp.history import History
+from arqon_gp.history import UNASKED, History
 from arqon_gp.log import Log
 from arqon_gp.records import (
     NO_CONTEXT,
@@ -86,7 +86,7 @@ class Deployment:
     def predicted(self, row: Observation, config: Config) -> Mapping[str, Prediction]:
         """What was predicted of the candidate that a row is the result of; nothing where that is not what ran."""
         issued = self.find(row.id) if row.id is not None and row.kind is not None else None
-        if issued is None or issued.predicted is None or row.params != issued.params:
+        if issued is None or issued.predicted is None or row.params != issued.params or row.vague:
             return {}
         return issued.predicted if config.alike(row.context, issued.context) else {}
 
@@ -205,14 +205,15 @@ def resolve(
     prefix: str,
     context: Context = NO_CONTEXT,
     guessed: tuple[str, ...] = (),
+    vague: tuple[str, ...] = (),
 ) -> list[Observation]:
     """What each row of a batch means; rows that repeat a known result are left out. `context`: the present one, which
     rows are taken to be measured in as far as they do not say, if they are no result of an earlier candidate; `guessed`
-    what of that nobody told.
+    what of that nobody told, and `vague` what of that is hardly known.
 
     ResultError when a row names no candidate, or under guardrails when several rows fit none.
     """
-    batch = _Batch(deployment, history, safe_mode, context, guessed)
+    batch = _Batch(deployment, history, safe_mode, context, guessed, vague)
     rest = [(i, row) for i, row in enumerate(rows) if not batch.take_identified(i, row, prefix)]
     rest = [(i, row) for i, row in rest if not batch.take_matching(i, row)]
     if len(rest) == 1 and len(batch.open) == 1:
@@ -234,10 +235,16 @@ class _Batch:
     """
 
     def __init__(
-        self, deployment: Deployment, history: History, safe_mode: bool, context: Context, guessed: tuple[str, ...]
+        self,
+        deployment: Deployment,
+        history: History,
+        safe_mode: bool,
+        context: Context,
+        guessed: tuple[str, ...],
+        vague: tuple[str, ...],
     ) -> None:
         self.deployment, self.history, self.safe_mode = deployment, history, safe_mode
-        self.context, self.guessed = context, guessed
+        self.context, self.guessed, self.vague = context, guessed, vague
         self.latest = deployment.latest
         self.open = list(deployment.pending)
         self.hold = deployment.open_hold
@@ -333,7 +340,8 @@ class _Batch:
             return False
         told = row.values, row.failed, row.sem, row.control, old.context | row.context
         if (old.values, old.failed, old.sem, old.control, old.context) != told:
-            self._take(i, row, Role.CORRECTION, issued, spends=False, there=(old.context, old.guessed))
+            there = old.context, old.guessed, old.vague
+            self._take(i, row, Role.CORRECTION, issued, spends=False, there=there)
         return True
 
     def _situation(self, issued: Issued | None) -> tuple[Context, tuple[str, ...]]:
@@ -351,13 +359,14 @@ class _Batch:
         issued: Issued | None,
         *,
         spends: bool,
-        there: tuple[Context, tuple[str, ...]] | None = None,
+        there: tuple[Context, tuple[str, ...], bool] | None = None,
     ) -> None:
-        context, guessed = there or self._situation(issued)
+        context, guessed, *rest = there or self._situation(issued)
         if role is Role.HISTORY:
             guessed = tuple(context)
         if row.context:
             context, guessed = context | row.context, tuple(name for name in guessed if name not in row.context)
+        vague = bool(guessed) and (rest[0] if rest else role in UNASKED or not set(self.vague).isdisjoint(guessed))
         as_issued = issued is not None and self.deployment.space.same(row.params, issued.params)
         self.taken[i] = Observation(
             params=issued.params if issued and as_issued else row.params,
@@ -374,4 +383,5 @@ class _Batch:
             control=row.control,
             context=context or NO_CONTEXT,
             guessed=guessed,
+            vague=vague,
         )

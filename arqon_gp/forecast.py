@@ -2,7 +2,8 @@
 
 A random walk with drift, for each context on its own: the next window adds the median step of the last ones, where
 these agree, and its doubt is their spread (Hyndman and Athanasopoulos 2021, section 5.2; robust, for traffic has
-spikes). A cycle is gone round the shorter way. Public: Step, steps, ahead.
+spikes). What stands still for some windows and then jumps, a whole hour, a number of replicas, steps from jump to jump.
+A cycle is gone round the shorter way. Public: Step, Seen, after, steps, ahead, unmoved, as_before.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from arqon_gp.cliffs import NORMAL_MAD
-from arqon_gp.knobs import Real, wrapped
+from arqon_gp.knobs import Floats, Real, wrapped
 from arqon_gp.records import Context
 
-LATEST = 8  # windows that tell how the context goes on
+LATEST = 8  # windows, or jumps, that tell how the context goes on
 Seen = tuple[tuple[int, float], ...]  # the number of a window, and what was told of a context then; in order
 SURE = 2.0  # standard errors from which on a step is one
+NEAR, FEWEST = 0.03, 6  # of a cycle, either way, and windows there that tell what a context is at that hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +33,50 @@ class Step:
     std: float = 0.0
 
 
+def after(seen: Seen, number: int, value: float) -> Seen:
+    """What was told, and one more value: of equal ones in a row the first counts, and how long it has been so."""
+    stood = len(seen) > 1 and seen[-1][1] == seen[-2][1]
+    return (*(seen[:-1] if stood else seen), (number, value))[-LATEST:]
+
+
 def steps(seen: Seen, of: Real) -> Step:
-    """The step of one context, from what was told of it; over a gap it is taken to have moved evenly."""
-    if len(seen) < 3:
+    """The step of one context, from what was told of it; over a gap, and while it stood still, it is taken to have
+    moved evenly, unless it stands for longer than ever."""
+    stands = len(seen) > 1 and seen[-1][1] == seen[-2][1]
+    numbers, values = np.array(seen[:-1] if stands else seen, dtype=float).reshape(-1, 2).T
+    if len(values) < 3:
         return Step()
-    numbers, values = np.array(seen).T
-    apart, span = np.diff(values), of.high - of.low
+    apart, windows, span = np.diff(values), np.diff(numbers), of.high - of.low
     if of.periodic:
         apart = (apart + 0.5 * span) % span - 0.5 * span
-    apart /= np.diff(numbers)
-    middle = float(np.median(apart))
-    spread = NORMAL_MAD * float(np.median(np.abs(apart - middle)))
-    sure = abs(middle) > SURE * spread / math.sqrt(len(apart))
+    middle, n = float(np.median(apart / windows)), float(len(apart))
+    spread = NORMAL_MAD * float(np.median(np.abs(apart / windows - middle)))
+    if spread == 0.0 and (np.ptp(np.sign(apart)) or np.ptp(windows)):  # most are the same; the others are no spikes
+        n = float(windows.sum())
+        middle = float(apart.sum()) / n
+        spread = math.sqrt(float((np.square(apart - middle * windows) / windows).sum()) / len(apart))
+    sure = abs(middle) > SURE * spread / math.sqrt(n)
+    if stands and seen[-1][0] - numbers[-1] > windows.max():
+        sure = False
     return Step(middle if sure else 0.0, math.hypot(spread, 0.0 if sure else middle))
+
+
+def unmoved(seen: Seen, of: Real, windows: float) -> float:
+    """The std of what was seen to move once at most, so many windows after it was told last: it may have jumped
+    anywhere, with a chance by Laplace's rule of succession."""
+    if sum(a != b for (_, a), (_, b) in pairwise(seen)) > 1:
+        return 0.0
+    return (of.high - of.low) / math.sqrt(12.0) * windows / (seen[-1][0] - seen[0][0] + 1.0 + windows)
+
+
+def as_before(phases: Floats, values: Floats, here: Floats) -> tuple[float, float] | None:
+    """Mean and std of what a context will be where all cycles are `here` (p,), by what it was (n,) near there, at
+    `phases` (n, p) of them; None where that was seldom."""
+    apart = np.abs(phases - here)
+    then = values[(np.minimum(apart, 1.0 - apart) <= NEAR).all(axis=1)]
+    if len(then) < FEWEST:
+        return None
+    return float(then.mean()), float(then.std(ddof=1)) * math.sqrt(1.0 + 1.0 / len(then))
 
 
 def ahead(

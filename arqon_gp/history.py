@@ -221,6 +221,5 @@ def _then(time: float | None, regime: int, begun: Sequence[float | None]) -> int
 
 
 def _corrected(old: Observation, by: Observation) -> Observation:
-    return replace(
-        old, values=by.values, failed=by.failed, sem=by.sem, control=by.control, context=by.context, guessed=by.guessed
-    )
+    found = replace(old, values=by.values, failed=by.failed, sem=by.sem, control=by.control)
+    return replace(found, context=by.context, guessed=by.guessed, vague=by.vague)

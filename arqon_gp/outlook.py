@@ -31,6 +31,7 @@ NORMALS = 256  # normal draws for moments of the utility
 DEFAULT_CONFIDENCE = 0.95
 SHIFT_DOUBT = 0.25  # of a shift to another context: how far the model is mistrusted, as a std, while it has seen ...
 FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as it was misled
+UNKNOWN = 100.0  # variances of an outcome: how far it is shifted from a context that nobody knows
 STEP_EFFECT = 0.5  # of min_effect, that one step has to be better by: a way of several may matter all the same
 SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
 FLAT = 0.2  # std of how far those of the latest windows that are beyond a limit are, that says as much as the edge
@@ -125,8 +126,8 @@ class Outlook:
         alone[:, moved] = then[:, moved]  # k of a window and itself in the present context knows the context only
         seen = len(np.unique(np.floor(CELLS * then[:, first : first + len(config.context)]), axis=0))
         trusted = 1.0 + max(seen - FEW_CELLS, 0) / FEW_CELLS
-        value, variance = [], []
-        for name in self.fitted.settings.outcomes:
+        value, variance, vague = [], [], np.array([row.vague for row in of.rows])
+        for j, name in enumerate(self.fitted.settings.outcomes):
             gp = self.fitted[name]
             before, after = (gp.root @ gp.k(gp.rows.X, X) for X in (then, now))
             prior = 2.0 * (1.0 - gp.k(alone, here)[:, 0])
@@ -135,6 +136,8 @@ class Outlook:
             value.append(gp.predict(now)[0] - gp.predict(then)[0])
             most = (SHIFT_DOUBT * value[-1]) ** 2
             variance.append(gp.rows.scale**2 * doubt + np.minimum(most, gp.misled + most / trusted**2))
+            if vague.any():
+                variance[-1][vague] += UNKNOWN * float(np.nanvar(self.data.Y[:, j]))
         return Shifts(np.column_stack(value), np.column_stack(variance), self.baseline)
 
     def intervals(self, params: Params, *, noise: bool) -> dict[str, Prediction]:

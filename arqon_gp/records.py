@@ -112,7 +112,8 @@ class Control:
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One row of results. `values` holds None for an outcome not measured; `sem` standard errors, raw units; `context`
-    what it was measured in, whole, where the study has one, and `guessed` what of that nobody told."""
+    what it was measured in, whole, where the study has one, and `guessed` what of that nobody told; `vague`: so little
+    is known of that that no model can learn from the row."""
 
     params: Params
     values: dict[str, float | None]
@@ -128,6 +129,7 @@ class Observation:
     control: Control | None = None
     context: Context = field(default_factory=dict)
     guessed: tuple[str, ...] = ()
+    vague: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,12 +261,12 @@ def _handed_out(before: Study, issued: Issued, findings: list[str]) -> dict[str,
     }
 
 
-def recommend(study: Study, yard: Yardstick, advisor: Advisor) -> Recommendation:
-    """The config to run: the target from the end on; under guardrails the best confirmed; else the best of the whole
-    space.
+def recommend(study: Study, yard: Yardstick, advisor: Advisor, *, elsewhere: bool) -> Recommendation:
+    """The config to run: the target from the end on, unless for a context `elsewhere`; under guardrails the best
+    confirmed; else the best of the whole space.
     """
     config, state = study.config, study.course
-    if state.target is not None and not state.told_after:
+    if state.target is not None and not state.told_after and not elsewhere:
         params = state.target
     elif not len(study.history):
         params = study.deployment.deployed

@@ -197,7 +197,12 @@ class ArqonSolver:
                 prefix=prefix,
                 context=study.context,
                 guessed=study.guessed,
+                vague=study.vague,
             )
+            if vague := sum(row.vague for row in observations):
+                log.warning(
+                    "%d results do not tell their context: they are kept, the model learns nothing of them", vague
+                )
             now = self._now()
             if observations:
                 self._commit([Told(Batch(observations), now)])
@@ -213,7 +218,8 @@ class ArqonSolver:
         measured: in the present context, or in another one; RequestError for one that is none of the study's."""
         with self._open():
             study = self._study.elsewhere(self._checked(context))
-            return report.recommend(study, self._yardstick(study), self._advisor)
+            elsewhere = study.context != self._study.context
+            return report.recommend(study, self._yardstick(study), self._advisor, elsewhere=elsewhere)
 
     def pareto_front(self, context: Mapping[str, Any] | None = None) -> list[Recommendation]:
         """The measured configs that keep the limits and that no other dominates in the posterior means of the

@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from arqon_gp.comparison import MOST_COMPARED
 from arqon_gp.config import Config
 from arqon_gp.course import QUIET_ASKS, Course
+from arqon_gp.dataset import CELLS
 from arqon_gp.deployment import Deployment
 from arqon_gp.drift import Drift
 from arqon_gp.exploration import Exploration
-from arqon_gp.forecast import LATEST, Seen, Step, ahead, steps
+from arqon_gp.forecast import NEAR, Seen, Step, after, ahead, as_before, steps, unmoved
 from arqon_gp.guard import Guard
 from arqon_gp.history import History
 from arqon_gp.records import (
@@ -32,6 +35,7 @@ from arqon_gp.view import View
 FEW = 16  # rows up to which a fit costs nothing worth preparing
 OFTEN = 64  # rows up to which every ask is preceded by a fit
 REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
+SEASON = 4032  # latest results that tell what a context is at some hour: two weeks of 5 minutes
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
 
 AHEAD = (1.0, 2.0)  # windows: a change that turns out wrong is taken back after one, and that takes one
@@ -93,8 +97,8 @@ class Study:
     def apply(self, event: Event) -> Study:
         """The study after one more event."""
         deployment, history = self.deployment.apply(event), self.history.apply(event)
-        context, doubt = _situation(self, event)
-        windows, told, asked = self._told(event)
+        context, doubt = _situation(self, event, history)
+        windows, told, asked = self._told(event, history)
         return replace(
             self,
             deployment=deployment,
@@ -108,7 +112,7 @@ class Study:
             windows=windows,
             told=told,
             asked=asked,
-            started=self._started(event),
+            started=self._started(event, history),
             hyperparameters=event.hyperparameters if isinstance(event, Refitted) else self.hyperparameters,
             based=self.basis if isinstance(event, Refitted) else self.based,
             issued_on=history if isinstance(event, Issued) else self.issued_on,
@@ -117,10 +121,13 @@ class Study:
             at=max(self.at, getattr(event, "at", 0.0)),
         )
 
-    def _started(self, event: Event) -> tuple[Observation, ...]:
-        if not isinstance(event, Baselined) or not self.context:
+    def _started(self, event: Event, history: History) -> tuple[Observation, ...]:
+        if isinstance(event, Baselined) and self.context:
+            return tuple(row for _, row in self.history.live(self.deployment.deployed))
+        if not self.started or history.corrected == self.history.corrected:
             return self.started
-        return tuple(row for _, row in self.history.live(self.deployment.deployed))
+        found = [row.id and history.find(row.id, of_candidate=row.kind is not None) for row in self.started]
+        return tuple(now or row for now, row in zip(found, self.started, strict=True))
 
     @property
     def guessed(self) -> tuple[str, ...]:
@@ -132,7 +139,7 @@ class Study:
         doubt = {name: std for name, std in self.doubt.items() if name not in context}
         return replace(self, context=self.context | context, doubt=doubt)
 
-    def _told(self, event: Event) -> tuple[int, Mapping[str, Seen], Context]:
+    def _told(self, event: Event, history: History) -> tuple[int, Mapping[str, Seen], Context]:
         """How many windows there were after an event, and what was told of the context in the latest of them, and by
         asks since."""
         if isinstance(event, Situated):
@@ -140,34 +147,62 @@ class Study:
             return self.windows, self.told, self.asked | asked
         if not isinstance(event, Told) or not self.context:
             return self.windows, self.told, self.asked
-        live, found = [row for row in event.observations if row.role in JUDGED], dict(self.told)
+        live = [row for row in event.observations if row.role in JUDGED]
+        rows, windows, found = live, self.windows + len(live), dict(self.told)
+        if history.corrected > self.history.corrected:
+            rows, found = [row for row in history.rows[-SEASON:] if row.role in JUDGED], {}
         for name in self.context:
-            known = (
-                (self.windows + i, float(row.context[name])) for i, row in enumerate(live) if name not in row.guessed
-            )
-            found[name] = (*found.get(name, ()), *known)[-LATEST:]
-        return self.windows + len(live), found, {} if live else self.asked
+            for i, row in enumerate(rows, windows - len(rows)):
+                if name not in row.guessed:
+                    found[name] = after(found.get(name, ()), i, float(row.context[name]))
+        return windows, found, {} if live else self.asked
 
     @property
     def _steps(self) -> dict[str, Step]:
         """How each context has moved lately."""
         return {of.name: steps(self.told.get(of.name, ()), of) for of in self.config.context}
 
-    @property
-    def expected(self) -> tuple[Context, Mapping[str, float]]:
-        """The context of the next window, as far as what was told of the last ones tells, and the std of each."""
-        context, doubt = dict(self.context), dict.fromkeys(self.context, 0.0)
+    def expected(self, told: Context) -> tuple[Context, Mapping[str, float]]:
+        """The context of the next window, and of what of it is not `told` one std, by what was told of the last ones,
+        and of those at the same hour."""
+        context, doubt = dict(self.context), {of.name: 0.0 for of in self.config.context if of.name not in told}
         for of in self.config.context:
-            if of.name in self.asked:
-                context[of.name] = self.asked[of.name]
+            if of.name in told or of.name in self.asked:
+                context[of.name] = told.get(of.name, self.asked.get(of.name, 0.0))
             elif seen := self.told.get(of.name):
                 (first, _), (last, value) = seen[0], seen[-1]
                 step, windows = steps(seen, of), float(self.windows - last)
                 trusted = min(windows, max(last - first, 1.0))  # no trend is carried on for longer than it was seen
                 context |= ahead({of.name: value}, {of.name: step}, (of,), trusted)
-                unsure = math.hypot(step.std * math.sqrt(windows), step.step * (windows - trusted))
-                doubt[of.name] = min(unsure, (of.high - of.low) * (0.25 if of.periodic else 1.0))
+                further = step.std * math.sqrt(windows), step.step * (windows - trusted), unmoved(seen, of, windows)
+                doubt[of.name] = min(math.hypot(*further), (of.high - of.low) * (0.25 if of.periodic else 1.0))
+        self._as_before(context, doubt)
         return context, doubt
+
+    def _as_before(self, context: Context, doubt: dict[str, float]) -> None:
+        """Bring an expected context, and its doubt, to what was told at the same point of the cycles, as far as that
+        says more."""
+        cycles = [of for of in self.config.context if of.periodic]
+        lacking = [of for of in self.config.context if not of.periodic and doubt.get(of.name)]
+        if not cycles or not lacking or any(doubt.get(of.name, 0.0) > NEAR * of.high for of in cycles):
+            return
+        rows = [row for row in self.history.rows[-SEASON:] if row.role in JUDGED]
+        for of in lacking:
+            names = {of.name, *(cycle.name for cycle in cycles)}
+            known = [row.context for row in rows if names.isdisjoint(row.guessed)]
+            phases = np.array([[float(x[c.name]) / c.high for c in cycles] for x in known]).reshape(-1, len(cycles))
+            here = np.array([float(context[c.name]) / c.high for c in cycles])
+            found = as_before(phases, np.array([float(x[of.name]) for x in known]), here)
+            if found is not None and found[1] > 0.0:
+                mine, its = doubt[of.name] ** -2, found[1] ** -2
+                context[of.name] = (mine * float(context[of.name]) + its * found[0]) / (mine + its)
+                doubt[of.name] = (mine + its) ** -0.5
+
+    @property
+    def vague(self) -> tuple[str, ...]:
+        """What of the present context is known less well than in which of its cells it is."""
+        wide = {of.name: (of.high - of.low) / CELLS for of in self.config.context}
+        return tuple(name for name, std in self.doubt.items() if std > wide[name])
 
     @property
     def situations(self) -> list[Context]:
@@ -269,17 +304,27 @@ class Study:
         return {} if self.context else self.baseline
 
 
-def _situation(study: Study, event: Event) -> tuple[Context, Mapping[str, float]]:
-    """The present context after an event, and the doubt of it: what was measured before the last candidate says nothing
-    of now."""
+def _situation(study: Study, event: Event, history: History) -> tuple[Context, Mapping[str, float]]:
+    """The present context after an event that made this history, and the doubt of it: what was measured before the last
+    candidate says nothing of now."""
     match event:
         case Situated(context, doubt=doubt):
             return context, doubt
         case Told(observations) if study.context:
             live = (row for row in reversed(observations) if row.role in JUDGED)
-            if (last := next(live, None)) is not None:
-                return last.context, {name: study.doubt.get(name, 0.0) for name in last.guessed}
+            last, asked = next(live, None), Context()
+            if last is None and history.corrected > study.history.corrected:
+                before, now = (_latest(of) for of in (study.history, history))
+                if before != now and before is not None and study.context == before.context | study.asked:
+                    last, asked = now, study.asked
+            if last is not None:
+                return last.context | asked, {n: study.doubt.get(n, 0.0) for n in last.guessed if n not in asked}
     return study.context, study.doubt
+
+
+def _latest(history: History) -> Observation | None:
+    """The latest result that says where the system is."""
+    return next((row for row in reversed(history.rows) if row.role in JUDGED), None)
 
 
 def replay(config: Config, events: Iterable[Event]) -> Study:

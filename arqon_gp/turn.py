@@ -71,10 +71,10 @@ class Turn:
         self._expire()
         study = self.study
         if study.context and (context or not study.deployment.pending):
-            expected, doubt = study.expected if not study.deployment.pending else (study.context, study.doubt)
-            told = expected | context, {name: std for name, std in doubt.items() if name not in context}
-            if told != (study.context, study.doubt):
-                self.emit(Situated(told[0], now, told[1]))
+            here = study.elsewhere(context)
+            found, doubt = (here.context, here.doubt) if study.deployment.pending else study.expected(context)
+            if (found, doubt) != (study.context, study.doubt):
+                self.emit(Situated(found, now, dict(doubt)))
 
     def emit(self, event: Event) -> None:
         """One more event."""

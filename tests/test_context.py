@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from arqon_gp import ArqonSolver, ConfigError, RequestError, ResultError, limits
+from arqon_gp import ArqonSolver, ConfigError, JournalError, RequestError, ResultError, limits
 from arqon_gp.comparison import Question, compare
 from arqon_gp.config import parse
 from arqon_gp.dataset import CELLS, TrainingSets
@@ -20,7 +21,19 @@ from arqon_gp.guarded import _remembered
 from arqon_gp.history import History
 from arqon_gp.knobs import Real
 from arqon_gp.propose import ModelAdvisor
-from arqon_gp.records import Baselined, Issued, Kind, Label, Labelled, Observation, Role, Situated, Suspected, Told
+from arqon_gp.records import (
+    Baselined,
+    Issued,
+    Kind,
+    Label,
+    Labelled,
+    Observation,
+    Prediction,
+    Role,
+    Situated,
+    Suspected,
+    Told,
+)
 from arqon_gp.study import Study
 from arqon_gp.yardstick import yardstick
 from tests.conftest import FakeClock, Make
@@ -752,3 +765,102 @@ def test_the_way_to_what_was_best_here_has_to_keep_the_limits(holds: float, goes
     box = limits.box(config.space, config.guardrails.steps, [here])
     step = _remembered(turn, config.guardrails, box)
     assert step == ({"x": pytest.approx(0.6)} if goes else None)
+
+
+# ---- what nobody told ----------------------------------------------------------------------------------------------
+
+
+def served(make: Make) -> tuple[ArqonSolver, Callable[[int], dict[str, float]]]:
+    """A study that knows the qps, ten times the load, and what a window at some load has."""
+    solver, rng = make(LIVE | {"objectives": {"qps": {"direction": "max", "weight": 1.0}}}), np.random.default_rng(0)
+
+    def values(load: float) -> dict[str, float]:
+        return {"qps": 10.0 * load * (1.0 + 0.01 * rng.normal())}
+
+    solver.seed([row(0.5, load) | {"values": values(load)} for load in range(100, 1000, 30)])
+    return solver, values
+
+
+def expected(solver: ArqonSolver, load: float) -> Prediction:
+    solver.ask_one({"load": load})
+    outcomes = solver.recommend().outcomes
+    assert outcomes is not None
+    return outcomes["qps"]
+
+
+def test_from_results_that_do_not_tell_their_context_no_model_learns(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    solver, values = served(make)
+    before = expected(solver, 900.0)
+    assert "do not tell their context" not in caplog.text
+    solver.seed([row(0.5, history=True) | {"values": values(200.0)} for _ in range(60)])
+    assert "60 results do not tell their context" in caplog.text
+    now = expected(solver, 900.0)
+    assert now.mean == pytest.approx(before.mean, rel=1e-6)
+    assert now.upper - now.lower == pytest.approx(before.upper - before.lower, rel=1e-3)
+    assert solver.get_history_len() == 90, "they are kept"
+
+
+def test_nor_from_windows_of_a_forecast_that_nobody_trusts(make: Make) -> None:
+    solver, values = served(make)
+    for i in range(40):
+        load = 550.0 + 400.0 * math.sin(i / 4.0)
+        candidate = solver.ask_one({"load": load} if i < 20 else None)
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values(load)}])
+    vague = [row.vague for row in solver._study.history.rows]
+    assert not any(vague[:50])
+    assert all(vague[52:])
+    assert solver.status()["regime"] == 0, "nothing has changed"
+    assert expected(solver, 400.0).mean == pytest.approx(4000.0, rel=0.05)
+
+
+def test_a_correction_may_tell_the_context(make: Make) -> None:
+    solver = make(LIVE | {"constraints": {"qps": {"min": "0.5*baseline"}}})
+    candidates = []
+    for i in range(8):
+        candidates.append(solver.ask_one({"load": 200.0 + 10.0 * i}))
+        wrong = {"context": {"load": 900.0}} if i in (0, 7) else {}
+        solver.seed([row(candidates[i]["x"], id=candidates[i].id) | wrong])
+    assert solver.status()["context"] == {"load": 900.0}
+    for i in (0, 7):
+        solver.seed([row(candidates[i]["x"], 200.0 + 10.0 * i, id=candidates[i].id)])
+    assert list(solver.history()["context_load"]) == [200.0 + 10.0 * i for i in range(8)]
+    assert solver.status()["context"] == {"load": 270.0}
+    assert [one.context["load"] for one in solver._study.started] == [200.0, 210.0, 220.0], "of the baseline"
+    solver.ask_one()
+    assert solver.status()["context"]["load"] == pytest.approx(280.0)
+    assert solver.status()["context_doubt"] == {"load": pytest.approx(0.0)}
+
+
+def test_a_correction_of_the_latest_window_does_not_undo_what_an_ask_told(make: Make) -> None:
+    solver = make(LIVE)
+    candidate = solver.ask_one({"load": 300.0})
+    solver.seed([row(candidate["x"], id=candidate.id)])
+    solver.pause()
+    solver.ask_one({"load": 310.0})
+    solver.seed([row(candidate["x"], 200.0, id=candidate.id)])
+    assert solver.status()["context"] == {"load": 310.0}
+
+
+def test_after_the_end_another_context_is_answered_by_what_is_best_there(make: Make) -> None:
+    solver, rng = make(FREE | {"budget": 14, "probe_ratio": 0.0}), np.random.default_rng(0)
+    for i in range(14):
+        candidate = solver.ask_one({"load": 200.0 if i % 2 else 900.0})
+        best = 0.2 if i % 2 else 0.9
+        qps = 100.0 - 100.0 * (candidate["x"] - best) ** 2 + 0.1 * rng.normal()
+        solver.seed([row(candidate["x"], qps=qps, id=candidate.id)])
+    assert solver.ask_one() is None
+    target = solver.status()["target"]
+    assert solver.recommend().params == target
+    assert solver.recommend({"load": 200.0}).params["x"] == pytest.approx(0.2, abs=0.1)
+    assert solver.recommend({"load": 900.0}).params["x"] == pytest.approx(0.9, abs=0.1)
+
+
+def test_contexts_in_another_order_are_another_study(tmp_path: Path, make: Make) -> None:
+    """Hyperparameters are written down by column."""
+    config = FREE | {"context": LOAD | {"hour": {"period": 24}}}
+    make(config, journal=f"sqlite:///{tmp_path / 'a.db'}").close()
+    other = FREE | {"context": {"hour": {"period": 24}} | LOAD}
+    with pytest.raises(JournalError, match="context"):
+        make(other, journal=f"sqlite:///{tmp_path / 'a.db'}")

@@ -17,7 +17,7 @@ from arqon_gp.config import parse
 from arqon_gp.course import Course, probes_wanted
 from arqon_gp.dataset import Dataset, training_set
 from arqon_gp.drift import ALARM, Drift, Sums, residual
-from arqon_gp.forecast import Step, ahead, steps
+from arqon_gp.forecast import Seen, Step, after, ahead, steps, unmoved
 from arqon_gp.history import History
 from arqon_gp.knobs import Interval, Real
 from arqon_gp.propose import ModelAdvisor
@@ -406,12 +406,66 @@ def test_a_step_of_the_context_is_one_where_the_last_windows_agree() -> None:
     assert found.step == 0.0
     assert found.std > 30.0
     assert steps(seen(rising[:2], load), load) == Step()
+    alternating = [{"load": 500.0 + (80.0 if i % 3 else -60.0)} for i in range(8)]
+    assert steps(seen(alternating, load), load).step == 0.0
+    assert steps(seen(alternating, load), load).std > 50.0
     assert steps(seen(rising, load, every=2), load).step == pytest.approx(5.0), "over gaps it moved evenly"
     moved = ahead(rising[-1], {"load": Step(10.0), "hour": Step(0.1)}, (load, hour), 3.0)
     assert moved == {"load": pytest.approx(200.0), "hour": pytest.approx(0.8)}
     assert ahead({"load": 995.0}, {"load": Step(10.0)}, (load,), 2.0) == {"load": 1000.0}, "within its range"
     wide = ahead({"load": 500.0}, {"load": Step(0.0, 20.0)}, (load,), 0.0, 1.5)
     assert wide == {"load": 530.0}
+
+
+def told(of: Real, values: Sequence[float]) -> Seen:
+    """What is kept of a value a window."""
+    seen: Seen = ()
+    for number, value in enumerate(values):
+        seen = after(seen, number, value)
+    return seen
+
+
+def test_what_moves_in_jumps_is_forecast_from_jump_to_jump() -> None:
+    hour, load = Real("hour", 0.0, 24.0, periodic=True), Real("load", 0.0, 1000.0)
+    whole = told(hour, [(22 + i // 12) % 24 for i in range(54)])
+    assert whole == ((0, 22), (12, 23), (24, 0), (36, 1), (48, 2), (53, 2)), "of a row of equal ones how long it is"
+    assert steps(whole, hour) == Step(pytest.approx(1.0 / 12.0), 0.0)
+    replicas = told(load, [3.0] * 10 + [5.0] * 7 + [4.0] * 20 + [5.0] * 3)
+    found = steps(replicas, load)
+    assert found.step == 0.0
+    assert 0.1 < found.std < 1.0, "a jump of 1 or 2 in some 12 windows"
+    ended = told(load, [100.0, 110.0, 120.0, 130.0, 140.0] + [150.0] * 20)
+    assert steps(ended, load) == Step(0.0, pytest.approx(10.0)), "it stands for longer than ever"
+
+
+def test_what_never_moved_may_have_when_nobody_tells_it_any_more() -> None:
+    load = Real("load", 100.0, 1000.0)
+    still = told(load, [300.0] * 30)
+    doubts = [unmoved(still, load, windows) for windows in (1.0, 10.0, 1000.0)]
+    assert 0.0 < doubts[0] < 10.0 < doubts[1] < doubts[2]
+    assert doubts[2] == pytest.approx(900.0 / math.sqrt(12.0), rel=0.05), "anywhere in its range"
+    assert unmoved(told(load, [300.0, 600.0]), load, 28.0) > 200.0
+    assert unmoved(told(load, [300.0, 400.0, 500.0]), load, 28.0) == 0.0, "how it moves is known"
+
+
+def test_an_untold_load_is_forecast_from_what_it_was_at_this_hour(make: Make) -> None:
+    """Three days of 48 windows, then the load is told no more."""
+    loads = {"load": {"min": 0, "max": 1000}, "hour": {"period": 24}}
+    solver, rng = make(PLAIN | {"context": loads, "guardrails": {"max_delta": [0.1]}}), np.random.default_rng(0)
+
+    def at(i: int) -> dict[str, float]:
+        hour = i / 2.0 % 24.0
+        return {"hour": hour, "load": 500.0 + 300.0 * math.sin(hour * math.pi / 12.0) + 10.0 * rng.normal()}
+
+    solver.seed([{"params": {"x": 0.5}, "values": {"qps": 1.0}, "context": at(i)} for i in range(144)])
+    for i in range(144, 156):  # from midnight to six
+        candidate = solver.ask_one({"hour": at(i)["hour"]})
+        solver.seed([{"params": candidate, "values": {"qps": 1.0}}])
+    solver.ask_one({"hour": 6.0})
+    status = solver.status()
+    assert status["context"]["load"] == pytest.approx(800.0, abs=30.0)
+    assert 0.0 < status["context_doubt"]["load"] < 60.0
+    assert "hour" not in status["context_doubt"]
 
 
 def test_an_ask_without_its_context_is_for_the_expected_one_and_limits_hold_as_far_as_it_is_known(make: Make) -> None:
@@ -446,6 +500,9 @@ def test_an_ask_without_its_context_is_for_the_expected_one_and_limits_hold_as_f
     outlooks = [s._advisor.outlook(s._study) for s in (jumping, known)]
     for outlook in outlooks:
         assert outlook.p_kept([here])[0] <= outlook.p_limits([here])[0]
+    unsure, sure = (float(outlook.p_kept([{"x": 0.9}])[0]) for outlook in outlooks)
+    assert unsure < 0.5, "a p99 of 81 as expected, of 109 at the upper end"
+    assert sure > 0.95
 
 
 @pytest.mark.parametrize(("step", "better"), [(0.0, 0.9), (10.0, 0.4), (-10.0, 0.9)])

@@ -14,6 +14,7 @@ from arqon_gp import ArqonSolver, ConfigError
 from arqon_gp.choice import Choice
 from arqon_gp.config import parse
 from arqon_gp.exploration import Exploration
+from arqon_gp.history import key
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Cancelled, Issued, Kind, Observation, Prediction, Promoted, Role, Told
 from arqon_gp.study import Study
@@ -52,6 +53,16 @@ def test_no_more_than_the_share_of_the_windows_explores(
     explored = np.cumsum([one.explores for one in issued])
     assert (explored <= share * np.arange(1, len(explored) + 1)).all(), "of those that were no hold, which are fewer"
     assert (explored[-1] > 0) == (share > 0)
+
+
+@pytest.mark.parametrize("context", [{}, {"context": {"load": {"min": 0, "max": 10}}}], ids=["plain", "context"])
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_without_guardrails_nothing_new_is_tried_beside_that(
+    make: Make, clock: FakeClock, share: float, context: dict[str, Any]
+) -> None:
+    issued = run(make(CONFIG | context | {"exploration_budget": share}), clock, 50)
+    tried = {key(one.params) for one in issued}
+    assert len(tried) <= 1 + share * len(issued)
 
 
 def test_without_a_budget_more_is_explored(make: Make, clock: FakeClock) -> None:
