@@ -17,13 +17,14 @@ from arqon_gp.yardstick import Yardstick
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`refusals`: names of the limits that refused a proposal. `yard`: how windows are judged now."""
+    """`refusals`: names of the limits that refused a proposal. `judged`: how windows were judged last, if they had to
+    be, and the study at that moment."""
 
     events: tuple[Event, ...]
     study: Study
     candidates: tuple[Candidate, ...]
     refusals: tuple[str, ...]
-    yard: Yardstick
+    judged: tuple[Study, Yardstick] | None
 
 
 def decide(
@@ -60,4 +61,4 @@ def decide_batch(
 
 
 def _decision(turn: Turn, candidates: list[Candidate]) -> Decision:
-    return Decision(tuple(turn.events), turn.study, tuple(candidates), tuple(turn.refusals), turn.yard)
+    return Decision(tuple(turn.events), turn.study, tuple(candidates), tuple(turn.refusals), turn.judged)

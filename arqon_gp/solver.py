@@ -422,17 +422,17 @@ class ArqonSolver:
 
     def _accept(self, decision: Decision, began: float) -> None:
         self._write(decision.study, decision.events)
-        self._yard = (decision.study, decision.yard)
+        self._yard = decision.judged or self._yard
         self._observe(lambda: self._show(decision, time.perf_counter() - began))
         if model := self._model:
             self._observe(lambda: model.prepare(decision.study))
 
     def _show(self, decision: Decision, seconds: float) -> None:
-        model = self._model
+        model, yard = self._model, decision.judged[1] if decision.judged else None
         self._metrics.asked(decision.study, decision.events, decision.refusals, seconds)
         self._metrics.measured(
-            best=report.best_value(decision.study, decision.yard),
-            hypervolume=model.hypervolume(decision.study, decision.yard) if model else None,
+            best=report.best_value(decision.study, yard) if yard else None,
+            hypervolume=model.hypervolume(decision.study, yard) if model and yard else None,
             device=model.device if model else "none",
             fallbacks=model.fallbacks if model else {},
         )

@@ -52,7 +52,7 @@ def same_yard(a: Study, b: Study) -> bool:
 class Turn:
     """`now` in unix seconds; `events` in order; `refusals`: names of the limits that refused a proposal.
 
-    `yard`: the yardstick of the study as it comes in, if that is known.
+    `yard`: the yardstick of the study as it comes in, if that is known; `judged`: the latest, and of which study.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Turn:
         self.events: list[Event] = []
         self.refusals: list[str] = []
         self._yard = yard
+        self.judged = None if yard is None else (study, yard)
         self._deadline = Deadline(study.config.max_ask_s)
         self._expire()
         study = self.study
@@ -89,6 +90,7 @@ class Turn:
         """The yardstick of the present history."""
         if self._yard is None:
             self._yard = yard_of(self.study, self.advisor)
+            self.judged = self.study, self._yard
         return self._yard
 
     @property
