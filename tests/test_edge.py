@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import special
 
 from arqon_gp import ArqonSolver
 from arqon_gp.advice import Goal, Request
@@ -101,27 +102,48 @@ def test_a_step_is_the_operators() -> None:
     assert risk(near, 0.5, 0.5) > risk(far, 0.5, 0.5)
 
 
-def test_it_is_the_posterior_of_a_probit_classifier() -> None:
-    """One row: the mode solves f = K dlog p / df, the latent mean and variance follow (R&W 2006, eqs. 3.21, 3.24)."""
+def test_one_window_tells_what_bayes_says() -> None:
+    """The moments of the latent of one broken window follow from R&W 2006, eqs. 3.82 to 3.85, exactly."""
     found = edge([[0.5, 0.5]], [True])
     k = 1.0 + 1.5**2  # constant and bump; the line is 0 in the middle
+    z = -2.5 / math.sqrt(1.0 + k)
+    ratio = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) / (0.5 * math.erfc(-z / math.sqrt(2.0)))
+    mean = -k * ratio / math.sqrt(1.0 + k)
+    variance = k - k * k * ratio * (z + ratio) / (1.0 + k)
+    assert found.margin(np.array([[0.5, 0.5]]))[0] == pytest.approx(2.5 + mean, abs=2e-3)
+    wanted = 0.5 * math.erfc((2.5 + mean) / math.sqrt(1.0 + variance) / math.sqrt(2.0))
+    assert found.chance(np.array([[0.5, 0.5]]))[0] == pytest.approx(wanted, rel=2e-3)
 
-    def slope(f: float) -> tuple[float, float]:
-        z = -(2.5 + f)
-        ratio = math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) / (0.5 * math.erfc(-z / math.sqrt(2.0)))
-        return -ratio, ratio * (ratio + z)
 
-    f = 0.0
-    for _ in range(200):
-        f = 0.9 * f + 0.1 * k * slope(f)[0]
-    gradient, curvature = slope(f)
-    variance = k - k * k / (k + 1.0 / curvature)
+def test_its_chances_are_those_of_draws_from_the_prior() -> None:
+    """Of 400,000 edges drawn from the prior those count that break and keep the limits as these windows did."""
+    X = np.array([[0.45, 0.5], [0.5, 0.5], [0.5, 0.6], [0.55, 0.45], [0.6, 0.5]])
+    broke, held = np.array([0.0, 0.0, 0.0, 0.0, 1.0]), np.array([4.0, 6.0, 3.0, 3.0, 0.0])
+    where = np.array([[0.4, 0.5], [0.5, 0.55], [0.55, 0.55], [0.62, 0.5]])
+    found = Edge.of(X, broke, held, frame())
+    assert found is not None
+    Z = found.frame(np.vstack([X, where]))
+    apart = np.square(Z[:, None] - Z[None]).sum(axis=2)
+    K = 1.0 + Z @ Z.T + 1.5**2 * np.exp(-0.5 * apart)
+    L = np.linalg.cholesky(K + 1e-9 * np.eye(len(K)))
+    f = 2.5 + np.random.default_rng(0).standard_normal((400_000, len(K))) @ L.T
+    likelihood = (broke * special.log_ndtr(-f[:, :5]) + held * special.log_ndtr(f[:, :5])).sum(axis=1)
+    share = np.exp(likelihood - likelihood.max())
+    wanted = (share[:, None] * special.ndtr(-f[:, 5:])).sum(axis=0) / share.sum()
+    assert np.abs(np.log(found.chance(where) / wanted)).max() < 0.45, "normals; Laplace's is up to five times as much"
 
-    def broken(mean: float, variance: float) -> float:
-        return 0.5 * math.erfc(mean / math.sqrt(1.0 + variance) / math.sqrt(2.0))
 
-    wanted = broken(2.5 + k * gradient, variance) / broken(2.5, k)
-    assert risk(found, 0.5, 0.5) == pytest.approx(wanted, rel=1e-3)
+@pytest.mark.parametrize("n", [1, 40, 300])
+def test_it_is_found_for_any_windows(n: int) -> None:
+    """Stays of up to 16 windows (dataset.MOST_STAY), contradictions a hair apart, and far corners."""
+    rng = np.random.default_rng(n)
+    X = np.vstack([rng.random((n, 2)), np.full((4, 2), 0.5) + 1e-9 * rng.random((4, 2)), [[0.0, 0.0], [1.0, 1.0]]])
+    broke, held = rng.integers(0, 2, n + 6) * 16.0 ** rng.random(n + 6), 16.0 ** rng.random(n + 6)
+    found = Edge.of(X, broke, held, frame((0.01, 1e-4)))
+    assert found is not None
+    chance = found.chance(np.vstack([X, rng.random((50, 2))]))
+    assert np.isfinite(chance).all()
+    assert ((chance >= 0.0) & (chance <= 1.0)).all()
 
 
 def test_categories_cycles_and_other_regimes_are_steps_apart() -> None:
