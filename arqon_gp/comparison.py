@@ -26,6 +26,7 @@ MISTRUST_STDS = 3.0  # prior scale of a level around the surrogate's word, in wi
 MISTRUST_CONFIGS = 0.5  # ... which weighs like this many configs against the spread the measured ones have shown
 LEAST_MISTRUST_STDS = 0.25
 FLAT_STDS = 30.0  # prior scale of the level of the first config of a regime
+LATEST = 2  # windows that say how far beyond a limit a config is now
 DRIFT_STDS = 0.5  # prior scale of a change of level: most of the time there is none
 MOST_COMPARED = 64  # confirmed configs among which the best is sought
 FEW_WINDOWS = 3  # with fewer, old ones too, there is no noise to judge a breach by: the raw value counts
@@ -205,18 +206,23 @@ class _Judge:
         return Standing(complete, worse, better, holds, self.farther(params, last_good))
 
     def farther(self, a: Params, b: Params) -> float:
-        """P(a is farther beyond a limit than b), of the limits that b breaks the one where it is likeliest."""
+        """P(a is farther beyond a limit than b), of the limits that b breaks the one where it is likeliest; by the
+        latest windows of each, for out there the world moves on."""
         found = []
         for limit in self.config.goals.limits:
             bound, noise = self._bound(limit), self.yard.noise[limit.outcome]
             if bound is not None:
-                theirs = self.evidence(b, limit.outcome)
-                beyond = p_beyond(theirs, bound, noise)
+                beyond = p_beyond(self.evidence(b, limit.outcome), bound, noise)
                 if (beyond if limit.side > 0 else 1.0 - beyond) > 0.5:
-                    ours = self.evidence(a, limit.outcome, self.since_good)
+                    ours, theirs = (self._latest(params, limit.outcome) for params in (a, b))
                     pair = (theirs, ours) if limit.side > 0 else (ours, theirs)
                     found.append(p_below(*pair, 0.0, noise))
         return max(found, default=0.5)
+
+    def _latest(self, params: Params, name: str) -> Evidence:
+        """What the LATEST windows of a config alone say of a series."""
+        value, known = self._windows(params, name, None)
+        return _flat(value[-LATEST:], known[-LATEST:], self.yard.noise[name], value)
 
     def holds(self, params: Params, rows: Sequence[int]) -> float:
         """P(all limits hold): product over limits, times the share of windows that did not fail; 1/2 without windows,

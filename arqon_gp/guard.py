@@ -53,6 +53,7 @@ MOST_WINDOWS = 5
 BROKEN = 0.50  # P(all limits hold) below which a config counts as breaking a limit
 EQUALLY_FAR = 0.2  # |P(farther beyond a broken limit) - 1/2| up to which two configs are equals
 HOPELESS = 0.05  # P(all limits hold) below which a config has no chance to, and the way is where they break least
+STUCK = 6  # windows on the way out of a broken limit without one as good as last_good was, until that is looked at
 CLEARLY = 0.10  # difference in P(all limits hold) that decides before the utility does
 RECOVERY_WINDOWS = 10  # windows of last_good at its level, limits held, that end safe mode before its timer
 SAFE_MODE_S = HOUR_S
@@ -395,12 +396,15 @@ def verdict(case: Case) -> Verdict:
     if case.at_last_good:
         if not guard.trusted:
             return Replicate("what runs was not confirmed yet")
+        if c.good.holds < BROKEN and _elsewhere(case, 1) >= STUCK:
+            return Replicate("last_good breaks a limit: once more, is it still what it was?")
         return Search(recover=c.good.holds < BROKEN)
     unsure = c.running.windows < case.rails.windows_to_promote and _worse(c.running, c.good) < DOUBT
     if c.good.holds < BROKEN and unsure:
         return Replicate("last_good breaks a limit and this is no worse: measured again, to go on from here")
     if c.running.holds < BROKEN and (c.good.holds <= c.running.holds + CLEARLY or not c.good.windows):
-        return Search(recover=True)
+        stuck = _elsewhere(case, 0) >= STUCK and c.good.windows
+        return Rollback("nothing was better than last_good was: is it still?") if stuck else Search(recover=True)
     return _again(case, c.running, attempts) or Search()
 
 
@@ -415,6 +419,14 @@ def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:
     if running.windows < most and (running.better >= PROMISING or case.settling):
         return Replicate(f"it may be better than last_good (P {running.better:.2f}): measured again to confirm it")
     return None
+
+
+def _elsewhere(case: Case, latest: int) -> int:
+    """How many windows before these latest ones, STUCK at the most, were none of last_good, if these all were."""
+    rows = [row for row in islice(reversed(case.history.rows), STUCK + latest) if row.role in JUDGED]
+    good = [key(row.params) == key(case.guard.last_good) for row in rows]
+    before = good[latest:]
+    return (before.index(True) if True in before else len(before)) if all(good[:latest]) else 0
 
 
 def _attempts(history: History, here: Params, most: int) -> int:

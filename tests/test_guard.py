@@ -807,6 +807,34 @@ def test_when_last_good_breaks_a_limit_the_search_recovers() -> None:
     assert set(goals[:3]) == {Goal.RECOVER}
 
 
+def test_what_last_good_was_before_everything_got_worse_does_not_bar_the_way_out_for_ever() -> None:
+    """It broke a limit by little; then all break it by far, and larger sizes by less: none is as good as it was."""
+    worse = False
+
+    def propose(study: Any, request: Any) -> Proposal:
+        return Proposal(study.deployment.deployed | {"size": study.guard.last_good["size"] + 10}, "recover")
+
+    def measure(params: dict[str, Any]) -> dict[str, Any]:
+        system.p99 = 60.0 - 0.5 * (params["size"] - 50) if worse else 12.6
+        return system(params)
+
+    system = System()
+    loop = Loop(
+        config(constraints={"p99_ms": {"max": 12}}),
+        measure,
+        lambda study, _: Proposal(study.deployment.deployed, "stay"),
+    )
+    loop.run(8)
+    worse, loop.solver.script.propose_next = True, propose
+    loop.run(24)
+    kinds = [candidate.kind.value for candidate in loop.candidates[8:]]
+    assert kinds.index("rollback") == guard.STUCK, kinds
+    assert (
+        loop.candidates[8 + guard.STUCK + 1].reason == "last_good breaks a limit: once more, is it still what it was?"
+    )
+    assert loop.status["last_good"]["params"]["size"] >= 70, "it goes on from what is better now"
+
+
 @pytest.mark.parametrize("said", [{}, {"status": "failed"}])
 def test_two_windows_of_last_good_that_fail_or_are_beyond_a_limit_outweigh_many_that_were_not(
     said: dict[str, Any],
