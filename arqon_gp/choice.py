@@ -36,6 +36,7 @@ SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's
 SAFE_SHORTLIST = 64
 LIKELY = 0.75  # P(all limits hold) of a config that is worth a way out of several steps
 LESSON_WINDOWS = 2  # that tell what a config is worth
+UNKNOWN_BREACH = 4.0  # windows: that of the break, and those of the way back
 PRICED = 12  # of the points spread over the region: those whose exploration is priced
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
 
@@ -122,9 +123,9 @@ class Choice:
     @property
     def _breach(self) -> float:
         """What it costs if a limit breaks, utility units: as much as those did that broke unexpectedly; before there
-        are any all that a window is worth."""
+        are any all that UNKNOWN_BREACH windows are worth."""
         fell = self.found.study.exploration.breach
-        return self.yard.size if fell is None else fell
+        return UNKNOWN_BREACH * self.yard.size if fell is None else fell
 
     @cached_property
     def _known(self) -> Params:
