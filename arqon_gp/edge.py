@@ -26,7 +26,7 @@ from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
 
 MEAN, CONSTANT, SLOPE, BUMP = 2.5, 1.0, 1.0, 1.5  # of the prior, in stds of the probit: mean and stds, slope a step
 FREE_STEP, CONTEXT_STEP = 0.1, 0.05  # of the range: a step of a knob that is free, and of the context
-OTHER_REGIME = 2.0  # steps
+OTHER_REGIME = 6.0  # steps, of a twentieth of the traffic, say: a change may move an edge by as much
 FARTHEST = 1000.0  # steps: what is farther away is as far
 MOST_RISK = 0.5  # of that of a config of which nothing is known
 SWEEPS, CLOSE, DAMPED, TINY = 60, 1e-3, 0.7, 1e-9

@@ -25,7 +25,7 @@ from arqon_gp.background import Background
 from arqon_gp.choice import Choice, good_rows, plain, situated
 from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
-from arqon_gp.dataset import CELLS, Dataset, TrainingSets
+from arqon_gp.dataset import Dataset, TrainingSets
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.drift import unremarkable
@@ -47,7 +47,9 @@ from arqon_gp.yardstick import Shifts, Yardstick
 log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
 CHANGED = 3.0  # nats that a change of regime has to gain
-UNSEEN = 10.0  # the same if no context was met before and after, without guardrails no config: the model may err
+UNSURE = (
+    8.0  # the same in a context, or where without guardrails no config was measured on both sides: the model may err
+)
 MOST_REGIMES = 8  # latest kinds that may be back
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_AT_ONCE = 2048  # configs whose front is sought
@@ -123,13 +125,10 @@ class ModelAdvisor:
         gains = {kind: {name: of[name] - worth[data.current][name] for name in names} for kind, of in worth.items()}
         kind = max((k for k in kinds if k != data.current), key=lambda k: sum(gains[k].values()))
         name = max(gains[kind], key=lambda n: gains[kind][n])
-        before = ~late & (data.regime == data.current)
-        first = len(study.config.space.knobs)
-        places = map(tuple, np.floor(CELLS * data.X[:, first : first + len(study.config.context)]).tolist())
-        unseen = _apart([*places], before, late)
-        unseen |= study.config.guardrails is None and _apart(data.keys, before, late)
-        least = (UNSEEN if unseen else CHANGED) + math.log(len(gains) * len(gains[kind]))  # the best of so many
-        if gains[kind][name] < least:
+        before = set(compress(data.keys, ~late & (data.regime == data.current)))
+        leaps = study.config.guardrails is None and before.isdisjoint(compress(data.keys, late))
+        least = UNSURE if leaps or study.context else CHANGED
+        if gains[kind][name] < least + math.log(len(gains) * len(gains[kind])):  # the best of so many
             return None
         like = history.kinds.index(kind) if kind in history.kinds else None
         return Change(int(data.first[late][0]), name, gains[kind][name], like)
@@ -425,11 +424,6 @@ class ModelAdvisor:
 def _as_if(data: Dataset, late: npt.NDArray[np.bool_], kind: int) -> Dataset:
     """The dataset if those rows were of this kind of regime."""
     return replace(data, regime=np.where(late, kind, data.regime), regimes=max(data.regimes, kind + 1), current=kind)
-
-
-def _apart(of: Sequence[object], some: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -> bool:
-    """Whether nothing is the same in some rows (n,) and in others."""
-    return set(compress(of, some)).isdisjoint(compress(of, others))
 
 
 def _quiet(data: Dataset, late: npt.NDArray[np.bool_], name: str, goals: Goals) -> bool:

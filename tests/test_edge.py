@@ -159,7 +159,7 @@ def test_categories_cycles_and_other_regimes_are_steps_apart() -> None:
     apart = np.sqrt(np.square(Z[:, None] - Z[None]).sum(axis=2))
     assert apart[0, 4] == pytest.approx(math.sqrt(2.0)), "another category"
     assert apart[0, 2] == pytest.approx(2.0), "half a day"
-    assert apart[0, 1] == pytest.approx(2.0), "another regime"
+    assert apart[0, 1] == pytest.approx(6.0), "another regime"
     assert np.allclose(of(rows + np.array([0, 0, 0, 9, 0])), Z), "time"
 
 
