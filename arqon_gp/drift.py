@@ -21,6 +21,9 @@ ALARM = 6.0  # six false questions in 30,000 windows of normal noise
 MOST = 4.5  # stds that one window counts: a gross outlier alone is no change
 USUAL, WEIGHT = 0.8, 0.05  # the mean of |z| of normal residuals, and the weight of a window in the running one
 INTERVAL_STDS = 2.0 * 1.96  # width of a predicted interval
+LEAST_STD = (
+    0.005  # of the level: throughput that is demand is known to a hundred-thousandth, and no promille of it matters
+)
 FAR = 10.0  # floors of an outcome: what is below, far from its limit, is no news
 
 
@@ -62,6 +65,11 @@ class Drift:
         return max((max(s.above, s.below) / ALARM for s in self.sums.values()), default=0.0)
 
     @property
+    def loud(self) -> frozenset[str]:
+        """The outcomes that raise the question, if there is one."""
+        return frozenset(name for name, s in self.sums.items() if max(s.above, s.below) >= ALARM)
+
+    @property
     def since(self) -> int | None:
         """The first row of what may be a change, if there is a question."""
         loud = [(s.above, s.above_since) for s in self.sums.values()]
@@ -92,14 +100,17 @@ class Drift:
 
 
 def residual(name: str, predicted: Prediction, value: float | None, goals: Goals) -> float | None:
-    """What came less what was predicted, in stds of the prediction; None where that says nothing."""
+    """What came less what was predicted, in stds of the prediction, of which each is at least LEAST_STD of the level;
+    None where that says nothing."""
     low, high, seen = predicted.lower, predicted.upper, goals.to_model(name, value)
     if name in goals.logs:  # not to_model: an interval may reach below the floor
         low, high = (math.log(x) if x > 0.0 else -math.inf for x in (low, high))
     std, far = (high - low) / INTERVAL_STDS, unremarkable(name, goals)
     if not (std > 0.0 and math.isfinite(std) and math.isfinite(seen)):
         return None
-    return (max(seen, far) - max(0.5 * (low + high), far)) / std
+    middle = 0.5 * (low + high)
+    std = max(std, LEAST_STD * (1.0 if name in goals.logs else abs(middle)))
+    return (max(seen, far) - max(middle, far)) / std
 
 
 def unremarkable(name: str, goals: Goals) -> float:

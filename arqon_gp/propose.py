@@ -99,8 +99,8 @@ class ModelAdvisor:
         return Refitted(outlook.surrogate.hyperparameters)
 
     def changed(self, study: Study, since: int) -> Change | None:
-        """Whether the rows from `since` on are of another regime than those before, in the outcome that says so most
-        clearly; and of which, if that was there before."""
+        """Whether the rows from `since` on are of another regime than those before, in that of the outcomes that ask
+        which says so most clearly; and of which, if that was there before."""
         history, whole = study.history, self._set(study, study.history)
         self.device = place(self._wanted, len(whole.X))  # the same rows in a process that has fitted nothing yet
         try:
@@ -120,6 +120,7 @@ class ModelAdvisor:
             self._count("fit", error)
             return None
         names = [name for name in worth[data.current] if not _quiet(data, late, name, self._goals)]
+        names = [name for name in names if name in study.drift.loud] or names
         if not names:
             return None
         gains = {kind: {name: of[name] - worth[data.current][name] for name in names} for kind, of in worth.items()}

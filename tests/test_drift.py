@@ -58,6 +58,10 @@ def test_a_residual_is_in_stds_of_what_was_predicted_in_the_space_of_the_model()
     assert residual("p99_ms", told, -1.0, goals) is None
     assert residual("qps", plain, None, goals) is None
     assert residual("qps", exact, 1.0, goals) is None, "exact"
+    demand = Prediction(100.0, 99.999, 100.001)
+    assert residual("qps", demand, 99.9, goals) == pytest.approx(-0.2), (
+        "a promille is no news, however well known it was"
+    )
     floor, far = 1e-4, 1e-3  # a hundredth and a tenth of the limit
     for low, high in ((1e-10, 1e-8), (0.97 * floor, 1.03 * floor), (0.98 * far, far / 0.98)):
         for seen in (1e-7, 1.004 * floor, far):
@@ -585,3 +589,21 @@ def test_where_a_search_leaps_the_model_may_err_and_a_change_has_to_gain_more(
     rows = tuple(Observation({"x": float(x)}, {"qps": float(rng.normal())}, Role.WINDOW) for x in xs)
     study = Study.new(config).apply(Told(rows, 0.0))
     assert (ModelAdvisor(config, device="cpu").changed(study, 16) is not None) == found
+
+
+def test_only_the_outcomes_that_raise_the_question_answer_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The qps was off by a promille and more nats than anything; the p99 alone was a surprise."""
+    config, rng = parse(PLAIN | {"objectives": {"qps": "max", "p99_ms": "min"}}), np.random.default_rng(0)
+    monkeypatch.setattr(
+        propose, "evidence", lambda data, *_: {"qps": 45.0 * data.current, "p99_ms": 1.0 * data.current}
+    )
+    rows = tuple(
+        Observation({"x": x}, {"qps": float(rng.normal()), "p99_ms": 9.0}, Role.WINDOW)
+        for x in [0.2, 0.4, 0.6, 0.8] * 5
+    )
+    study = Study.new(config).apply(Told(rows, 0.0))
+    loud = {"p99_ms": Sums(above=ALARM, above_since=16), "qps": Sums()}
+    assert ModelAdvisor(config, device="cpu").changed(replace(study, drift=Drift(loud)), 16) is None
+    found = ModelAdvisor(config, device="cpu").changed(replace(study, drift=Drift(loud | {"qps": loud["p99_ms"]})), 16)
+    assert found is not None
+    assert found.outcome == "qps"
