@@ -35,6 +35,7 @@ from arqon_gp.view import View
 FEW = 16  # rows up to which a fit costs nothing worth preparing
 OFTEN = 64  # rows up to which every ask is preceded by a fit
 REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
+LEAST_DOUBT = 1e-3  # of the range: what was the same at this hour every day may be another today
 SEASON = 4032  # latest results that tell what a context is at some hour: two weeks of 5 minutes
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
 
@@ -193,8 +194,8 @@ class Study:
             phases = np.array([[float(x[c.name]) / c.high for c in cycles] for x in known]).reshape(-1, len(cycles))
             here = np.array([float(context[c.name]) / c.high for c in cycles])
             found = as_before(phases, np.array([float(x[of.name]) for x in known]), here)
-            if found is not None and found[1] > 0.0:
-                mine, its = doubt[of.name] ** -2, found[1] ** -2
+            if found is not None:
+                mine, its = doubt[of.name] ** -2, max(found[1], LEAST_DOUBT * (of.high - of.low)) ** -2
                 context[of.name] = (mine * float(context[of.name]) + its * found[0]) / (mine + its)
                 doubt[of.name] = (mine + its) ** -0.5
 
