@@ -591,6 +591,19 @@ def test_where_a_search_leaps_the_model_may_err_and_a_change_has_to_gain_more(
     assert (ModelAdvisor(config, device="cpu").changed(study, 16) is not None) == found
 
 
+@pytest.mark.parametrize(("nats", "found"), [(5.0, False), (12.0, True)])
+def test_in_a_context_a_change_has_to_gain_more(monkeypatch: pytest.MonkeyPatch, nats: float, found: bool) -> None:
+    monkeypatch.setattr(propose, "evidence", lambda data, *_: {"qps": nats * data.current})
+    more = {"context": {"load": {"min": 0, "max": 9}}, "guardrails": {"max_delta": [0.5]}}
+    config, rng = parse(PLAIN | more), np.random.default_rng(0)
+    rows = tuple(
+        Observation({"x": 0.1 * (i % 9)}, {"qps": float(rng.normal())}, Role.WINDOW, context={"load": float(i % 9)})
+        for i in range(20)
+    )
+    study = Study.new(config).apply(Told(rows, 0.0))
+    assert (ModelAdvisor(config, device="cpu").changed(study, 16) is not None) == found
+
+
 def test_only_the_outcomes_that_raise_the_question_answer_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The qps was off by a promille and more nats than anything; the p99 alone was a surprise."""
     config, rng = parse(PLAIN | {"objectives": {"qps": "max", "p99_ms": "min"}}), np.random.default_rng(0)
