@@ -18,7 +18,7 @@ from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.exploration import SPENT
 from arqon_gp.history import key
 from arqon_gp.legal import Region, nearest_legal, one_by_one
-from arqon_gp.records import Candidate, Dequeued, Kind, Params
+from arqon_gp.records import Candidate, Dequeued, Kind, Label, Labelled, Params
 from arqon_gp.space import Box
 from arqon_gp.study import Study
 from arqon_gp.turn import Turn
@@ -89,8 +89,18 @@ def _case(turn: Turn, rails: Guardrails) -> guard.Case:
         event = guard.finding(case, turn.now)
         if event is None:
             break
-        turn.emit(event)
+        turn.emit(_as_world(turn, event) if isinstance(event, Labelled) and study.context else event)
     return case
+
+
+def _as_world(turn: Turn, label: Labelled) -> Labelled:
+    """The label; the regime that it opens, if it does, is the same world to the model unless that says otherwise: in a
+    context last_good also sinks where traffic has come nearer to a cliff than the model thought."""
+    study = turn.study
+    if label.label is not Label.DRIFT or label.since is None:
+        return label
+    change = turn.advisor.changed(study, label.since) if study.drift.loud else None
+    return replace(label, like=study.history.regime if change is None else change.like)
 
 
 def _here(turn: Turn, found: Comparison) -> Comparison:
