@@ -14,10 +14,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from arqon_gp import ArqonSolver, ConfigError, JournalError, RequestError, ResultError, limits
+from arqon_gp.advice import Change
 from arqon_gp.comparison import Question, compare
 from arqon_gp.config import parse
 from arqon_gp.dataset import CELLS, TrainingSets
-from arqon_gp.guarded import _remembered
+from arqon_gp.guarded import _as_world, _remembered
 from arqon_gp.history import History
 from arqon_gp.knobs import Real
 from arqon_gp.propose import ModelAdvisor
@@ -864,3 +865,27 @@ def test_contexts_in_another_order_are_another_study(tmp_path: Path, make: Make)
     other = FREE | {"context": {"hour": {"period": 24}} | LOAD}
     with pytest.raises(JournalError, match="context"):
         make(other, journal=f"sqlite:///{tmp_path / 'a.db'}")
+
+
+@pytest.mark.parametrize(
+    ("loud", "change", "like"),
+    [
+        (False, Change(3, "qps", 9.0, None), 2),
+        (True, None, 2),
+        (True, Change(3, "qps", 9.0, None), None),
+        (True, Change(3, "qps", 9.0, 0), 0),
+    ],
+)
+def test_a_drift_of_last_good_is_another_world_only_if_the_evidence_says_so(
+    loud: bool, change: Change | None, like: int | None
+) -> None:
+    """Traffic near a cliff makes last_good sink, too; then the guard begins anew, and the model knows what it knew."""
+    turn: Any = SimpleNamespace(
+        study=SimpleNamespace(
+            drift=SimpleNamespace(loud={"qps"} if loud else set()), history=SimpleNamespace(regime=2)
+        ),
+        advisor=SimpleNamespace(changed=lambda *_: change),
+    )
+    assert _as_world(turn, Labelled(Label.DRIFT, "sank", 0.0, 5)).like == like
+    regression, no_regime = Labelled(Label.REGRESSION, "worse", 0.0, 5), Labelled(Label.DRIFT, "sank", 0.0)
+    assert [_as_world(turn, label) for label in (regression, no_regime)] == [regression, no_regime]
