@@ -47,9 +47,7 @@ from arqon_gp.yardstick import Shifts, Yardstick
 log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
 CHANGED = 3.0  # nats that a change of regime has to gain
-UNSURE = (
-    8.0  # the same in a context, or where without guardrails no config was measured on both sides: the model may err
-)
+UNSURE, UNSEEN = 8.0, 10.0  # the same in a context; if without guardrails no config was measured before and after
 MOST_REGIMES = 8  # latest kinds that may be back
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_AT_ONCE = 2048  # configs whose front is sought
@@ -128,7 +126,7 @@ class ModelAdvisor:
         name = max(gains[kind], key=lambda n: gains[kind][n])
         before = set(compress(data.keys, ~late & (data.regime == data.current)))
         leaps = study.config.guardrails is None and before.isdisjoint(compress(data.keys, late))
-        least = UNSURE if leaps or study.context else CHANGED
+        least = UNSEEN if leaps else UNSURE if study.context else CHANGED
         if gains[kind][name] < least + math.log(len(gains) * len(gains[kind])):  # the best of so many
             return None
         like = history.kinds.index(kind) if kind in history.kinds else None
