@@ -137,6 +137,10 @@ class Advisor(Protocol):
     def holds(self, study: Study, params: Params) -> float:
         """P(all limits hold) in the next windows, by the model and by where limits broke; 1 without a model."""
 
+    def pays(self, study: Study, yard: Yardstick, params: Params, over: Params) -> bool:
+        """Whether a window is worth more, the chance that a limit breaks included, if the one config runs next than if
+        the other does; True without a model."""
+
     def front(self, study: Study, among: Sequence[Params]) -> list[tuple[Params, dict[str, Prediction], float]]:
         """Those of these configs that are on the front by posterior mean, described; none without a model."""
 

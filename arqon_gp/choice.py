@@ -41,6 +41,13 @@ PRICED = 12  # of the points spread over the region: those whose exploration is 
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
 
 
+def breach(study: Study, yard: Yardstick) -> float:
+    """What it costs if a limit breaks, utility units: as much as those did that broke unexpectedly; before there are
+    any all that UNKNOWN_BREACH windows are worth."""
+    known = study.exploration.breach
+    return UNKNOWN_BREACH * yard.size if known is None else known
+
+
 @dataclass(frozen=True)
 class Choice:
     """One request to the surrogate. `stays`: the configs of the study's stays, in order; `device`: where torch works,
@@ -91,10 +98,10 @@ class Choice:
     def _worth(self, params: Params, risk: float, horizon: float) -> float:
         """What exploring a config is worth, utility units summed over windows: what is gained as long as it holds, less
         what the first window costs (one that is bad has no second), min_effect at the least, and more where a limit may
-        break, with a chance of `risk`, and as what was explored has broken one though it seemed safe."""
+        break, with a chance of `risk`, or as many times that as what was explored has broken more than it was to."""
         gain, cost = self.found.lesson(self.yard, params, self._known, LESSON_WINDOWS)
-        surprise = self.found.study.exploration.surprise
-        return horizon * gain - max(cost, self.yard.min_effect) - surprise - risk * self._breach
+        risk = min(risk * self.found.study.exploration.underrated, 1.0)
+        return horizon * gain - max(cost, self.yard.min_effect) - risk * self._breach
 
     def _paying(self, best: Params, horizon: float, *, among: bool) -> Params | None:
         """The config whose exploration is worth most, if it pays: the maximiser or, `among` those of the region that
@@ -120,12 +127,9 @@ class Choice:
         predicted, p = found.intervals(params, noise=True), float(found.p_kept([params])[0])
         return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)
 
-    @property
+    @cached_property
     def _breach(self) -> float:
-        """What it costs if a limit breaks, utility units: as much as those did that broke unexpectedly; before there
-        are any all that UNKNOWN_BREACH windows are worth."""
-        fell = self.found.study.exploration.breach
-        return UNKNOWN_BREACH * self.yard.size if fell is None else fell
+        return breach(self.found.study, self.yard)
 
     @cached_property
     def _known(self) -> Params:

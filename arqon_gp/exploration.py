@@ -19,7 +19,7 @@ from arqon_gp.records import Cancelled, Event, Issued, Observation, Params, Pred
 DAY_S = 86400.0
 FADE = 0.995  # a window: what happened 200 windows ago counts a third
 LATEST_FALLS, MOST_FALL = 16, 30.0  # windows; of what a window was to be worth: that one cost it at the most
-DOUBTED = 10.0  # windows that explored and broke nothing, to begin with
+DOUBTED = 1.0  # windows that explored and were to break a limit, and did, to begin with
 SPENT = "exploration_budget pays no more at the moment"
 LIVE = (Role.WINDOW, Role.EXTRA, Role.LATE)
 
@@ -30,10 +30,10 @@ class Exploration:
     unless they were `withdrawn` before they ran, and are not answered after all. `open`: id and moment of those of
     the last day that nobody answered; `trial`: the latest of their configs, until it is promoted or left; `length`:
     how long the latest window ran, s. `broken`: when each window of a trial that broke a limit was told of, unix
-    seconds, and how long it had run, s, of the last day. `lately`, `lost`: how many of the latest windows explored,
-    and what those of them that broke a limit have cost more than was predicted, utility units; both fade. `fell`: by
-    how much the latest windows that broke a limit, though they were to keep it, were worse than predicted, and for how
-    many windows it was broken; `falling`: it still is."""
+    seconds, and how long it had run, s, of the last day. `feared`, `broke`: how many of the latest windows that
+    explored were to break a limit, summed chances, and how many did; both fade. `fell`: by how much the latest windows
+    that broke a limit, though they were to keep it, were worse than predicted, and for how many windows it was broken;
+    `falling`: it still is."""
 
     windows: int = 0
     explored: int = 0
@@ -42,8 +42,8 @@ class Exploration:
     trial: Params | None = None
     length: float = 0.0
     broken: tuple[tuple[float, float], ...] = ()
-    lately: float = 0.0
-    lost: float = 0.0
+    feared: float = 0.0
+    broke: float = 0.0
     fell: tuple[tuple[float, int], ...] = ()
     falling: bool = False
 
@@ -53,9 +53,9 @@ class Exploration:
         return sum(fall * windows for fall, windows in self.fell) / len(self.fell) if self.fell else None
 
     @property
-    def surprise(self) -> float:
-        """What a window that explores costs on average because limits break that seemed safe, utility units."""
-        return self.lost / (DOUBTED + self.lately)
+    def underrated(self) -> float:
+        """How much likelier a window that explores breaks a limit than the model says, as the latest ones did."""
+        return max((DOUBTED + self.broke) / (DOUBTED + self.feared), 1.0)
 
     def apply(self, event: Event, config: Config, deployment: Deployment, baseline: Mapping[str, float]) -> Exploration:
         """The state after one more event."""
@@ -86,7 +86,7 @@ class Exploration:
         self, row: Observation, at: float, config: Config, deployment: Deployment, baseline: Mapping[str, float]
     ) -> Exploration:
         issued = deployment.find(row.id) if row.id is not None and row.kind is not None else None
-        state = replace(self, windows=self.windows + 1, lately=FADE * self.lately, lost=FADE * self.lost)
+        state = replace(self, windows=self.windows + 1, feared=FADE * self.feared, broke=FADE * self.broke)
         explores, trial = issued is not None and issued.explores, self.trial
         broke = row.failed or config.goals.broken(row.values, baseline)
         state = state._fallen(row, deployment.predicted(row, config), config, baseline) if broke else state
@@ -98,14 +98,14 @@ class Exploration:
         if issued is not None and explores:
             if issued.id in self.withdrawn:
                 state = replace(state, explored=self.explored + 1, withdrawn=self.withdrawn - {issued.id})
-            state = replace(state._answered(issued.id), lately=state.lately + 1.0)
+            feared = 1.0 - (1.0 if issued.p_limits is None else issued.p_limits)
+            state = replace(state._answered(issued.id), feared=state.feared + feared, broke=state.broke + broke)
         elif row.role is not Role.WINDOW or state.trial is None:
             return state
         if not broke:
             return state
-        loss = _loss(row, deployment.predicted(row, config), config) if explores else 0.0
         broken = (*(one for one in self.broken if one[0] > at - DAY_S), (at, state.length))
-        return replace(state, broken=broken, lost=state.lost + loss)
+        return replace(state, broken=broken)
 
     def _fallen(
         self, row: Observation, predicted: Mapping[str, Prediction], config: Config, baseline: Mapping[str, float]
@@ -150,12 +150,6 @@ def _fall(row: Observation, predicted: Mapping[str, Prediction], config: Config)
     if not np.isfinite(seen):
         return worth if row.failed else 0.0
     return min(max(float(expected) - float(seen), 0.0), MOST_FALL * worth)
-
-
-def _loss(row: Observation, predicted: Mapping[str, Prediction], config: Config) -> float:
-    """The same, no more than all was to be worth: what one that explored has lost."""
-    fall = _fall(row, predicted, config)
-    return min(fall, _worth(predicted, config)) if fall else 0.0
 
 
 def _breach(

@@ -51,7 +51,7 @@ DOUBT_WINDOWS = 4
 PROMISING = 0.60  # P(better) from which a config is measured again to be promoted
 MOST_WINDOWS = 5
 BROKEN = 0.50  # P(all limits hold) below which a config counts as breaking a limit
-EQUALLY_FAR = 0.2  # |P(farther beyond a broken limit) - 1/2| up to which two configs are equals
+EQUALLY_FAR = 0.3  # |P(farther beyond a broken limit) - 1/2| up to which two configs are equals
 HOPELESS = 0.05  # P(all limits hold) below which a config has no chance to, and the way is where they break least
 STUCK = 6  # windows on the way out of a broken limit without one as good as last_good was, until that is looked at
 CLEARLY = 0.10  # difference in P(all limits hold) that decides before the utility does
@@ -403,7 +403,7 @@ def verdict(case: Case) -> Verdict:
     if c.good.holds < BROKEN and unsure:
         return Replicate("last_good breaks a limit and this is no worse: measured again, to go on from here")
     if c.running.holds < BROKEN and (c.good.holds <= c.running.holds + CLEARLY or not c.good.windows):
-        stuck = _elsewhere(case, 0) >= STUCK and c.good.windows
+        stuck = _elsewhere(case, 0) >= STUCK
         return Rollback("nothing was better than last_good was: is it still?") if stuck else Search(recover=True)
     return _again(case, c.running, attempts) or Search()
 

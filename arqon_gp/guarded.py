@@ -111,6 +111,7 @@ def _here(turn: Turn, found: Comparison) -> Comparison:
     if not study.context or found.breach < guard.BROKEN or study.deployment.runs(good):
         return found
     holds = min(found.good.holds, turn.advisor.holds(study, good))
+    holds = holds if holds >= guard.BROKEN else min(holds, found.running.holds)  # a way out may be near
     return replace(found, good=replace(found.good, holds=holds))
 
 
@@ -327,7 +328,7 @@ def _remembered(turn: Turn, rails: Guardrails, box: Box) -> Params | None:
     if limits.broken(space, rails.steps, _anchors(turn), step) or not space.contains(step, box):
         return None
     safe = confidence is None or advisor.holds(study, step) >= confidence
-    return step if safe and not space.same(step, here) else None
+    return step if safe and not space.same(step, here) and advisor.pays(study, turn.yard, step, here) else None
 
 
 def _nearest(turn: Turn, box: Box, wanted: Params) -> Params:

@@ -158,9 +158,10 @@ class Outlook:
         """P(all limits hold, and the window succeeds) at each config (r,); None: at the measured ones."""
         return self._hold(self._moments(configs), len(self.measured if configs is None else configs))
 
-    def _hold(self, moments: Moments, r: int) -> Floats:
-        p = np.ones(r)
-        known = [*self.bounds, *([(FEASIBLE, -1, LEAST_SUCCESS)] if FEASIBLE in self.surrogate else [])]
+    def _hold(self, moments: Moments, r: int, *, success: bool = True) -> Floats:
+        p, known = np.ones(r), list(self.bounds)
+        if success and FEASIBLE in self.surrogate:
+            known.append((FEASIBLE, -1, LEAST_SUCCESS))
         for name, side, bound in known:
             mean, variance = moments(name)
             p = p * special.ndtr(side * (bound - mean) / np.sqrt(variance))
@@ -182,7 +183,8 @@ class Outlook:
         return np.full(len(configs), 1.0) if self.edge is None else self.edge.chance(self.encoded(configs))
 
     def _broken(self, X: Floats, moments: Moments | None = None) -> Floats:
-        p = self._hold(moments or self._at(X), len(X))
+        # what failed the edge knows, too, and how far from it this is: out there the model sees no way back
+        p = self._hold(moments or self._at(X), len(X), success=self.edge is None)
         return 1.0 - (p if self.edge is None else p * (1.0 - self.edge.chance(X)))
 
     @property

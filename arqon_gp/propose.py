@@ -22,7 +22,7 @@ from arqon_gp.acquisition import Aim
 from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Change, Goal, Proposal, Request, random_step
 from arqon_gp.background import Background
-from arqon_gp.choice import Choice, good_rows, plain, situated
+from arqon_gp.choice import Choice, breach, good_rows, plain, situated
 from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
 from arqon_gp.dataset import Dataset, TrainingSets
@@ -324,6 +324,15 @@ class ModelAdvisor:
         """P(all limits hold) in the next windows, by the model and by where limits broke; 1 without a model."""
         found = self.outlook(study)
         return 1.0 if found is None else 1.0 - float(found.p_broken([params])[0])
+
+    def pays(self, study: Study, yard: Yardstick, params: Params, over: Params) -> bool:
+        """Whether a window is worth more, the chance that a limit breaks included, if the one config runs next than if
+        the other does; True without a model."""
+        found = self.outlook(study)
+        if found is None:
+            return True
+        here, there = found.worth(yard, [params, over], breach(study, yard))
+        return bool(here > there)
 
     def front(self, study: Study, among: Sequence[Params]) -> list[tuple[Params, dict[str, Prediction], float]]:
         """Those of these measured configs that are on the front by posterior mean, with their outcomes free of noise

@@ -38,6 +38,9 @@ class Script:
     def holds(self, study: Any, params: Any) -> float:
         return 1.0
 
+    def pays(self, study: Any, yard: Any, params: Any, over: Any) -> bool:
+        return True
+
     def best(self, study: Any, yard: Any, among: Sequence[Any]) -> Any:
         return self.best_is or (among[-1] if among else study.deployment.deployed)
 

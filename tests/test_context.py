@@ -721,7 +721,7 @@ def test_far_out_of_its_range_a_broken_limit_is_left_once_a_window_has_shown_it(
     assert max(map(broken.count, broken)) <= 3, "it does not stay where it breaks"
 
 
-@pytest.mark.parametrize(("holds", "kind"), [(0.9, Kind.ROLLBACK), (0.0, Kind.REPLICATE)])
+@pytest.mark.parametrize(("holds", "kind"), [(0.9, Kind.ROLLBACK), (0.4, Kind.REPLICATE), (0.0, Kind.REPLICATE)])
 def test_last_good_is_gone_back_to_only_where_it_is_expected_to_keep_the_limits(
     make: Make, monkeypatch: pytest.MonkeyPatch, holds: float, kind: Kind
 ) -> None:
@@ -750,8 +750,8 @@ def test_last_good_is_gone_back_to_only_where_it_is_expected_to_keep_the_limits(
     assert (dict(back) == good) == (kind is Kind.ROLLBACK)
 
 
-@pytest.mark.parametrize(("holds", "goes"), [(0.99, True), (0.9, False)])
-def test_the_way_to_what_was_best_here_has_to_keep_the_limits(holds: float, goes: bool) -> None:
+@pytest.mark.parametrize(("holds", "pays", "goes"), [(0.99, True, True), (0.9, True, False), (0.99, False, False)])
+def test_the_way_to_what_was_best_here_has_to_keep_the_limits_and_to_pay(holds: float, pays: bool, goes: bool) -> None:
     """0.95 is asked; whether limits broke near the next step counts, too, which the outcomes alone do not tell."""
     config = parse(LIVE | {"constraints": {"p99": {"max": 50}}})
     assert config.guardrails is not None
@@ -760,7 +760,11 @@ def test_the_way_to_what_was_best_here_has_to_keep_the_limits(holds: float, goes
     deployment = SimpleNamespace(may_run=here, anchors=[here])
     study = SimpleNamespace(config=config, context={"load": 300.0}, guard=guard, deployment=deployment)
     advisor = SimpleNamespace(
-        best=lambda *_: best, gain=lambda *_: 1e9, holds=lambda *_: holds, describe=lambda *_: ({}, 1.0)
+        best=lambda *_: best,
+        gain=lambda *_: 1e9,
+        holds=lambda *_: holds,
+        pays=lambda *_: pays,
+        describe=lambda *_: ({}, 1.0),
     )
     turn: Any = SimpleNamespace(study=study, advisor=advisor, yard=SimpleNamespace(min_effect=1.0))
     box = limits.box(config.space, config.guardrails.steps, [here])

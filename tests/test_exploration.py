@@ -205,8 +205,8 @@ def test_under_a_context_slo_minutes_need_a_limit_that_is_a_number() -> None:
 
 
 def test_exploring_is_worth_what_it_teaches_less_its_first_window_and_what_a_broken_limit_may_cost() -> None:
-    def worth(cost: float, p: float, surprise: float = 0.0) -> float:
-        study = SimpleNamespace(config=parse(CONFIG), exploration=Exploration(lately=10.0, lost=surprise * 20.0))
+    def worth(cost: float, p: float, broke: float = 0.0) -> float:
+        study = SimpleNamespace(config=parse(CONFIG), exploration=Exploration(feared=1.0, broke=broke))
         found = SimpleNamespace(study=study, lesson=lambda *_: (0.25, cost))
         yard = SimpleNamespace(min_effect=0.5)
         of: Any = SimpleNamespace(found=found, yard=yard, _known={"x": 0.5, "y": 0.5}, _breach=100.0)
@@ -215,29 +215,30 @@ def test_exploring_is_worth_what_it_teaches_less_its_first_window_and_what_a_bro
     assert worth(3.0, 1.0) == pytest.approx(40.0 * 0.25 - 3.0)
     assert worth(-3.0, 1.0) == pytest.approx(40.0 * 0.25 - 0.5), "min_effect at the least"
     assert worth(3.0, 0.9) == pytest.approx(40.0 * 0.25 - 3.0 - 0.1 * 100.0)
-    assert worth(3.0, 1.0, 5.0) == pytest.approx(40.0 * 0.25 - 3.0 - 5.0)
+    assert worth(3.0, 0.9, 5.0) == pytest.approx(40.0 * 0.25 - 3.0 - 0.3 * 100.0), "six of two that were to"
+    assert worth(3.0, 0.1, 99.0) == pytest.approx(40.0 * 0.25 - 3.0 - 100.0), "no likelier than sure"
+    assert worth(3.0, 1.0, 99.0) == worth(3.0, 1.0), "what breaks none is not made dearer by what does elsewhere"
 
 
-def test_what_seemed_safe_and_broke_a_limit_makes_exploring_dearer_for_a_while() -> None:
-    """Predicted at 100 with a p99 of 40: 60 of 100 are lost in the window whose p99 is 60, all of it in a worse one."""
+def test_the_chance_that_exploring_breaks_a_limit_is_as_much_larger_as_it_lately_was() -> None:
     config = parse(CONFIG | {"guardrails": {"max_delta": [0.2, 0.2]}})
 
-    def after(*windows: tuple[float, float], explores: bool = True) -> Exploration:
+    def after(*p99s: float, explores: bool = True, p: float | None = 0.99) -> float:
         state, told = Exploration(), {"qps": Prediction(100.0, 90.0, 110.0)}
-        for qps, p99 in windows:
-            issued = Issued("1", 1, Kind.EXPLORE, {}, "", 0.0, change=True, predicted=told, explores=explores)
-            failed = math.isnan(qps)
-            values: dict[str, float | None] = {} if failed else {"qps": qps, "p99": p99}
-            row = Observation({}, values, Role.WINDOW, failed, id="1", kind=Kind.EXPLORE)
+        for p99 in p99s:
+            issued = Issued("1", 1, Kind.EXPLORE, {}, "", 0.0, True, told, p_limits=p, explores=explores)
+            values: dict[str, float | None] = {} if math.isnan(p99) else {"qps": 40.0, "p99": p99}
+            row = Observation({}, values, Role.WINDOW, math.isnan(p99), id="1", kind=Kind.EXPLORE)
             state = state.apply(Told((row,), 0.0), config, Study.new(config).deployment.apply(issued), {})
-        return state
+        return state.underrated
 
-    assert after((40.0, 40.0)).surprise == 0.0, "bad, but within the limit"
-    assert after((40.0, 60.0)).surprise == pytest.approx(60.0 / 11.0)
-    assert after((-900.0, 60.0)).surprise == pytest.approx(100.0 / 11.0), "no more than all that it was to be worth"
-    assert after((math.nan, math.nan)).surprise == pytest.approx(100.0 / 11.0), "it failed: all is lost"
-    assert after((40.0, 60.0), explores=False).surprise == 0.0
-    assert after((40.0, 60.0), *[(100.0, 40.0)] * 50).surprise < 60.0 / 11.0 / 3.0
+    assert after() == after(40.0) == 1.0, "bad, but within the limit"
+    assert after(60.0) == pytest.approx(2.0 / 1.01)
+    assert after(math.nan) == pytest.approx(2.0 / 1.01), "it failed"
+    assert after(60.0, p=None) == pytest.approx(2.0), "nobody said that it might"
+    assert after(60.0, explores=False) == 1.0
+    assert after(60.0, 60.0, p=0.0) == 1.0, "it was to"
+    assert 1.0 < after(60.0, *[40.0] * 300) < 1.2, "long ago"
 
 
 def test_what_a_broken_limit_costs_is_what_those_did_that_were_to_be_kept() -> None:

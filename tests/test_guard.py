@@ -807,8 +807,10 @@ def test_when_last_good_breaks_a_limit_the_search_recovers() -> None:
     assert set(goals[:3]) == {Goal.RECOVER}
 
 
-def test_what_last_good_was_before_everything_got_worse_does_not_bar_the_way_out_for_ever() -> None:
-    """It broke a limit by little; then all break it by far, and larger sizes by less: none is as good as it was."""
+@pytest.mark.parametrize("measured", [True, False])
+def test_what_last_good_was_before_everything_got_worse_does_not_bar_the_way_out_for_ever(measured: bool) -> None:
+    """It broke a limit by little; then all break it by far, and larger sizes by less: none is as good as it was, also
+    where it was not measured since the world has changed."""
     worse = False
 
     def propose(study: Any, request: Any) -> Proposal:
@@ -826,6 +828,8 @@ def test_what_last_good_was_before_everything_got_worse_does_not_bar_the_way_out
     )
     loop.run(8)
     worse, loop.solver.script.propose_next = True, propose
+    if not measured:
+        loop.solver._commit([Labelled(Label.DRIFT, "told", loop.clock(), since=len(loop.solver._study.history))])
     loop.run(24)
     kinds = [candidate.kind.value for candidate in loop.candidates[8:]]
     assert kinds.index("rollback") == guard.STUCK, kinds
@@ -909,6 +913,7 @@ def test_where_neither_has_a_chance_to_keep_the_limits_and_none_is_farther_beyon
     assert guard._worse(hopeless, Standing(windows=2, holds=0.02)) == 0.0
     assert guard._worse(chance, Standing(windows=2, holds=0.32)) == 0.99, "utility among equals that may hold"
     assert guard._worse(replace(hopeless, farther=0.9), Standing(windows=2, holds=0.02)) == 0.9
+    assert guard._worse(replace(hopeless, farther=0.75), Standing(windows=2, holds=0.02)) == 0.0, "so says much noise"
 
 
 @pytest.mark.parametrize(("windows", "recover"), [(0, True), (3, False)])

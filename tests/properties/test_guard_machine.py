@@ -141,6 +141,9 @@ class Adversary:
     def holds(self, study: Any, params: Any) -> float:
         return self.random.choice([math.nan, 0.0, 0.4, 1.0])
 
+    def pays(self, study: Any, yard: Any, params: Any, over: Any) -> bool:
+        return self.random.random() < 0.5
+
     def best(self, study: Any, yard: Any, among: Any) -> Any:
         return self.random.choice(list(among)) if among else study.deployment.deployed
 
