@@ -37,23 +37,26 @@ NOISE, OLD = 0.2, 4.0  # std of how far beyond the limits a window is, and after
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`frame` gives the rows in steps, `Z` (n, p); their covariance times `weights` (n,) is the posterior mean, `root`
-    (n,) that of the precision of the sites, and L the Cholesky factor of I + root K root."""
+    """`frame` gives the rows in steps, `Z` (n, p), and `now` how far from their middle the next window is in time; their
+    covariance times `weights` (n,) is the posterior mean, `root` (n,) that of the precision of the sites, and L the
+    Cholesky factor of I + root K root."""
 
     frame: Frame
     Z: Floats
+    now: float
     weights: Floats
     root: Floats
     L: Floats
 
     @classmethod
-    def of(cls, X: Floats, broken: Floats, kept: Floats, frame: Frame) -> Edge | None:
+    def of(cls, X: Floats, broken: Floats, kept: Floats, frame: Frame, old: Floats | None = None) -> Edge | None:
         """The edge that rows X (n, d) tell, of which so many windows (n,) broke a limit, and so many kept them; None
-        where none broke one."""
+        where none broke one. `old` (n,), 0 or 1: those that tell of the present what those of another regime do."""
         if not broken.any():
             return None
         frame, n = frame.centred(X), len(X)
-        Z = frame(X)
+        ago = np.zeros(n) if old is None else OTHER_REGIME * old
+        Z = np.column_stack([frame(X), ago - ago.mean()])
         K = _prior(Z, Z)
         precision, shift, mean = np.zeros(n), np.zeros(n), np.full(n, np.inf)
         for sweep in range(SWEEPS):
@@ -68,22 +71,26 @@ class Edge:
             moved, width = _tilted(centre, 1.0 / others, broken, kept)
             precision += DAMPED * (np.clip(1.0 / width - others, 0.0, broken + kept) - precision)
             shift += DAMPED * (moved / width - centre * others - shift)
-        return cls(frame, Z, shift - root * solve_triangular(L, v @ shift, lower=True, trans=1), root, L)
+        weights = shift - root * solve_triangular(L, v @ shift, lower=True, trans=1)
+        return cls(frame, Z, -float(ago.mean()), weights, root, L)
+
+    def _steps(self, X: Floats) -> Floats:
+        return np.column_stack([self.frame(X), np.full(len(X), self.now)])
 
     def margin(self, X: Floats) -> Floats:
         """How far on the good side of the edge points (r, d) are, in stds of the probit."""
-        return np.asarray(MEAN + _prior(self.frame(X), self.Z) @ self.weights)
+        return np.asarray(MEAN + _prior(self._steps(X), self.Z) @ self.weights)
 
     def chance(self, X: Floats) -> Floats:
         """P(a window breaks a limit) at points (r, d), what is not known of the edge included."""
-        Z = self.frame(X)
+        Z = self._steps(X)
         v = solve_triangular(self.L, self.root[:, None] * _prior(self.Z, Z), lower=True)
         variance = np.maximum(_alone(Z) - np.square(v).sum(axis=0), 0.0)
         return np.asarray(special.ndtr(-self.margin(X) / np.sqrt(1.0 + variance)))
 
     def risk(self, X: Floats) -> Floats:
         """How much likelier than a config of which nothing is known these (r, d) break a limit: a ratio (r,)."""
-        return np.asarray(self.chance(X) / special.ndtr(-MEAN / np.sqrt(1.0 + _alone(self.frame(X)))))
+        return np.asarray(self.chance(X) / special.ndtr(-MEAN / np.sqrt(1.0 + _alone(self._steps(X)))))
 
     def least(self, X: Floats, beyond: Floats, age: Floats, where: Floats) -> Floats:
         """How far beyond the limits it is at best, a posterior std below the mean, at points (r, d), as rows X (n, d)

@@ -48,6 +48,7 @@ log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
 CHANGED = 3.0  # nats that a change of regime has to gain
 UNSURE, UNSEEN = 8.0, 10.0  # the same in a context; if without guardrails no config was measured before and after
+FALL = 3  # windows in a row that collapsed: the edge may lie anywhere then, and what was before tells its slope alone
 MOST_REGIMES = 8  # latest kinds that may be back
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_AT_ONCE = 2048  # configs whose front is sought
@@ -462,4 +463,18 @@ def _edge(study: Study, data: Dataset, settings: Settings) -> Edge | None:
     broken = np.where(beyond, data.tried, data.failed)
     kept = np.where(told, data.tried - broken, 0.0)
     current = data.current / max(data.regimes - 1.0, 1.0)
-    return Edge.of(data.X, broken, kept, Frame.of(settings, rails.steps, current))
+    old = 1.0 * (data.first < _fallen(data))
+    return Edge.of(data.X, broken, kept, Frame.of(settings, rails.steps, current), old)
+
+
+def _fallen(data: Dataset) -> int:
+    """The number of the result with which the latest collapse of FALL windows or more began; 0 without one."""
+    first, windows = 0, 0.0
+    for i in np.argsort(-data.first):
+        if data.failed[i] > 0.0:
+            first, windows = int(data.first[i]), windows + float(data.failed[i])
+        elif windows >= FALL:
+            return first
+        else:
+            windows = 0.0
+    return first if windows >= FALL else 0

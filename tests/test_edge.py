@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from arqon_gp.edge import MOST_RISK, Edge, Frame
 from arqon_gp.guard import CLEARLY
 from arqon_gp.knobs import Interval
 from arqon_gp.outlook import Outlook
-from arqon_gp.propose import ModelAdvisor
+from arqon_gp.propose import ModelAdvisor, _fallen
 from arqon_gp.records import Label, Labelled, Observation, Params, Role, Told
 from arqon_gp.rows import Settings
 from arqon_gp.space import Box
@@ -93,6 +94,37 @@ def test_an_edge_is_carried_on_where_nothing_was_measured() -> None:
     points = [(x, y) for y in np.linspace(0.0, 0.4, 5) for x in (0.2 + y / 2, 0.25 + y / 2, 0.35 + y / 2, 0.4 + y / 2)]
     found = edge(points, [x < 0.3 + y / 2 for x, y in points])
     assert risk(found, 0.5, 0.6) > 4.0 * risk(found, 0.7, 0.6)
+
+
+def test_after_a_collapse_what_was_before_tells_on_which_side_the_edge_lies_and_not_where() -> None:
+    """It broke below x = 0.4 and held for long above; then three windows broke at 0.6."""
+    rows = np.array([[0.30, 0.5], [0.35, 0.5], [0.45, 0.5], [0.5, 0.5], [0.6, 0.5], [0.7, 0.5], [0.6, 0.5]])
+    broke, held = np.array([4.0, 4.0, 0, 0, 0, 0, 3.0]), np.array([0, 0, 9.0, 9.0, 9.0, 9.0, 0])
+    old = np.array([1.0] * 6 + [0.0])
+    before, after = Edge.of(rows, broke, held, frame()), Edge.of(rows, broke, held, frame(), old)
+    assert before is not None
+    assert after is not None
+    points = np.array([[0.55, 0.5], [0.6, 0.5], [0.65, 0.5], [0.9, 0.5]])
+    assert before.chance(points)[2] < 0.1, "what held for long is believed"
+    chance = after.chance(points)
+    assert chance[0] > chance[1] > chance[2] > 0.4 > 2.0 * chance[3]
+
+
+@pytest.mark.parametrize(
+    ("failed", "began"),
+    [
+        ([0, 0, 1, 1, 1], 2),
+        ([0, 1, 0, 1, 1], 0),
+        ([0, 3, 0, 1, 1], 1),
+        ([0, 2, 1, 0, 0], 1),
+        ([3, 0, 0, 2, 1], 3),
+        ([0, 0, 0, 0, 0], 0),
+    ],
+)
+def test_a_collapse_is_three_windows_in_a_row_and_the_latest_one_counts(failed: list[int], began: int) -> None:
+    order = [3, 1, 4, 0, 2]
+    data: Any = SimpleNamespace(first=np.arange(5)[order], failed=np.array(failed, dtype=float)[order])
+    assert _fallen(data) == began
 
 
 def test_a_step_is_the_operators() -> None:
