@@ -37,7 +37,7 @@ NOISE, OLD = 0.2, 4.0  # std of how far beyond the limits a window is, and after
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`frame` gives the rows in steps, `Z` (n, p), and `now` how far from their middle the next window is in time; their
+    """`frame` gives the rows in steps, `Z` (n, p), whose last column is time, `now` that of the next window; their
     covariance times `weights` (n,) is the posterior mean, `root` (n,) that of the precision of the sites, and L the
     Cholesky factor of I + root K root."""
 

@@ -463,7 +463,7 @@ def _edge(study: Study, data: Dataset, settings: Settings) -> Edge | None:
     broken = np.where(beyond, data.tried, data.failed)
     kept = np.where(told, data.tried - broken, 0.0)
     current = data.current / max(data.regimes - 1.0, 1.0)
-    old = 1.0 * (data.first < _fallen(data))
+    old = (data.first < _fallen(data)).astype(np.float64)
     return Edge.of(data.X, broken, kept, Frame.of(settings, rails.steps, current), old)
 
 
