@@ -238,7 +238,8 @@ def test_the_chance_that_exploring_breaks_a_limit_is_as_much_larger_as_it_lately
     assert after(60.0, p=None) == pytest.approx(2.0), "nobody said that it might"
     assert after(60.0, explores=False) == 1.0
     assert after(60.0, 60.0, p=0.0) == 1.0, "it was to"
-    assert 1.0 < after(60.0, *[40.0] * 300) < 1.2, "long ago"
+    assert 1.0 < after(60.0, *[40.0] * 300, p=1.0) < 1.25 < after(60.0, 40.0, p=1.0), "long ago"
+    assert after(60.0, *[40.0] * 300) == 1.0, "as seldom as was said"
 
 
 def test_what_a_broken_limit_costs_is_what_those_did_that_were_to_be_kept() -> None:
