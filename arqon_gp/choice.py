@@ -98,9 +98,10 @@ class Choice:
     def _worth(self, params: Params, risk: float, horizon: float) -> float:
         """What exploring a config is worth, utility units summed over windows: what is gained as long as it holds, less
         what the first window costs (one that is bad has no second), min_effect at the least, and more where a limit may
-        break, with a chance of `risk`, or as many times that as what was explored has broken more than it was to."""
+        break, with a chance of `risk`, and as what was explored in contexts like this one broke more than it was to."""
         gain, cost = self.found.lesson(self.yard, params, self._known, LESSON_WINDOWS)
-        risk = min(risk * self.found.study.exploration.underrated, 1.0)
+        study = self.found.study
+        risk = min(risk + study.exploration.surprise(study.context, study.config), 1.0)
         return horizon * gain - max(cost, self.yard.min_effect) - risk * self._breach
 
     def _paying(self, best: Params, horizon: float, *, among: bool) -> Params | None:

@@ -14,12 +14,12 @@ import numpy as np
 
 from arqon_gp.config import Config
 from arqon_gp.deployment import Deployment
-from arqon_gp.records import Cancelled, Event, Issued, Observation, Params, Prediction, Promoted, Role, Told
+from arqon_gp.records import Cancelled, Context, Event, Issued, Observation, Params, Prediction, Promoted, Role, Told
 
 DAY_S = 86400.0
 FADE = 0.995  # a window: what happened 200 windows ago counts a third
 LATEST_FALLS, MOST_FALL = 16, 30.0  # windows; of what a window was to be worth: that one cost it at the most
-DOUBTED = 1.0  # windows that explored and were to break a limit, and did, to begin with
+DOUBTED, LATEST_TRIED = 10.0, 64  # windows that explored and broke what they were to, to begin with; that are counted
 SPENT = "exploration_budget pays no more at the moment"
 LIVE = (Role.WINDOW, Role.EXTRA, Role.LATE)
 
@@ -30,10 +30,10 @@ class Exploration:
     unless they were `withdrawn` before they ran, and are not answered after all. `open`: id and moment of those of
     the last day that nobody answered; `trial`: the latest of their configs, until it is promoted or left; `length`:
     how long the latest window ran, s. `broken`: when each window of a trial that broke a limit was told of, unix
-    seconds, and how long it had run, s, of the last day. `feared`, `broke`: how many of the latest windows that
-    explored were to break a limit, summed chances, and how many did; both fade. `fell`: by how much the latest windows
-    that broke a limit, though they were to keep it, were worse than predicted, and for how many windows it was broken;
-    `falling`: it still is."""
+    seconds, and how long it had run, s, of the last day. `tried`: of the latest windows that
+    explored the number, the context, and by how much more than was said each broke a limit (1 or 0, less P). `fell`:
+    by how much the latest windows that broke a limit, though they were to keep it, were worse than predicted, and for
+    how many windows it was broken; `falling`: it still is."""
 
     windows: int = 0
     explored: int = 0
@@ -42,8 +42,7 @@ class Exploration:
     trial: Params | None = None
     length: float = 0.0
     broken: tuple[tuple[float, float], ...] = ()
-    feared: float = 0.0
-    broke: float = 0.0
+    tried: tuple[tuple[int, Context, float], ...] = ()
     fell: tuple[tuple[float, int], ...] = ()
     falling: bool = False
 
@@ -52,10 +51,13 @@ class Exploration:
         """What it costs on average when a limit breaks that was to be kept, until it is kept again, utility units."""
         return sum(fall * windows for fall, windows in self.fell) / len(self.fell) if self.fell else None
 
-    @property
-    def underrated(self) -> float:
-        """How much likelier a window that explores breaks a limit than the model says, as the latest ones did."""
-        return max((DOUBTED + self.broke) / (DOUBTED + self.feared), 1.0)
+    def surprise(self, context: Context, config: Config) -> float:
+        """By how much a window that explores is likelier to break a limit than the model says, as the latest ones in
+        contexts like this one were; these fade."""
+        known = [
+            (FADE ** (self.windows - number), more) for number, then, more in self.tried if config.alike(then, context)
+        ]
+        return max(sum(weight * more for weight, more in known) / (DOUBTED + sum(weight for weight, _ in known)), 0.0)
 
     def apply(self, event: Event, config: Config, deployment: Deployment, baseline: Mapping[str, float]) -> Exploration:
         """The state after one more event."""
@@ -86,7 +88,7 @@ class Exploration:
         self, row: Observation, at: float, config: Config, deployment: Deployment, baseline: Mapping[str, float]
     ) -> Exploration:
         issued = deployment.find(row.id) if row.id is not None and row.kind is not None else None
-        state = replace(self, windows=self.windows + 1, feared=FADE * self.feared, broke=FADE * self.broke)
+        state = replace(self, windows=self.windows + 1)
         explores, trial = issued is not None and issued.explores, self.trial
         broke = row.failed or config.goals.broken(row.values, baseline)
         state = state._fallen(row, deployment.predicted(row, config), config, baseline) if broke else state
@@ -98,8 +100,9 @@ class Exploration:
         if issued is not None and explores:
             if issued.id in self.withdrawn:
                 state = replace(state, explored=self.explored + 1, withdrawn=self.withdrawn - {issued.id})
-            feared = 1.0 - (1.0 if issued.p_limits is None else issued.p_limits)
-            state = replace(state._answered(issued.id), feared=state.feared + feared, broke=state.broke + broke)
+            more = broke - (0.0 if issued.p_limits is None else 1.0 - issued.p_limits)
+            tried = (*state.tried[1 - LATEST_TRIED :], (state.windows, row.context, more))
+            state = replace(state._answered(issued.id), tried=tried)
         elif row.role is not Role.WINDOW or state.trial is None:
             return state
         if not broke:

@@ -205,8 +205,9 @@ def test_under_a_context_slo_minutes_need_a_limit_that_is_a_number() -> None:
 
 
 def test_exploring_is_worth_what_it_teaches_less_its_first_window_and_what_a_broken_limit_may_cost() -> None:
-    def worth(cost: float, p: float, broke: float = 0.0) -> float:
-        study = SimpleNamespace(config=parse(CONFIG), exploration=Exploration(feared=1.0, broke=broke))
+    def worth(cost: float, p: float, surprise: float = 0.0) -> float:
+        exploration = SimpleNamespace(surprise=lambda *_: surprise)
+        study = SimpleNamespace(config=parse(CONFIG), context={}, exploration=exploration)
         found = SimpleNamespace(study=study, lesson=lambda *_: (0.25, cost))
         yard = SimpleNamespace(min_effect=0.5)
         of: Any = SimpleNamespace(found=found, yard=yard, _known={"x": 0.5, "y": 0.5}, _breach=100.0)
@@ -215,31 +216,31 @@ def test_exploring_is_worth_what_it_teaches_less_its_first_window_and_what_a_bro
     assert worth(3.0, 1.0) == pytest.approx(40.0 * 0.25 - 3.0)
     assert worth(-3.0, 1.0) == pytest.approx(40.0 * 0.25 - 0.5), "min_effect at the least"
     assert worth(3.0, 0.9) == pytest.approx(40.0 * 0.25 - 3.0 - 0.1 * 100.0)
-    assert worth(3.0, 0.9, 5.0) == pytest.approx(40.0 * 0.25 - 3.0 - 0.3 * 100.0), "six of two that were to"
-    assert worth(3.0, 0.1, 99.0) == pytest.approx(40.0 * 0.25 - 3.0 - 100.0), "no likelier than sure"
-    assert worth(3.0, 1.0, 99.0) == worth(3.0, 1.0), "what breaks none is not made dearer by what does elsewhere"
+    assert worth(3.0, 0.9, 0.05) == pytest.approx(40.0 * 0.25 - 3.0 - 0.15 * 100.0)
+    assert worth(3.0, 0.1, 0.5) == pytest.approx(40.0 * 0.25 - 3.0 - 100.0), "no likelier than sure"
 
 
-def test_the_chance_that_exploring_breaks_a_limit_is_as_much_larger_as_it_lately_was() -> None:
-    config = parse(CONFIG | {"guardrails": {"max_delta": [0.2, 0.2]}})
+def test_what_seemed_safe_and_broke_a_limit_makes_exploring_dearer_for_a_while_in_such_a_context() -> None:
+    config = parse(CONFIG | {"guardrails": {"max_delta": [0.2, 0.2]}, "context": {"load": {"min": 0, "max": 100}}})
 
-    def after(*p99s: float, explores: bool = True, p: float | None = 0.99) -> float:
-        state, told = Exploration(), {"qps": Prediction(100.0, 90.0, 110.0)}
+    def after(*p99s: float, explores: bool = True, p: float | None = 0.9, load: float = 50.0) -> float:
+        state, told, day = Exploration(), {"qps": Prediction(100.0, 90.0, 110.0)}, {"load": 50.0}
         for p99 in p99s:
-            issued = Issued("1", 1, Kind.EXPLORE, {}, "", 0.0, True, told, p_limits=p, explores=explores)
+            issued = Issued("1", 1, Kind.EXPLORE, {}, "", 0.0, True, told, p_limits=p, explores=explores, context=day)
             values: dict[str, float | None] = {} if math.isnan(p99) else {"qps": 40.0, "p99": p99}
-            row = Observation({}, values, Role.WINDOW, math.isnan(p99), id="1", kind=Kind.EXPLORE)
+            row = Observation({}, values, Role.WINDOW, math.isnan(p99), id="1", kind=Kind.EXPLORE, context=day)
             state = state.apply(Told((row,), 0.0), config, Study.new(config).deployment.apply(issued), {})
-        return state.underrated
+        return state.surprise({"load": load}, config)
 
-    assert after() == after(40.0) == 1.0, "bad, but within the limit"
-    assert after(60.0) == pytest.approx(2.0 / 1.01)
-    assert after(math.nan) == pytest.approx(2.0 / 1.01), "it failed"
-    assert after(60.0, p=None) == pytest.approx(2.0), "nobody said that it might"
-    assert after(60.0, explores=False) == 1.0
-    assert after(60.0, 60.0, p=0.0) == 1.0, "it was to"
-    assert 1.0 < after(60.0, *[40.0] * 300, p=1.0) < 1.25 < after(60.0, 40.0, p=1.0), "long ago"
-    assert after(60.0, *[40.0] * 300) == 1.0, "as seldom as was said"
+    assert after() == after(40.0) == 0.0, "bad, but within the limit"
+    assert after(60.0) == after(math.nan) == pytest.approx(0.9 / 11.0)
+    assert after(60.0, load=54.0) == after(60.0)
+    assert after(60.0, load=80.0) == 0.0, "what breaks by day does not make the night dear"
+    assert after(60.0, p=None) == pytest.approx(1.0 / 11.0), "nobody said that it might"
+    assert after(60.0, explores=False) == 0.0
+    assert after(60.0, *[40.0] * 9) == 0.0, "as seldom as was said"
+    assert 0.0 < after(60.0, *[40.0] * 50, p=1.0) < after(60.0) / 4.0
+    assert after(60.0, *[40.0] * 64, p=1.0) == 0.0, "long ago"
 
 
 def test_what_a_broken_limit_costs_is_what_those_did_that_were_to_be_kept() -> None:
