@@ -243,6 +243,24 @@ def test_the_chance_to_break_a_limit_is_that_of_the_edge_where_the_model_sees_no
     assert p[1] < 0.5 * p[0]
 
 
+def test_where_it_held_for_long_three_collapsed_windows_say_that_the_edge_is_elsewhere_now() -> None:
+    config = parse(CONFIG)
+    held = [
+        Observation({"x": 50.0 + i % 10, "y": 0.5}, {"qps": 1.0, "p99": 20.0 + i % 3}, Role.WARM) for i in range(40)
+    ]
+    failed = [Observation({"x": 55.0, "y": 0.5}, {}, Role.WARM, failed=True) for _ in range(3)]
+
+    def broken(windows: int) -> float:
+        told = Told((*held, *failed[:windows]), 0.0)
+        found = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(told))
+        assert found is not None
+        assert found.edge is not None
+        return float(found.edge.chance(found.encoded([{"x": 56.0, "y": 0.5}]))[0])
+
+    assert broken(2) < 0.3
+    assert broken(3) > 0.6
+
+
 def test_windows_of_another_regime_say_less() -> None:
     rows = [(50.0, 0.5, 20.0)] * 8 + [(45.0, 0.5, 500.0)] * 2 + [(50.0, 0.5, 20.5), (51.0, 0.5, 20.5)]
     told = tuple(Observation({"x": x, "y": y}, {"qps": x, "p99": p99}, Role.WARM) for x, y, p99 in rows)
