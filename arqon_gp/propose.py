@@ -463,14 +463,17 @@ def _edge(study: Study, data: Dataset, settings: Settings) -> Edge | None:
     broken = np.where(beyond, data.tried, data.failed)
     kept = np.where(told, data.tried - broken, 0.0)
     current = data.current / max(data.regimes - 1.0, 1.0)
-    old = (data.first < _fallen(data)).astype(np.float64)
+    old = (data.first < _fallen(data, study.history)).astype(np.float64)
     return Edge.of(data.X, broken, kept, Frame.of(settings, rails.steps, current), old)
 
 
-def _fallen(data: Dataset) -> int:
-    """The number of the result with which the latest collapse of FALL windows or more began; 0 without one."""
+def _fallen(data: Dataset, history: History) -> int:
+    """The number of the result with which the latest collapse of FALL windows or more began; 0 without one. Rows of
+    another time come in any order."""
     first, windows = 0, 0.0
     for i in np.argsort(-data.first):
+        if history.rows[int(data.first[i])].role is not Role.WINDOW:
+            continue
         if data.failed[i] > 0.0:
             first, windows = int(data.first[i]), windows + float(data.failed[i])
         elif windows >= FALL:

@@ -124,7 +124,9 @@ def test_after_a_collapse_what_was_before_tells_on_which_side_the_edge_lies_and_
 def test_a_collapse_is_three_windows_in_a_row_and_the_latest_one_counts(failed: list[int], began: int) -> None:
     order = [3, 1, 4, 0, 2]
     data: Any = SimpleNamespace(first=np.arange(5)[order], failed=np.array(failed, dtype=float)[order])
-    assert _fallen(data) == began
+    history: Any = SimpleNamespace(rows=[SimpleNamespace(role=Role.WINDOW)] * 5)
+    assert _fallen(data, history) == began
+    assert _fallen(data, SimpleNamespace(rows=[SimpleNamespace(role=Role.WARM)] * 5)) == 0  # type: ignore[arg-type]
 
 
 def test_a_step_is_the_operators() -> None:
@@ -250,8 +252,8 @@ def test_where_it_held_for_long_three_collapsed_windows_say_that_the_edge_is_els
     ]
     failed = [Observation({"x": 55.0, "y": 0.5}, {}, Role.WARM, failed=True) for _ in range(3)]
 
-    def broken(windows: int) -> float:
-        told = Told((*held, *failed[:windows]), 0.0)
+    def broken(windows: int, role: Role = Role.WINDOW) -> float:
+        told = Told((*held, *(replace(row, role=role) for row in failed[:windows])), 0.0)
         found = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(told))
         assert found is not None
         assert found.edge is not None
@@ -259,6 +261,7 @@ def test_where_it_held_for_long_three_collapsed_windows_say_that_the_edge_is_els
 
     assert broken(2) < 0.3
     assert broken(3) > 0.6
+    assert broken(3, Role.WARM) < 0.4, "what was seeded says nothing of now"
 
 
 def test_windows_of_another_regime_say_less() -> None:
