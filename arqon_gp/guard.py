@@ -26,6 +26,7 @@ from arqon_gp.records import (
     Kind,
     Label,
     Labelled,
+    Observation,
     Params,
     Paused,
     Promoted,
@@ -211,7 +212,8 @@ Verdict = Rollback | Replicate | Hold | Search
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything a finding or a verdict rests on. `settling`: the study walks to its end."""
+    """Everything a finding or a verdict rests on. `settling`: the study walks to its end; `beyond`: whether a window
+    failed or was beyond a limit."""
 
     guard: Guard
     rails: Guardrails
@@ -220,6 +222,7 @@ class Case:
     comparison: Comparison
     settling: bool
     confidence: float  # the highest asked for by any limit
+    beyond: Callable[[Observation], bool]
 
     @property
     def at_last_good(self) -> bool:
@@ -422,11 +425,12 @@ def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:
 
 
 def _elsewhere(case: Case, latest: int) -> int:
-    """How many windows before these latest ones, STUCK at the most, were none of last_good, if these all were."""
+    """How many windows before these latest ones, STUCK at the most, were beyond a limit and none of last_good, if these
+    all were of it."""
     rows = [row for row in islice(reversed(case.history.rows), STUCK + latest) if row.role in JUDGED]
     good = [key(row.params) == key(case.guard.last_good) for row in rows]
-    before = good[latest:]
-    return (before.index(True) if True in before else len(before)) if all(good[:latest]) else 0
+    astray = [case.beyond(row) and not is_good for row, is_good in zip(rows, good, strict=True)][latest:]
+    return (astray.index(False) if False in astray else len(astray)) if all(good[:latest]) else 0
 
 
 def _attempts(history: History, here: Params, most: int) -> int:

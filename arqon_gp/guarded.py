@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 from arqon_gp import guard, limits
 from arqon_gp.advice import Goal, Proposal, Request, random_step
@@ -18,7 +19,7 @@ from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.exploration import SPENT
 from arqon_gp.history import key
 from arqon_gp.legal import Region, nearest_legal, one_by_one
-from arqon_gp.records import Candidate, Dequeued, Kind, Label, Labelled, Params
+from arqon_gp.records import Candidate, Dequeued, Kind, Label, Labelled, Observation, Params
 from arqon_gp.space import Box
 from arqon_gp.study import Study
 from arqon_gp.turn import Turn
@@ -85,6 +86,7 @@ def _case(turn: Turn, rails: Guardrails) -> guard.Case:
             comparison=_here(turn, found),
             settling=study.course.target is not None or study.course.walking,
             confidence=_confidence(turn) or DEFAULT_CONFIDENCE,
+            beyond=partial(_beyond, study),
         )
         event = guard.finding(case, turn.now)
         if event is None:
@@ -251,10 +253,15 @@ def _likely_broken(turn: Turn) -> bool:
     return described is not None and bool(turn.study.config.goals.limits) and described[1] < guard.BROKEN
 
 
+def _beyond(study: Study, row: Observation) -> bool:
+    """Whether a window failed or was beyond a limit."""
+    return row.failed or study.config.goals.broken(row.values, study.fixed)
+
+
 def _broke(study: Study) -> bool:
-    """Whether the latest window of what runs was beyond a limit."""
+    """Whether the latest window of what runs was."""
     last = study.history.live(study.deployment.may_run, most=1)
-    return bool(last) and (last[0][1].failed or study.config.goals.broken(last[0][1].values, study.fixed))
+    return bool(last) and _beyond(study, last[0][1])
 
 
 def _news(study: Study) -> bool:

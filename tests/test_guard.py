@@ -839,6 +839,20 @@ def test_what_last_good_was_before_everything_got_worse_does_not_bar_the_way_out
     assert loop.status["last_good"]["params"]["size"] >= 70, "it goes on from what is better now"
 
 
+def test_windows_elsewhere_that_broke_nothing_are_no_straying() -> None:
+    """Many windows beside last_good kept the limits; when all break them last_good is measured once, and left."""
+    system = System(worse_above_50)
+    rails = {"rollback_on_regression": False}
+    loop = Loop(config(constraints={"p99_ms": {"max": 12}}, guardrails=rails), system, to(size=60))
+    loop.run(8 + 2 * guard.STUCK)
+    assert loop.status["deployed"]["size"] == 60
+    system.p99, before = 20.0, len(loop.candidates)
+    loop.run(2)
+    loop.solver._commit([Labelled(Label.DRIFT, "told", loop.clock(), since=len(loop.solver._study.history) - 1)])
+    loop.step()
+    assert [candidate.kind.value for candidate in loop.candidates[before:]] == ["replicate", "rollback", "explore"]
+
+
 @pytest.mark.parametrize("said", [{}, {"status": "failed"}])
 def test_two_windows_of_last_good_that_fail_or_are_beyond_a_limit_outweigh_many_that_were_not(
     said: dict[str, Any],
@@ -890,6 +904,13 @@ def test_safe_mode_ends_where_last_good_breaks_a_limit() -> None:
     assert loop.events(SafeModeLeft)[0].reason == "last_good itself breaks a limit: nothing is safe"
 
 
+def case_of(study: Study, found: Comparison) -> guard.Case:
+    rails = study.config.guardrails
+    assert rails is not None
+    known = study.guard, rails, study.deployment, study.history
+    return guard.Case(*known, found, settling=False, confidence=0.95, beyond=lambda row: row.failed)
+
+
 @pytest.mark.parametrize(
     ("better", "worse", "foreign", "promoted"),
     [(0.9, 0.1, False, True), (0.7, 0.1, False, False), (0.5, 0.4, True, True), (0.5, 0.4, False, False)],
@@ -904,7 +925,7 @@ def test_on_the_way_back_what_is_better_than_last_good_need_not_be_the_best(
     assert study.deployment.deployed["size"] == 55
     running = Standing(windows=2, worse=worse, better=better)
     found = Comparison(running, Standing(windows=3), Standing(), worse_than_best=0.9, foreign=foreign)
-    case = guard.Case(study.guard, study.config.guardrails, study.deployment, study.history, found, False, 0.95)
+    case = case_of(study, found)
     assert isinstance(guard.finding(case, 0.0), Promoted) is promoted
 
 
@@ -924,7 +945,7 @@ def test_a_broken_limit_is_left_where_nothing_is_known_of_last_good_since_the_wo
     loop.run(5)
     study = loop.solver._study
     found = Comparison(Standing(windows=2, holds=0.1), Standing(windows=windows, holds=0.5), Standing())
-    case = guard.Case(study.guard, study.config.guardrails, study.deployment, study.history, found, False, 0.95)
+    case = case_of(study, found)
     assert (guard.verdict(case) == guard.Search(recover=True)) is recover
 
 
