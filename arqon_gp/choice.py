@@ -6,6 +6,7 @@ plain.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +27,7 @@ from arqon_gp.mode import Note
 from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, reference_point
 from arqon_gp.records import Params, Scalar
 from arqon_gp.rows import FEASIBLE
-from arqon_gp.search import FEW_KNOBS, Engine, Search, moved, simpler
+from arqon_gp.search import Engine, Search, moved, simpler
 from arqon_gp.space import Box
 from arqon_gp.study import Study
 from arqon_gp.trust_region import MANY_KNOBS, side_after, trusted
@@ -38,6 +39,8 @@ LIKELY = 0.75  # P(all limits hold) of a config that is worth a way out of sever
 LESSON_WINDOWS = 2  # that tell what a config is worth
 UNKNOWN_BREACH = 4.0  # windows: that of the break, and those of the way back
 PRICED = 12  # of the points spread over the region: those whose exploration is priced
+FEW_KNOBS = 8  # a step of more knobs leaves those as they are that are worth little
+KEPT_SHARE = 0.9  # of the expected improvement
 GOOD_ROWS = 8  # measured points near which the maximum of the posterior mean is sought
 
 
@@ -135,8 +138,8 @@ class Choice:
     @cached_property
     def _known(self) -> Params:
         """The config of the region that keeps the limits and is worth most while it stays, at a price of min_effect now
-        at the most; what runs, if it keeps them and is worth no less by min_effect. Without guardrails, where a change
-        is no small step, it is one that was measured."""
+        at the most; what runs, if it keeps them and is worth no less by min_effect, else as many knobs as they are as
+        that allows. Without guardrails, where a change is no small step, it is one that was measured."""
         found, study = self.found, self.found.study
         here = study.deployment.may_run
         confidence = self.request.confidence or DEFAULT_CONFIDENCE
@@ -158,8 +161,19 @@ class Choice:
             return points[most]
         if self.request.confidence is not None and kept[most] < min(self.request.confidence, kept[-1] + CLEARLY):
             return here  # only a cautious step may go to what is neither safe enough nor clearly safer
-        safe = not found.bounds or kept[-1] >= confidence
-        return here if safe and worth[most] - worth[-1] <= self.yard.min_effect else points[most]
+        safe, least = not found.bounds or kept[-1] >= confidence, worth[most] - self.yard.min_effect
+        if safe and worth[-1] >= least:
+            return here
+        if study.config.guardrails is None:
+            return points[most]
+
+        def value(configs: list[Params]) -> Floats:
+            configs = [plain(study, params) for params in configs]
+            fit = (found.p_kept(configs) >= min(kept[most], confidence)) & ~self._dear(configs)
+            return np.where(fit, found.worth(self.yard, configs, self._breach), -np.inf)
+
+        # a knob that makes no difference would drift, to where it makes one
+        return plain(study, simpler(self._region, points[most] | found.context, value, least))
 
     def _dear(self, points: Sequence[Params]) -> npt.NDArray[np.bool_]:
         """Which of them the guard would take back: worse than last_good now by more than min_effect, unless that is
@@ -188,7 +202,7 @@ class Choice:
             if request.goal is Goal.RECOVER and found.bounds:
                 return self._way_out(), None
             few = _many(study) and request.goal is Goal.IMPROVE
-            for chosen in (simpler(search, region, best), best) if few else (best,):
+            for chosen in (self._few(best), best) if few else (best,):
                 if confidence is None or found.p_kept([chosen])[0] >= confidence:
                     return chosen, None
             if safe := self._safe_spread[:SAFE_SHORTLIST]:
@@ -196,6 +210,14 @@ class Choice:
         if request.cautious is None or request.cautious.empty:
             return study.deployment.may_run, request.fraction
         return search.best_in(situated(found, request.region(study.config, request.cautious))), request.fraction
+
+    def _few(self, best: Params) -> Params:
+        """The maximiser with as many knobs left as they are as KEPT_SHARE of the expected improvement allows."""
+
+        def value(configs: list[Params]) -> Floats:
+            return self.search.values_at(self._region.space.encode_all(configs))
+
+        return simpler(self._region, best, value, float(value([best])[0]) + math.log(KEPT_SHARE))
 
     def _way_out(self) -> Params:
         """The config likeliest to keep the limits, a step towards one elsewhere that is likelier to; or where there is

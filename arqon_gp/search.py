@@ -1,12 +1,10 @@
-"""The search for the next config: an acquisition in a region, and few of many knobs. Public: Search, Engine, simpler.
-
-Where something runs and many knobs may move, a step leaves those as they are that are worth little.
+"""The search for the next config: an acquisition in a region; and how a step leaves knobs as they are that are worth
+little. Public: Search, Engine, simpler, moved.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,9 +18,6 @@ from arqon_gp.maximize import climbed, maximize
 from arqon_gp.records import Params
 from arqon_gp.space import Space
 from arqon_kernels.acquisition import Problem
-
-FEW_KNOBS = 8  # a step of more knobs leaves those as they are that are worth little
-KEPT_SHARE = 0.9  # of the expected improvement
 
 
 class Search(Protocol):
@@ -68,8 +63,9 @@ class Engine:
         return acquisition.values_at(self.target, X)
 
 
-def simpler(search: Search, region: Region, params: Params) -> Params:
-    """The config with as many knobs left as they are as KEPT_SHARE of the expected improvement allows."""
+def simpler(region: Region, params: Params, value: Callable[[list[Params]], Floats], least: float) -> Params:
+    """The config with as many knobs left as they are as it can have with a `value` of `least`; what `value` gets, and
+    what comes back, is of the region."""
     here, space = region.here, region.space
 
     def left(names: Sequence[str]) -> Params:
@@ -80,10 +76,9 @@ def simpler(search: Search, region: Region, params: Params) -> Params:
     most = min(len(free), len(changed) - 1)  # to leave all would be no step
     if most < 1:
         return params
-    value = search.values_at(space.encode_all([params, *(left([name]) for name in free)]))
-    order = [free[i] for i in np.argsort(-value[1:], kind="stable")]
+    order = [free[i] for i in np.argsort(-value([left([name]) for name in free]), kind="stable")]
     some = [left(order[: i + 1]) for i in range(most)]
-    enough = search.values_at(space.encode_all(some)) >= value[0] + math.log(KEPT_SHARE)
+    enough = value(some) >= least
     if space.irregular:
         enough &= [region.contains(one) for one in some]
     return some[int(np.flatnonzero(enough)[-1])] if enough.any() else params

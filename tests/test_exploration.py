@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from arqon_gp import ArqonSolver, ConfigError
+from arqon_gp.advice import Goal, Request
 from arqon_gp.choice import Choice
 from arqon_gp.config import parse
 from arqon_gp.exploration import Exploration
 from arqon_gp.history import key
+from arqon_gp.knobs import Interval
 from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Cancelled, Issued, Kind, Observation, Prediction, Promoted, Role, Told
+from arqon_gp.space import Box
 from arqon_gp.study import Study
 from tests.conftest import FakeClock
 
@@ -281,6 +284,30 @@ def test_a_limit_on_what_is_no_objective_costs_all_that_there_is() -> None:
     qps = {"qps": {"direction": "max", "weight": 1.0}}
     assert after(qps) == pytest.approx(100.0)
     assert after(qps | {"p99": {"direction": "min", "weight": 0.1}}) == pytest.approx(1.0 + 2.0)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_what_is_settled_on_leaves_a_knob_alone_that_is_worth_less_than_min_effect(make: Make, live: bool) -> None:
+    """x is worth 100 a unit and y 1, as min_effect is: y stays as it is, unless all that may run was measured."""
+    rails = {"guardrails": {"max_delta": [0.3, 0.3]}} if live else {}
+    solver, rng = make(CONFIG | {"constraints": {}} | rails), np.random.default_rng(0)
+
+    def window(x: float, y: float) -> dict[str, Any]:
+        return {"params": {"x": x, "y": y}, "values": {"qps": 100.0 * x + y + 0.2 * rng.normal()}}
+
+    solver.seed([window(x, y) for x, y in rng.random((30, 2))] + [window(0.5, 0.5)] * 3)
+    found = solver._advisor.outlook(solver._study)
+    assert found is not None
+    box = Box((Interval(0.2, 0.8) if live else Interval(0.0, 1.0),) * 2)
+    request = Request(Goal.IMPROVE, box, {"x": 0.5, "y": 0.5}, 3, horizon=0.0)
+    settled = Choice(found, solver._yardstick(), request, (), "cpu", print).proposal()
+    assert settled.settled
+    if live:
+        assert settled.params["x"] == pytest.approx(0.8, abs=0.03)
+        assert settled.params["y"] == 0.5
+    else:
+        assert key(settled.params) in {key(params) for params in found.measured}
+        assert settled.params["y"] != 0.5
 
 
 def test_whatever_it_is_worth_nothing_is_tried_that_is_not_safe_enough(make: Make, clock: FakeClock) -> None:
