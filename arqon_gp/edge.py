@@ -24,8 +24,9 @@ from arqon_gp.rows import Settings
 from arqon_gp.steps import Absolute, Places, Ratio, StepLimit, Switch
 from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER
 
-MEAN, CONSTANT, SLOPE, BUMP = 2.5, 1.0, 1.0, 1.5  # of the prior, in stds of the probit: mean and stds, slope a step
-FREE_STEP, CONTEXT_STEP = 0.1, 0.05  # of the range: a step of a knob that is free, and of the context
+MEAN, CONSTANT, SLOPE, BUMP = 2.5, 1.5, 0.85, 1.5  # of the prior, in stds of the probit: mean and stds, slope a step
+WIDTH = 1.5  # steps, of the bump
+FREE_STEP, CONTEXT_STEP = 0.1, 0.05  # of the range: a step of a knob that is free, or frozen, and of the context
 OTHER_REGIME = 6.0  # steps, of a twentieth of the traffic, say: a change may move an edge by as much
 FARTHEST = 1000.0  # steps: what is farther away is as far
 MOST_RISK = 0.5  # of that of a config of which nothing is known
@@ -152,13 +153,13 @@ def _step_of(knob: Knob, step: StepLimit) -> float:
         found = math.log(step.factor) / math.log(knob.high / knob.low)
     elif isinstance(step, Absolute):
         found = unit(knob, min(knob.low + step.delta, knob.high))
-    return found or 1.0  # a frozen knob
+    return found or FREE_STEP  # a frozen knob
 
 
 def _prior(A: Floats, B: Floats) -> Floats:
     """Prior covariance (n, m) of inputs (n, p) and (m, p)."""
     apart = np.square(A).sum(axis=1)[:, None] + np.square(B).sum(axis=1) - 2.0 * A @ B.T
-    return np.asarray(CONSTANT**2 + SLOPE**2 * A @ B.T + BUMP**2 * np.exp(-0.5 * np.maximum(apart, 0.0)))
+    return np.asarray(CONSTANT**2 + SLOPE**2 * A @ B.T + BUMP**2 * np.exp(-0.5 * np.maximum(apart, 0.0) / WIDTH**2))
 
 
 def _alone(Z: Floats) -> Floats:

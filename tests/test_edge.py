@@ -139,7 +139,7 @@ def test_a_step_is_the_operators() -> None:
 def test_one_window_tells_what_bayes_says() -> None:
     """The moments of the latent of one broken window follow from R&W 2006, eqs. 3.82 to 3.85, exactly."""
     found = edge([[0.5, 0.5]], [True])
-    k = 1.0 + 1.5**2  # constant and bump; the line is 0 in the middle
+    k = 1.5**2 + 1.5**2  # constant and bump; the line is 0 in the middle
     z = -2.5 / math.sqrt(1.0 + k)
     ratio = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) / (0.5 * math.erfc(-z / math.sqrt(2.0)))
     mean = -k * ratio / math.sqrt(1.0 + k)
@@ -158,7 +158,7 @@ def test_its_chances_are_those_of_draws_from_the_prior() -> None:
     assert found is not None
     Z = found.frame(np.vstack([X, where]))
     apart = np.square(Z[:, None] - Z[None]).sum(axis=2)
-    K = 1.0 + Z @ Z.T + 1.5**2 * np.exp(-0.5 * apart)
+    K = 1.5**2 + 0.85**2 * Z @ Z.T + 1.5**2 * np.exp(-0.5 * apart / 1.5**2)
     L = np.linalg.cholesky(K + 1e-9 * np.eye(len(K)))
     f = 2.5 + np.random.default_rng(0).standard_normal((400_000, len(K))) @ L.T
     likelihood = (broke * special.log_ndtr(-f[:, :5]) + held * special.log_ndtr(f[:, :5])).sum(axis=1)

@@ -320,7 +320,7 @@ def test_whatever_it_is_worth_nothing_is_tried_that_is_not_safe_enough(make: Mak
         values = {"qps": 100.0 * (x + y) + rng.normal(), "p99": 20.0 + 12.0 * (x + y - 1.0) + rng.normal()}
         solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
         clock.pass_s(60.0)
-    sought = [i for i in solver._study.deployment.issued if i.change and i.improvement is not None]
+    sought = [i for i in solver._study.deployment.issued if i.explores and i.improvement is not None]
     assert len(sought) > 5
     assert all(i.p_limits is not None and (i.fraction is not None or i.p_limits >= 0.95) for i in sought)
 
