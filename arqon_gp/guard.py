@@ -399,14 +399,14 @@ def verdict(case: Case) -> Verdict:
     if case.at_last_good:
         if not guard.trusted:
             return Replicate("what runs was not confirmed yet")
-        if c.good.holds < BROKEN and _elsewhere(case, 1) >= STUCK:
+        if c.good.holds < BROKEN and _strayed(case, 1) >= STUCK:
             return Replicate("last_good breaks a limit: once more, is it still what it was?")
         return Search(recover=c.good.holds < BROKEN)
     unsure = c.running.windows < case.rails.windows_to_promote and _worse(c.running, c.good) < DOUBT
     if c.good.holds < BROKEN and unsure:
         return Replicate("last_good breaks a limit and this is no worse: measured again, to go on from here")
     if c.running.holds < BROKEN and (c.good.holds <= c.running.holds + CLEARLY or not c.good.windows):
-        stuck = _elsewhere(case, 0) >= STUCK
+        stuck = _strayed(case, 0) >= STUCK
         return Rollback("nothing was better than last_good was: is it still?") if stuck else Search(recover=True)
     return _again(case, c.running, attempts) or Search()
 
@@ -424,7 +424,7 @@ def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:
     return None
 
 
-def _elsewhere(case: Case, latest: int) -> int:
+def _strayed(case: Case, latest: int) -> int:
     """How many windows before these latest ones, STUCK at the most, were beyond a limit and none of last_good, if these
     all were of it."""
     rows = [row for row in islice(reversed(case.history.rows), STUCK + latest) if row.role in JUDGED]

@@ -23,13 +23,13 @@ from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Change, Goal, Proposal, Request, random_step
 from arqon_gp.background import Background
 from arqon_gp.choice import Choice, breach, good_rows, plain, situated
+from arqon_gp.collapse import edge_of
 from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
 from arqon_gp.dataset import Dataset, TrainingSets
 from arqon_gp.deadline import NEVER, Deadline
 from arqon_gp.device import give_back, out_of_memory, place
 from arqon_gp.drift import unremarkable
-from arqon_gp.edge import Edge, Frame
 from arqon_gp.errors import FitError
 from arqon_gp.history import Excerpt, History, Key, key
 from arqon_gp.importance import total_effects
@@ -48,7 +48,6 @@ log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
 CHANGED = 3.0  # nats that a change of regime has to gain
 UNSURE, UNSEEN = 8.0, 10.0  # the same in a context; if without guardrails no config was measured before and after
-FALL = 3  # windows in a row that collapsed: the edge may lie anywhere then, and what was before tells its slope alone
 MOST_REGIMES = 8  # latest kinds that may be back
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_AT_ONCE = 2048  # configs whose front is sought
@@ -214,7 +213,7 @@ class ModelAdvisor:
                 before = kept.fitted if kept else None
                 found = restore(data, self._settings, h, whole, before, self._rung, _torch(self.device))
                 data = drifting(data, found.settings)
-                self._fitted = Outlook(study, found, data, _edge(study, data, found.settings))
+                self._fitted = Outlook(study, found, data, edge_of(study, data, found.settings))
             except NUMERICAL as error:
                 if out_of_memory(error):
                     raise
@@ -448,36 +447,3 @@ def _quiet(data: Dataset, late: npt.NDArray[np.bool_], name: str, goals: Goals) 
 def _torch(device: str) -> str | None:
     """The torch device of a fit; None: the engine on the CPU."""
     return None if device == "cpu" else device
-
-
-def _edge(study: Study, data: Dataset, settings: Settings) -> Edge | None:
-    """Where the windows that are in view broke a limit, under guardrails."""
-    rails, goals = study.config.guardrails, study.config.goals
-    if rails is None:
-        return None
-    beyond, told = np.zeros(len(data.X), dtype=bool), np.ones(len(data.X), dtype=bool)
-    for name, side, bound in goals.bounds(study.fixed):
-        y = data.Y[:, goals.modelled.index(name)]
-        beyond |= side * (y - bound) > 0.0
-        told &= np.isfinite(y)
-    broken = np.where(beyond, data.tried, data.failed)
-    kept = np.where(told, data.tried - broken, 0.0)
-    current = data.current / max(data.regimes - 1.0, 1.0)
-    old = (data.first < _fallen(data, study.history)).astype(np.float64)
-    return Edge.of(data.X, broken, kept, Frame.of(settings, rails.steps, current), old)
-
-
-def _fallen(data: Dataset, history: History) -> int:
-    """The number of the result with which the latest collapse of FALL windows or more began; 0 without one. Rows of
-    another time come in any order."""
-    first, windows = 0, 0.0
-    for i in np.argsort(-data.first):
-        if history.rows[int(data.first[i])].role is not Role.WINDOW:
-            continue
-        if data.failed[i] > 0.0:
-            first, windows = int(data.first[i]), windows + float(data.failed[i])
-        elif windows >= FALL:
-            return first
-        else:
-            windows = 0.0
-    return first if windows >= FALL else 0

@@ -15,12 +15,13 @@ from scipy import special
 from arqon_gp import ArqonSolver
 from arqon_gp.advice import Goal, Request
 from arqon_gp.choice import Choice
+from arqon_gp.collapse import collapsed_since
 from arqon_gp.config import parse
 from arqon_gp.edge import MOST_RISK, Edge, Frame
 from arqon_gp.guard import CLEARLY
 from arqon_gp.knobs import Interval
 from arqon_gp.outlook import Outlook
-from arqon_gp.propose import ModelAdvisor, _fallen
+from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Label, Labelled, Observation, Params, Role, Told
 from arqon_gp.rows import Settings
 from arqon_gp.space import Box
@@ -125,8 +126,8 @@ def test_a_collapse_is_three_windows_in_a_row_and_the_latest_one_counts(failed: 
     order = [3, 1, 4, 0, 2]
     data: Any = SimpleNamespace(first=np.arange(5)[order], failed=np.array(failed, dtype=float)[order])
     history: Any = SimpleNamespace(rows=[SimpleNamespace(role=Role.WINDOW)] * 5)
-    assert _fallen(data, history) == began
-    assert _fallen(data, SimpleNamespace(rows=[SimpleNamespace(role=Role.WARM)] * 5)) == 0  # type: ignore[arg-type]
+    assert collapsed_since(data, history) == began
+    assert collapsed_since(data, SimpleNamespace(rows=[SimpleNamespace(role=Role.WARM)] * 5)) == 0  # type: ignore[arg-type]
 
 
 def test_a_step_is_the_operators() -> None:
