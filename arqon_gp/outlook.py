@@ -190,16 +190,16 @@ class Outlook:
     @property
     def _situations(self) -> list[Outlook]:
         """The same in each situation that the next windows may bring."""
-        return [self, *map(self._elsewhere, self.study.situations[1:])]
+        return [self, *map(self._elsewhere, self.study.situation.soon[1:])]
 
     def _elsewhere(self, context: Context) -> Outlook:
-        return replace(self, study=replace(self.study, context=context))
+        return replace(self, study=self.study.elsewhere(context))
 
     def worth(self, yard: Yardstick, configs: Sequence[Params], breach: float) -> Floats:
         """What a window of each config (r,) is worth while it stays, on average over what lies ahead: its utility, less
         `breach` times P(a limit breaks)."""
         limited, worth = bool(self.bounds), []
-        for found in (self, *map(self._elsewhere, self.study.later)):
+        for found in (self, *map(self._elsewhere, self.study.situation.later)):
             moments = cache(found._at(X := found.encoded(configs)))  # most limits are of objectives
             loss = breach * found._broken(X, moments) if limited else 0.0
             worth.append(found._utility(yard, moments) - loss)

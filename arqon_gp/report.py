@@ -68,7 +68,7 @@ def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks:
         "study": config.name,
         "phase": phase(study),
         "context": study.context,
-        "context_doubt": dict(study.doubt),
+        "context_doubt": dict(study.situation.doubt),
         "deployed": deployment.deployed,
         "in_doubt": [deployment.issued[n - 1].params for n in deployment.doubt],
         "pending": [str(n) for n in deployment.pending],

@@ -196,8 +196,8 @@ class ArqonSolver:
                 safe_mode=safe,
                 prefix=prefix,
                 context=study.context,
-                guessed=study.guessed,
-                vague=study.vague,
+                guessed=study.situation.guessed,
+                vague=study.situation.vague,
             )
             if vague := sum(row.vague for row in observations):
                 log.warning(

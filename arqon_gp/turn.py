@@ -72,10 +72,10 @@ class Turn:
         self._expire()
         study = self.study
         if study.context and (context or not study.deployment.pending):
-            here = study.elsewhere(context)
-            found, doubt = (here.context, here.doubt) if study.deployment.pending else study.expected(context)
-            if (found, doubt) != (study.context, study.doubt):
-                self.emit(Situated(found, now, dict(doubt)))
+            was = study.situation
+            here = was.elsewhere(context) if study.deployment.pending else was.expected(context, study.history)
+            if (here.context, here.doubt) != (was.context, was.doubt):
+                self.emit(Situated(here.context, now, dict(here.doubt)))
 
     def emit(self, event: Event) -> None:
         """One more event."""
@@ -132,7 +132,7 @@ class Turn:
             and (kind is Kind.PROBE or (kind is Kind.EXPLORE and (gain is not None or self._at_random(proposal))))
             and not proposal.settled,
             context=self.study.context,
-            guessed=self.study.guessed,
+            guessed=self.study.situation.guessed,
         )
         self.emit(event)
         return event.candidate()

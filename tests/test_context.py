@@ -683,7 +683,7 @@ def test_what_was_not_told_for_long_is_not_known(make: Make) -> None:
     doubt = solver.status()["context_doubt"]
     assert doubt["load"] == 900.0, "anything in its range"
     assert doubt["hour"] == 6.0, "a quarter of the day either way"
-    hours = [context["hour"] for context in solver._study.situations[:3]]
+    hours = [context["hour"] for context in solver._study.situation.soon[:3]]
     assert abs(hours[1] - hours[0]) > 8.0, "no way round the clock and back"
 
 

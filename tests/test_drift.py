@@ -492,14 +492,14 @@ def test_an_ask_without_its_context_is_for_the_expected_one_and_limits_hold_as_f
 
     rising, _ = asked([400.0 + 10.0 * i for i in range(20)], None)
     assert rising.status()["context"]["load"] == pytest.approx(600.0)
-    assert rising._study.doubt == {"load": 0.0}, "each step was the same"
-    assert [round(c["load"]) for c in rising._study.situations] == [600, 610, 620]
+    assert rising._study.situation.doubt == {"load": 0.0}, "each step was the same"
+    assert [round(c["load"]) for c in rising._study.situation.soon] == [600, 610, 620]
     jumping, _ = asked([500.0 + (80.0 if i % 3 else -60.0) for i in range(20)], None)
-    assert jumping._study.doubt["load"] > 20.0
-    low, high = (c["load"] for c in jumping._study.situations[1:3])
+    assert jumping._study.situation.doubt["load"] > 20.0
+    low, high = (c["load"] for c in jumping._study.situation.soon[1:3])
     assert low < jumping._study.context["load"] < high
     known, _ = asked([500.0 + (80.0 if i % 3 else -60.0) for i in range(20)], 500.0)
-    assert known._study.doubt == {}
+    assert known._study.situation.doubt == {}
     here = {"x": 0.5}
     outlooks = [s._advisor.outlook(s._study) for s in (jumping, known)]
     for outlook in outlooks:
@@ -531,7 +531,7 @@ def test_what_is_settled_on_is_judged_by_what_lies_ahead_as_long_as_it_costs_lit
     solver.seed([window(load, x) for load in range(300, 901, 60) for x in (0.2, 0.4, 0.7, 0.9)])
     solver.seed([window(600.0 + step * (i - 8), 0.9) for i in range(9)])
     study = solver._study
-    assert [round(c["load"]) for c in study.later] == (
+    assert [round(c["load"]) for c in study.situation.later] == (
         [600 + 6 * step, 600 + 12 * step, 600 + 24 * step] if step else []
     )
     found, yard = solver._advisor.outlook(study), solver._yardstick()
