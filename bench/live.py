@@ -49,7 +49,10 @@ class Live(Protocol):
 
 
 class Arqon:
-    """ArqonSolver without an end, told the window's context or blind; a fake clock that goes on a window at a time."""
+    """ArqonSolver without an end, told the context or blind; a fake clock that goes on a window at a time.
+
+    An ask knows the hour, and the arrivals that the last window counted; the result says what its own window counted.
+    """
 
     def __init__(self, of: Moving, seed: int, windows: int, *, sees: bool) -> None:
         self.of, self.sees, self.start = of, sees, initial(of)
@@ -67,7 +70,8 @@ class Arqon:
     def ask(self, at: float) -> Config:
         """What runs in the window that begins at `at`."""
         self.now = EPOCH + at
-        found = self.solver.ask_one(context=self._context(at))
+        counted = self._context(at - WINDOW) if at > 0.0 else {}
+        found = self.solver.ask_one(context={**counted, "hour": self.of.context(at)["hour"]} if self.sees else None)
         assert found is not None, "a study without a budget has no end"
         self.candidate, before = found, self.returning
         self.returning = found.kind is Kind.ROLLBACK
@@ -79,11 +83,11 @@ class Arqon:
         """What this window measured."""
         self.now, self.here = EPOCH + at + WINDOW, params
         row = {"params": params, "id": self.candidate.id, "values": outcomes, "cost": WINDOW}
-        self.solver.seed([row | ({"context": seen} if (seen := self._context(at)) else {})])
+        self.solver.seed([row | ({"context": self._context(at)} if self.sees else {})])
 
-    def _context(self, at: float) -> dict[str, float] | None:
+    def _context(self, at: float) -> dict[str, float]:
         seen = self.of.context(at)
-        return {name: seen[name] for name in expected(self.of)} if self.sees else None
+        return {name: seen[name] for name in expected(self.of)}
 
 
 def effect(of: Moving) -> float:

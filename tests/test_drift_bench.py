@@ -56,6 +56,17 @@ def test_every_arm_moves_by_legal_steps(system: str) -> None:
         assert (ran[0] == live.initial(of)) or name == "best_static"
 
 
+def test_an_ask_knows_what_the_last_window_counted_not_what_its_own_will() -> None:
+    of, counted = Moving(SYSTEMS["pool"], SEED), []
+    arm = live.Arqon(of, SEED, 3, sees=True)
+    for number in range(3):
+        params = arm.ask(number * WINDOW)
+        counted.append(arm.solver.status()["context"]["arrivals"])
+        arm.tell(params, noise(of, number), number * WINDOW)
+        assert arm.solver.history()["context_arrivals"].iloc[-1] == of.context(number * WINDOW)["arrivals"]
+    assert counted[1:] == [of.context(number * WINDOW)["arrivals"] for number in range(2)]
+
+
 def test_over_steps_are_counted_by_knob() -> None:
     of = Moving(SYSTEMS["cache"], SEED)
     here = live.initial(of)
