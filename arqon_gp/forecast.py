@@ -3,7 +3,8 @@
 A random walk with drift, for each context on its own: the next window adds the median step of the last ones, where
 these agree, and its doubt is their spread (Hyndman and Athanasopoulos 2021, section 5.2; robust, for traffic has
 spikes). What stands still for some windows and then jumps, a whole hour, a number of replicas, steps from jump to jump.
-A cycle is gone round the shorter way. Public: Step, Seen, after, steps, ahead, unmoved, as_before.
+A cycle is gone round the shorter way. Units: native, of a log context its natural logarithm, so that a std is a share
+of it. Public: Step, Seen, scaled, native, span, after, steps, ahead, unmoved, as_before.
 """
 
 from __future__ import annotations
@@ -27,10 +28,25 @@ NEAR, FEWEST = 0.03, 6  # of a cycle, either way, and windows there that tell wh
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """By how much a context moves a window, and the std of that, native units."""
+    """By how much a context moves a window, and the std of that."""
 
     step: float = 0.0
     std: float = 0.0
+
+
+def scaled(of: Real, value: float) -> float:
+    """A native value in the units of forecasts; what has no logarithm counts as the lower bound."""
+    return math.log(value if value > 0.0 else of.low) if of.log else value
+
+
+def native(of: Real, value: float) -> float:
+    """The native value of one in the units of forecasts."""
+    return math.exp(value) if of.log else value
+
+
+def span(of: Real) -> float:
+    """The range of a context in the units of forecasts."""
+    return scaled(of, of.high) - scaled(of, of.low)
 
 
 def after(seen: Seen, number: int, value: float) -> Seen:
@@ -43,12 +59,13 @@ def steps(seen: Seen, of: Real) -> Step:
     """The step of one context, from what was told of it; over a gap, and while it stood still, it is taken to have
     moved evenly, unless it stands for longer than ever."""
     stands = len(seen) > 1 and seen[-1][1] == seen[-2][1]
-    numbers, values = np.array(seen[:-1] if stands else seen, dtype=float).reshape(-1, 2).T
-    if len(values) < 3:
+    moved = seen[:-1] if stands else seen
+    if len(moved) < 3:
         return Step()
-    apart, windows, span = np.diff(values), np.diff(numbers), of.high - of.low
+    numbers, values = np.array([(number, scaled(of, value)) for number, value in moved], dtype=float).T
+    apart, windows = np.diff(values), np.diff(numbers)
     if of.periodic:
-        apart = (apart + 0.5 * span) % span - 0.5 * span
+        apart = (apart + 0.5 * span(of)) % span(of) - 0.5 * span(of)
     middle, n = float(np.median(apart / windows)), float(len(apart))
     spread = NORMAL_MAD * float(np.median(np.abs(apart / windows - middle)))
     if spread == 0.0 and (np.ptp(np.sign(apart)) or np.ptp(windows)):  # most are the same; the others are no spikes
@@ -66,7 +83,7 @@ def unmoved(seen: Seen, of: Real, windows: float) -> float:
     anywhere, with a chance by Laplace's rule of succession."""
     if sum(a != b for (_, a), (_, b) in pairwise(seen)) > 1:
         return 0.0
-    return (of.high - of.low) / math.sqrt(12.0) * windows / (seen[-1][0] - seen[0][0] + 1.0 + windows)
+    return span(of) / math.sqrt(12.0) * windows / (seen[-1][0] - seen[0][0] + 1.0 + windows)
 
 
 def as_before(phases: Floats, values: Floats, here: Floats) -> tuple[float, float] | None:
@@ -88,7 +105,7 @@ def ahead(
         step = found.get(one.name, Step())
         further = stds * step.std * math.sqrt(max(windows, 1.0))
         here = float(context[one.name])
-        value = here + windows * step.step + further
+        value = native(one, scaled(one, here) + windows * step.step + further)
         inside = min(max(value, min(one.low, here)), max(one.high, here))
         moved[one.name] = wrapped(one, value) if one.periodic else inside
     return moved

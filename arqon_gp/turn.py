@@ -73,7 +73,7 @@ class Turn:
         study = self.study
         if study.context and (context or not study.deployment.pending):
             was = study.situation
-            here = was.elsewhere(context) if study.deployment.pending else was.expected(context, study.history)
+            here = was.elsewhere(context) if study.deployment.pending else was.expected(context, study.history, now)
             if (here.context, here.doubt) != (was.context, was.doubt):
                 self.emit(Situated(here.context, now, dict(here.doubt)))
 

@@ -643,6 +643,69 @@ def test_a_forecast_is_no_measurement_that_the_next_one_rests_on(make: Make) -> 
     assert solver.status()["context_doubt"] == {}
 
 
+def test_a_gap_is_as_many_windows_as_it_lasted(make: Make, clock: FakeClock) -> None:
+    """The load rose by 10 a window of 5 minutes, from 200; then nobody measured anything for three hours."""
+    solver = make(LIVE)
+
+    def window(load: float | None) -> None:
+        candidate = solver.ask_one(None if load is None else {"load": load})
+        clock.pass_s(300.0)
+        solver.seed([{"params": candidate, "values": {"qps": 1.0}}])
+
+    def expected() -> tuple[float, float]:
+        solver.ask_one()
+        status = solver.status()
+        return status["context"]["load"], status["context_doubt"]["load"]
+
+    for i in range(8):
+        window(200.0 + 10.0 * i)
+    clock.pass_s(100.0)
+    assert expected() == pytest.approx((280.0, 0.0), abs=1e-6), "the next window, begun a little late"
+    solver.seed([row(0.5, 280.0)])
+    clock.pass_s(3 * 3600.0)
+    load, doubt = expected()
+    assert load == pytest.approx(350.0), "the trend, for as long as it was seen"
+    assert doubt == pytest.approx(300.0), "37 windows from the last, seven of which the trend was seen for"
+    clock.pass_s(300.0)
+    solver.seed([{"params": {"x": 0.5}, "values": {"qps": 1.0}}])
+    assert solver._study.history.rows[-1].vague
+    window(660.0)
+    assert expected()[0] == pytest.approx(670.0), "38 windows later, at the same pace"
+
+
+def test_limits_have_to_hold_at_every_corner_of_what_two_contexts_may_be(make: Make) -> None:
+    solver = make(LIVE | {"context": LOAD | {"hits": {"min": 0, "max": 1}}})
+    for i in range(12):
+        told = {"load": 500.0 + 40.0 * (-1) ** (i // 2), "hits": 0.5 + 0.1 * (-1) ** i}
+        candidate = solver.ask_one(told)
+        solver.seed([{"params": candidate, "values": {"qps": 1.0}}])
+    solver.ask_one()
+    situation = solver._study.situation
+    middle, corners = situation.soon[0], situation.soon[1:5]
+    away = {(c["load"] > middle["load"], c["hits"] > middle["hits"]) for c in corners}
+    assert len(away) == 4
+    for name, std in situation.doubt.items():
+        assert [abs(float(c[name]) - float(middle[name])) for c in corners] == pytest.approx([1.64 * std] * 4)
+
+
+def test_what_spans_decades_is_expected_by_factors(make: Make) -> None:
+    solver = make(LIVE | {"context": {"load": {"min": 1, "max": 100_000, "scale": "log"}}})
+
+    def expected(loads: list[float]) -> tuple[float, float, tuple[str, ...]]:
+        for load in loads:
+            solver.seed([row(0.5, load)])
+        solver.ask_one()
+        situation = solver._study.situation
+        return float(situation.context["load"]), situation.doubt["load"], situation.vague
+
+    load, doubt, vague = expected([2.0 * 1.5**i for i in range(10)])
+    assert (load, doubt, vague) == (pytest.approx(2.0 * 1.5**10), pytest.approx(0.0, abs=1e-9), ())
+    load, doubt, vague = expected([10.0, 800.0, 30.0] * 4)
+    assert load == pytest.approx(30.0, rel=1e-6)
+    assert doubt > 1.0, "a share of it"
+    assert vague == ("load",)
+
+
 def test_what_an_ask_tells_of_the_context_is_what_the_next_one_expects(make: Make) -> None:
     solver = make(LIVE | {"context": LOAD | {"hour": {"period": 24}}})
     for i in range(8):
