@@ -209,8 +209,12 @@ class History:
             untimed=self.untimed + sum(row.time is None for row in fresh),
             latest=(*self.latest, *windows)[-2:],
             times=self.times if len(self.times) == TIMED_ROWS else self._timed(fresh),
-            view=view and view.after(rows),
+            view=view and view.after(rows, self._kinds),
         )
+
+    def _kinds(self, numbers: Integers) -> Integers:
+        """Of which kind of regime results are, as they came in."""
+        return np.array(self.kinds)[np.searchsorted(self.regimes, numbers, side="right") - 1]
 
 
 def _then(time: float | None, regime: int, begun: Sequence[float | None]) -> int:

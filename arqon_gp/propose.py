@@ -42,13 +42,13 @@ from arqon_gp.search import Engine
 from arqon_gp.study import Study
 from arqon_gp.surrogate import evidence, restore, seek
 from arqon_gp.threads import one_thread
+from arqon_gp.view import MOST_KINDS
 from arqon_gp.yardstick import Shifts, Yardstick
 
 log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
 CHANGED = 3.0  # nats that a change of regime has to gain
 UNSURE, UNSEEN = 8.0, 10.0  # the same in a context; if without guardrails no config was measured before and after
-MOST_REGIMES = 8  # latest kinds that may be back
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_AT_ONCE = 2048  # configs whose front is sought
 MOST_LATER = 128  # stays since the last fit that are appended to its active set; more than ever wait for a fit
@@ -109,7 +109,7 @@ class ModelAdvisor:
             late = data.first >= since
             if since <= history.regimes[-1] or late.all() or not late.any():
                 return None
-            kinds = sorted({data.current, data.regimes, *range(max(data.regimes - MOST_REGIMES, 0), data.regimes)})
+            kinds = sorted({data.current, data.regimes, *range(max(data.regimes - MOST_KINDS, 0), data.regimes)})
             with one_thread():
                 worth = {
                     kind: evidence(_as_if(data, late, kind), self._settings, study.hyperparameters) for kind in kinds

@@ -1,16 +1,17 @@
 """What of a long history an ask looks at: a bounded part of it, chosen as the results come in. No model.
 
 Cells cover everything that was measured, knobs and context alike: streaming k-centre by doubling (Charikar et al. 1997,
-"Incremental clustering and dynamic information retrieval"). Each remembers its latest rows. In view are the latest
-results, the latest one of every cell, more of the cells that look best or lie around the latest result, and the
-extremes of every outcome; the active set is chosen among these. Up to WHOLE results are in view whole. Notation: c
-cells, d encoded inputs, s series (the modelled outcomes and, where it needs no baseline, the utility). Public: View,
+"Incremental clustering and dynamic information retrieval"), each kind of regime on its own, so that what is measured
+now does not push out what may be back. Each remembers its latest rows. In view are the latest results, the latest one
+of every cell, more of the present cells that look best or lie around the latest result, and the extremes of every
+outcome; the active set is chosen among these. Up to WHOLE results are in view whole. Notation: c cells, d encoded
+inputs and the kind, s series (the modelled outcomes and, where it needs no baseline, the utility). Public: View, Kinds,
 WHOLE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,7 +28,11 @@ LATEST = 400  # of the results before
 CELLS, WIDER, FEWER = 160, 1.1, 0.85  # cells at most; how much wider they become when there are more, and how many stay
 DEEP = 8  # latest results of a cell that it remembers
 BEST_CELLS, NEAR_CELLS = 8, 4
+APART = 100.0  # between two kinds of regime, where the inputs are within a unit cube
+MOST_KINDS = 8  # latest kinds that may be back
 AT_ONCE = 64  # rows whose distances are taken together: they fit the cache
+
+Kinds = Callable[[Integers], Integers]  # of which kind of regime results are, by their numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +55,12 @@ class View:
     ends: Floats = field(default_factory=lambda: np.zeros(0))
     latest: Floats = field(default_factory=lambda: np.zeros(0))
 
-    def after(self, results: Sequence[Observation]) -> View:
+    def after(self, results: Sequence[Observation], kinds: Kinds) -> View:
         """The view after all results so far."""
         view = self
         while len(results) > WHOLE and len(results) - view.seen >= STEP:
-            view = view._more(results[view.seen : view.seen + STEP])
+            numbers = np.arange(view.seen, view.seen + STEP)
+            view = view._more(results[view.seen : view.seen + STEP], kinds(numbers))
         return view
 
     def corrected(self, number: int, result: Observation) -> View:
@@ -79,28 +85,28 @@ class View:
         return found[found >= 0]
 
     def _best(self) -> list[Integers]:
-        """The cells that look best by the utility, or by each objective of a front, as far as few results tell."""
+        """The cells of the present kind that look best by the utility, or by each objective of a front, as far as few
+        results tell."""
+        here = self.centres[:, -1] == self.latest[-1]
         m, objectives = len(self.goals.modelled), self.goals.objectives
         scores = [o.sign * self.values[..., j] for j, o in enumerate(objectives)]
         scores = scores if self.goals.pareto else [self.values[..., m]]
         found = []
         for score in scores:
-            known = np.isfinite(score)
+            known = np.isfinite(score) & here[:, None]
             count, total = known.sum(axis=1), np.where(known, score, 0.0).sum(axis=1)
             mean = total / np.maximum(count, 1)
             doubt = float(mean[count > 0].std()) if known.any() else 0.0
             order = np.argsort(
                 -np.where(count > 0, mean - doubt / np.sqrt(np.maximum(count, 1)), -np.inf), kind="stable"
             )
-            found.append(order[: max(1, BEST_CELLS // len(scores))])
+            found.append(order[: min(max(1, BEST_CELLS // len(scores)), int(here.sum()))])
         return found
 
-    def _more(self, results: Sequence[Observation]) -> View:
-        """The view after as many results more."""
-        X, values = (
-            self.inputs.encode_all([r.params | r.context if r.context else r.params for r in results]),
-            self._series(results),
-        )
+    def _more(self, results: Sequence[Observation], kinds: Integers) -> View:
+        """The view after as many results more, of these kinds (n,)."""
+        X = self.inputs.encode_all([r.params | r.context if r.context else r.params for r in results])
+        X, values = np.column_stack([X, APART * kinds]), self._series(results)
         view = self if len(self.centres) else replace(self, centres=X[:0], values=np.zeros((0, DEEP, values.shape[1])))
         numbers = np.arange(self.seen, self.seen + len(results))
         cell = np.zeros(0, dtype=np.int64)
@@ -108,7 +114,7 @@ class View:
             view, more = view._assigned(X[len(cell) :])
             cell = np.concatenate([cell, more])
             if len(view.centres) > CELLS:
-                view, moved = view._wider()
+                view, moved = view._wider(X[-1, -1])
                 cell = moved[cell]
         return view._remembered(cell, numbers, values)._extended(numbers, values, X[-1])
 
@@ -149,23 +155,20 @@ class View:
         )
         return view, nearest[:last]
 
-    def _wider(self) -> tuple[View, Integers]:
-        """Cells so wide that there are not too many, and which of them each one was merged into."""
-        apart = _squares(self.centres, self.centres)
-        radius = self.radius
-        least = float(np.sqrt(apart[np.triu_indices(len(apart), 1)].min()))
-        while True:
+    def _wider(self, present: float) -> tuple[View, Integers]:
+        """Cells so wide that there are not too many, and which of them each one was merged into; kinds too old to be
+        back, and not the present one, count as one."""
+        centres, kinds = self.centres.copy(), self.centres[:, -1]
+        oldest = float(kinds.max()) - APART * MOST_KINDS
+        centres[(kinds < oldest) & (kinds != present), -1] = oldest
+        apart, radius = _squares(centres, centres), self.radius
+        least = float(np.sqrt(apart[apart > 0.0].min()))
+        while len(kept := _separate(apart, radius)) > FEWER * CELLS:
             radius = max(WIDER * radius, least)
-            kept: list[int] = []
-            for i in range(len(apart)):
-                if not kept or apart[i, kept].min() > radius**2:
-                    kept.append(i)
-            if len(kept) <= FEWER * CELLS:
-                break
         moved = np.argmin(apart[:, kept], axis=1)
         view = replace(
             self,
-            centres=self.centres[kept],
+            centres=centres[kept],
             radius=radius,
             rows=np.full((len(kept), DEEP), -1, dtype=np.int64),
             values=np.full((len(kept), *self.values.shape[1:]), np.nan),
@@ -208,6 +211,15 @@ class View:
             ends=np.maximum(highest, before),
             latest=latest,
         )
+
+
+def _separate(apart: Floats, radius: float) -> list[int]:
+    """The first of some points, and each that is farther than the radius from those before, by squared distances."""
+    kept: list[int] = []
+    for i in range(len(apart)):
+        if not kept or apart[i, kept].min() > radius**2:
+            kept.append(i)
+    return kept
 
 
 def _squares(A: Floats, B: Floats) -> Floats:

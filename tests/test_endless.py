@@ -15,7 +15,7 @@ from arqon_gp.dataset import TrainingSets
 from arqon_gp.history import History
 from arqon_gp.journal import MemoryJournal
 from arqon_gp.log import BATCH, BLOCK, KEPT, Batch, Columns, Log
-from arqon_gp.records import Control, Kind, Observation, Role, Told, decode, encode
+from arqon_gp.records import Control, Kind, Label, Labelled, Observation, Role, Told, decode, encode
 from arqon_gp.study import Study, replay
 from arqon_gp.turn import yard_of
 from arqon_gp.view import CELLS, DEEP, LATEST, STEP, WHOLE, View
@@ -152,6 +152,32 @@ def test_a_corner_that_was_measured_once_long_ago_stays_in_view_and_so_do_the_ex
     history = History(view=View(config.inputs, config.goals)).apply(Told(tuple(rows), 0.0))
     assert {10, 20} <= set(history.excerpt().numbers.tolist())
     assert 20 in history.judged(()).numbers, "what is best or worst of all is judged by all"
+
+
+def test_what_is_measured_now_does_not_push_out_what_may_be_back() -> None:
+    """Eleven configs in one world, the same in another; then the first is back, as the label says."""
+    config = parse(FREE)
+
+    def rows(n: int, value: float) -> Told:
+        found = (Observation({"x": i % 11 / 10, "y": 0.5}, {"value": value + i % 11}, Role.WARM) for i in range(n))
+        return Told(tuple(found), 0.0)
+
+    def of(history: History, low: int, high: int) -> set[Any]:
+        excerpt = history.excerpt()
+        return {row.params["x"] for i, row in zip(excerpt.numbers, excerpt.rows, strict=True) if low <= i < high}
+
+    history = History(view=View(config.inputs, config.goals)).apply(rows(330, 0.0))
+    history = history.apply(Labelled(Label.DRIFT, "", 0.0, since=330)).apply(rows(3000, 100.0))
+    assert len(of(history, 0, 330)) == 11
+    assert history.view is not None
+    assert (history.view.rows[np.unique(history.view._best()[0])] >= 330).all(), "what is best is best now"
+    history = history.apply(Labelled(Label.DRIFT, "", 0.0, since=3330, like=0)).apply(rows(1200, 0.0))
+    assert len(of(history, 330, 3330)) == 11
+    for number in range(30):  # and many kinds leave room for the present one
+        history = history.apply(Labelled(Label.DRIFT, "", 0.0, since=len(history))).apply(rows(400, float(number)))
+    assert history.view is not None
+    assert len(history.view.centres) <= CELLS
+    assert (history.view.centres[:, -1] == history.view.latest[-1]).sum() == 11
 
 
 def test_stays_end_where_results_are_not_in_view_and_keep_their_numbers() -> None:
