@@ -42,7 +42,8 @@ class Request:
     random stream. `pending`: configs handed out and not answered. `confidence`: the least P(all limits hold); None
     without guardrails or limits. If no point of the box reaches it, `cautious` is the box of a cautious step,
     `fraction` of max_delta wide. `horizon`: for how many windows what is learned will pay, where each that explores
-    costs; None: exploring is what the budget is for. `deadline`: until when an answer is wanted.
+    costs; None: exploring is what the budget is for; 0 where it is `barred`, for this reason. `deadline`: until when an
+    answer is wanted.
     """
 
     goal: Goal
@@ -54,6 +55,7 @@ class Request:
     cautious: Box | None = None
     fraction: float | None = None
     horizon: float | None = None
+    barred: str | None = None
     deadline: Deadline = field(default=NEVER, compare=False)
 
     def region(self, config: Config, box: Box | None = None) -> Region:

@@ -18,7 +18,6 @@ from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
 from arqon_gp.advice import Goal, Proposal, Request
 from arqon_gp.design import placed, recurrence, sobol
-from arqon_gp.exploration import SPENT
 from arqon_gp.guard import BROKEN, CLEARLY, HOPELESS
 from arqon_gp.history import Key, key
 from arqon_gp.knobs import Categorical, Domain, Floats, Interval, Knob, Options
@@ -71,11 +70,14 @@ class Choice:
         if self.request.horizon is not None and priced:
             paying = self._paying(params, found.lasting(self.request.horizon), among=fraction is None)
             if paying is None:
-                return self._settled()
+                return self._settled("exploring would cost more than it may teach")
             params = paying
         params, p = plain(study, params), float(found.p_kept([params])[0])
         over = study.guard.last_good if study.config.guardrails else self._incumbent
         gain, predicted = found.improvement(self.yard, params, over), found.intervals(params, noise=True)
+        front = self.request.horizon is not None and goal is Goal.IMPROVE and not priced
+        if front and study.context and gain < self.yard.min_effect:  # without one the study would be at rest
+            return self._settled("no other promises more than min_effect")
         match goal:
             case Goal.RECOVER:
                 how = "least beyond the limits" if self._hopeless else "the highest P(all limits hold)"
@@ -120,14 +122,13 @@ class Choice:
         most = int(np.argmax(worth))
         return priced[most] if worth[most] > 0.0 else None
 
-    def _settled(self) -> Proposal:
+    def _settled(self, why: str) -> Proposal:
         """The best config within reach, as far as is known."""
         found, params = self.found, self._known
         gain = found.improvement(self.yard, params, found.study.deployment.may_run)
         stays = found.study.deployment.runs(params)
         what = "watching" if stays else "moving on"
-        why = "exploring would cost more than it may teach" if self.request.horizon else SPENT
-        reason = f"{what}: the best config known here; {why}"
+        reason = f"{what}: the best config known here; {self.request.barred or why}"
         predicted, p = found.intervals(params, noise=True), float(found.p_kept([params])[0])
         return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)
 

@@ -30,6 +30,7 @@ from arqon_gp.records import (
 
 START_WINDOWS = 3
 MOST_STARTS = 6
+LOOK_EVERY = 24  # asks at rest, after which an endless study looks again whether there is something to gain
 QUIET_ASKS = 5  # asks in a row with a negligible expected improvement, after which an endless study settles
 
 
@@ -38,7 +39,7 @@ class Course:
     """`baseline`: mean of each outcome over the start windows, raw units; None until they are measured.
 
     `quiet`: asks in a row that promised less than min_effect, or would not pay. `target`: where the study ends, once
-    fixed.
+    fixed, and how many asks ago (`rested`).
     `queue`: what operators want tried, the next one first; `walking`: the last change was a step towards it.
     """
 
@@ -48,14 +49,30 @@ class Course:
     probes: int = 0
     quiet: int = 0
     target: Params | None = None
+    rested: int = 0
     finished: bool = False
     told_after: bool = False  # a result came after the end
     queue: tuple[Params, ...] = ()
     walking: bool = False
 
+    @property
+    def looks(self) -> bool:
+        """Whether the next ask of an endless study that has settled looks again what there is to gain."""
+        return self.endless and self.rested > 0 and self.rested % LOOK_EVERY == 0
+
     def apply(self, event: Event) -> Course:
         """The state after one more event."""
-        return self._walked(event)._apply(event)
+        return self._walked(event)._rested(event)._apply(event)
+
+    def _rested(self, event: Event) -> Course:
+        match event:
+            case Issued(kind=Kind.EXPLORE, change=True) if self.looks:
+                return replace(self, target=None, quiet=0, rested=0)
+            case Issued() if self.target is not None:
+                return replace(self, rested=self.rested + 1)
+            case Settling():
+                return replace(self, rested=0)
+        return self
 
     def _walked(self, event: Event) -> Course:
         match event:

@@ -2,7 +2,7 @@
 
 A window explores if its config was chosen to learn: of the initial design, or for its expected improvement. What runs
 as the best that is known, a replicate, a way back or out does not; but as long as a config that was explored is neither
-promoted nor left, its windows beyond a limit are what exploring cost. Public: Exploration, SPENT.
+promoted nor left, its windows beyond a limit are what exploring cost. Public: Exploration, SPENT, LOST.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ FADE = 0.995  # a window: what happened 200 windows ago counts a third
 LATEST_FALLS, MOST_FALL = 16, 30.0  # windows; of what a window was to be worth: that one cost it at the most
 DOUBTED, LATEST_TRIED = 10.0, 64  # windows that explored and broke what they were to, to begin with; that are counted
 SPENT = "exploration_budget pays no more at the moment"
+LOST = "nobody tells the context any more, so that nothing can be learned"
 LIVE = (Role.WINDOW, Role.EXTRA, Role.LATE)
 
 
@@ -61,8 +62,9 @@ class Exploration:
 
     def apply(self, event: Event, config: Config, deployment: Deployment, baseline: Mapping[str, float]) -> Exploration:
         """The state after one more event."""
-        if config.guardrails is None and config.exploration is None:
-            return self
+        ends = config.budget is not None or config.budget_cost is not None
+        if config.guardrails is None and config.exploration is None and (ends or not config.goals.limits):
+            return self  # nothing asks
         match event:
             case Issued(explores=True):
                 lately = tuple(one for one in self.open if one[1] > event.at - DAY_S)

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from arqon_gp.advice import Goal, Request
 from arqon_gp.course import QUIET_ASKS, probes_wanted
-from arqon_gp.exploration import SPENT
 from arqon_gp.records import Candidate, Kind, Params
 from arqon_gp.turn import Turn
 
@@ -58,18 +57,20 @@ def _new(turn: Turn) -> Candidate | None:
         return turn.known(Kind.SETTLE, promising, "the best posterior mean, measured before it may be recommended")
     if course.queue:
         return turn.known(Kind.EXPLORE, course.queue[0], "enqueued by the operator", wish=True)
-    explore = turn.may_explore
-    if not explore and (turn.study.config.goals.pareto or not len(turn.study.history)):
-        return turn.known(Kind.REPLICATE, deployment.deployed, SPENT)
-    if explore and _probes(turn) > 0:
+    barred = turn.barred
+    if barred and (turn.study.config.goals.pareto or not len(turn.study.history)):
+        return turn.known(Kind.REPLICATE, deployment.deployed, barred)
+    if not barred and _probes(turn) > 0:
         number = course.probes + 1
         return turn.issue(Kind.PROBE, turn.sought(_request(turn, Goal.PROBE, number)))
     turn.notice()
     turn.refit()
-    if course.endless and (course.target is not None or turn.study.at_rest):
+    if course.endless and (course.target is not None or turn.study.at_rest) and not course.looks:
         return _watch(turn)
     request = _request(turn, Goal.IMPROVE, len(deployment.issued) + 1)
-    proposal = turn.sought(request if explore else replace(request, horizon=0.0))
+    proposal = turn.sought(replace(request, horizon=0.0, barred=barred) if barred else request)
+    if course.looks and not (proposal.improvement or 0.0) >= turn.yard.min_effect:
+        return _watch(turn)
     if proposal.settled:
         return turn.issue(Kind.REPLICATE if deployment.runs(proposal.params) else Kind.SETTLE, proposal)
     return turn.issue(Kind.EXPLORE, proposal)

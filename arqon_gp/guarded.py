@@ -8,6 +8,7 @@ Public: next_candidate.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +17,7 @@ from arqon_gp.advice import Goal, Proposal, Request, random_step
 from arqon_gp.comparison import Comparison, compare
 from arqon_gp.config import Guardrails
 from arqon_gp.course import QUIET_ASKS, probes_wanted
-from arqon_gp.exploration import SPENT
+from arqon_gp.errors import FitError
 from arqon_gp.history import key
 from arqon_gp.legal import Region, nearest_legal, one_by_one
 from arqon_gp.records import Candidate, Dequeued, Kind, Label, Labelled, Observation, Params
@@ -91,18 +92,22 @@ def _case(turn: Turn, rails: Guardrails) -> guard.Case:
         event = guard.finding(case, turn.now)
         if event is None:
             break
-        turn.emit(_as_world(turn, event) if isinstance(event, Labelled) and study.context else event)
+        turn.emit(_as_world(turn, event) if isinstance(event, Labelled) else event)
     return case
 
 
 def _as_world(turn: Turn, label: Labelled) -> Labelled:
-    """The label; the regime that it opens, if it does, is the same world to the model unless that says otherwise: in a
-    context last_good also sinks where traffic has come nearer to a cliff than the model thought."""
+    """The label; where it opens a regime, the model says whether one of before is back. In a context it is the same
+    world unless the model says otherwise: there last_good also sinks where traffic has come nearer to a cliff than the
+    model thought."""
     study = turn.study
     if label.label is not Label.DRIFT or label.since is None:
         return label
-    change = turn.advisor.changed(study, label.since) if study.drift.loud else None
-    return replace(label, like=study.history.regime if change is None else change.like)
+    change, same = None, study.history.regime if study.context else None
+    if study.drift.loud or not study.context:
+        with suppress(FitError):
+            change = turn.advisor.changed(study, label.since)
+    return replace(label, like=same if change is None else change.like)
 
 
 def _here(turn: Turn, found: Comparison) -> Comparison:
@@ -182,7 +187,7 @@ def _ending(turn: Turn, rails: Guardrails) -> bool:
     """
     study = turn.study
     if study.course.target is not None:
-        return True
+        return not (study.course.looks and study.deployment.runs(study.course.target))
     quiet = study.at_rest
     reserve = max(1.0, rails.windows_to_promote * _farthest(turn, rails))
     if not quiet and turn.left - 1 >= reserve:
@@ -273,7 +278,7 @@ def _news(study: Study) -> bool:
     return study.deployment.runs(good) and not (stays and config.alike(study.context, rows[-1].context))
 
 
-def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
+def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate | None:
     """A change proposed by the model inside what the guard permits; or another window, where nothing may move."""
     study = turn.study
     box = limits.box(study.config.space, rails.steps, _anchors(turn))
@@ -282,8 +287,8 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
     if box.empty or box.single:
         return turn.known(Kind.REPLICATE, study.deployment.may_run, "no knob may move from here")
     recover = recover or _likely_broken(turn)
-    explore = recover or turn.may_explore
-    probe = not recover and explore and probes_wanted(study.config, study.history, study.course) > 0
+    barred = None if recover else turn.barred
+    probe = not recover and not barred and probes_wanted(study.config, study.history, study.course) > 0
     goal = Goal.RECOVER if recover else Goal.PROBE if probe else Goal.IMPROVE
     number = study.course.probes + 1 if probe else len(study.deployment.issued) + 1
     wait = limits.retry_after_s(rails.min_interval_s, study.deployment.changed_at, turn.now)
@@ -304,11 +309,14 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate:
         confidence=None if recover else _confidence(turn),
         cautious=limits.box(study.config.space, small, [study.guard.last_good], within=box),
         fraction=study.guard.fraction,
-        horizon=study.horizon if explore else 0.0,
+        horizon=0.0 if barred else study.horizon,
+        barred=barred,
     )
-    if not explore and study.config.goals.pareto:  # a front has no best config that what is learned could be weighed by
-        return turn.known(Kind.REPLICATE, study.deployment.may_run, SPENT)
+    if barred and study.config.goals.pareto:  # a front has no best config that what is learned could be weighed by
+        return turn.known(Kind.REPLICATE, study.deployment.may_run, barred)
     proposal = _judged(turn, rails, request, turn.sought(request))
+    if study.course.looks and not (proposal.improvement or 0.0) >= turn.yard.min_effect:
+        return _walk(turn, rails)  # it stays at rest
     kind = Kind.PROBE if probe else Kind.EXPLORE
     if study.deployment.runs(proposal.params):
         kind = Kind.REPLICATE
@@ -347,7 +355,7 @@ def _nearest(turn: Turn, box: Box, wanted: Params) -> Params:
     )
 
 
-def _enqueued(turn: Turn, rails: Guardrails, box: Box) -> Candidate:
+def _enqueued(turn: Turn, rails: Guardrails, box: Box) -> Candidate | None:
     """The legal step that leads nearest to what the operator enqueued; where none leads nearer, that is given up."""
     deployment, space, wish = turn.study.deployment, turn.study.config.space, turn.study.course.queue[0]
     here, step = deployment.may_run, _nearest(turn, box, wish)

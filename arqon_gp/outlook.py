@@ -141,11 +141,16 @@ class Outlook:
         return Shifts(np.column_stack(value), np.column_stack(variance), self.baseline)
 
     def intervals(self, params: Params, *, noise: bool) -> dict[str, Prediction]:
-        """Mean and central 95 % interval of each outcome, raw units; of the next window, or free of noise."""
+        """Mean and central 95 % interval of each outcome, raw units; of the next window, or free of noise. A context
+        that is a forecast widens it as far as the outcome follows that (the delta method)."""
         logs, predicted = self.study.config.goals.logs, {}
+        sides, here = self.study.situation.sides, params | self.context
+        ends = self.inputs.encode_all([here | end for pair in sides for end in pair]) if sides else None
         for name in self.surrogate.settings.outcomes:
             gp = self.surrogate[name]
             mean, variance = (float(v[0]) for v in gp.predict(self.x(params)))
+            if ends is not None:
+                variance += float(np.square(0.5 * np.diff(self.fitted[name].predict(ends)[0])[::2]).sum())
             std = math.sqrt(variance + (float(gp.noise_at(self.x(params))[0]) if noise else 0.0))
             low, high = mean - 1.96 * std, mean + 1.96 * std
             if name in logs:

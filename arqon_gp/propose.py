@@ -98,7 +98,7 @@ class ModelAdvisor:
 
     def changed(self, study: Study, since: int) -> Change | None:
         """Whether the rows from `since` on are of another regime than those before, in that of the outcomes that ask
-        which says so most clearly; and of which, if that was there before."""
+        which says so most clearly; and of which, if that was there before. FitError where that cannot be reckoned."""
         history, whole = study.history, self._set(study, study.history)
         self.device = place(self._wanted, len(whole.X))  # the same rows in a process that has fitted nothing yet
         try:
@@ -116,7 +116,7 @@ class ModelAdvisor:
                 }
         except NUMERICAL as error:
             self._count("fit", error)
-            return None
+            raise FitError(f"the evidence is no number: {error}") from error
         names = [name for name in worth[data.current] if not _quiet(data, late, name, self._goals)]
         names = [name for name in names if name in study.drift.loud] or names
         if not names:

@@ -171,6 +171,16 @@ class Situation:
         return known + self._after(AHEAD, moved)
 
     @property
+    def sides(self) -> list[tuple[Context, Context]]:
+        """What each context that nobody told may be, one std either way."""
+        open = [of for of in self.config.context if self.doubt.get(of.name)]
+        wide = [{of.name: Step(std=self.doubt[of.name])} for of in open]
+        return [
+            (ahead(self.context, std, [of], 0.0, -1.0), ahead(self.context, std, [of], 0.0, 1.0))
+            for of, std in zip(open, wide, strict=True)
+        ]
+
+    @property
     def later(self) -> list[Context]:
         """The contexts that a config which stays will meet, as far as the present one tells; none where any other
         config is a step away."""

@@ -146,7 +146,7 @@ class OutcomeGP:
     def _kriged(self) -> tuple[Floats, Floats, Floats]:
         """Of astray(): the mean trend (p,), what the rows say of it (n, p), and the factor of its precision (p, p)."""
         T = self._trends(self.rows.X)
-        centre = T.mean(axis=0)  # the level in the middle of the rows is known
+        centre = T.mean(axis=0) if len(T) else T.sum(axis=0)  # the level in the middle of the rows is known
         W = self.root @ (T - centre)
         return centre, W, np.linalg.cholesky(W.T @ W + self.rows.ridge * np.eye(W.shape[1]))
 

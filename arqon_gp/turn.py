@@ -10,6 +10,8 @@ from dataclasses import replace
 from arqon_gp import course
 from arqon_gp.advice import Advisor, Goal, Proposal, Request, initial_point
 from arqon_gp.deadline import Deadline
+from arqon_gp.errors import FitError
+from arqon_gp.exploration import LOST, SPENT
 from arqon_gp.history import key
 from arqon_gp.records import (
     NO_CONTEXT,
@@ -94,9 +96,12 @@ class Turn:
         return self._yard
 
     @property
-    def may_explore(self) -> bool:
-        """Whether exploration_budget pays one more window that explores."""
-        return self.study.exploration.allowed(self.study.config, self.now)
+    def barred(self) -> str | None:
+        """Why nothing may be explored; None where it may."""
+        study = self.study
+        if study.situation.vague and len(study.history) and study.history.rows[-1].vague:
+            return LOST
+        return None if study.exploration.allowed(study.config, self.now) else SPENT
 
     @property
     def left(self) -> float:
@@ -111,7 +116,7 @@ class Turn:
         gain, change = proposal.improvement, not d.runs(proposal.params)
         little = gain is not None and gain < self.yard.min_effect
         if proposal.settled is not None:
-            little = proposal.settled and not change and self.may_explore
+            little = proposal.settled and not change and self.barred is None
         event = Issued(
             id=d.next_id(kind),
             order=d.order + 1,
@@ -166,7 +171,11 @@ class Turn:
         since = self.study.drift.since
         if since is None or self.study.guard.suspicion is not None or self._cliff(since):
             return
-        change = self.advisor.changed(self.study, since)
+        try:
+            change = self.advisor.changed(self.study, since)
+        except FitError as error:
+            self.emit(Unchanged(f"whether something changed since row {since} cannot be told: {error}", self.now))
+            return
         if change is None:
             self.emit(Unchanged(f"the results since row {since} are told as well without a change", self.now))
             return

@@ -29,6 +29,9 @@ class Script:
     def expectation(self, study: Any, yard: Any) -> Any:
         return lambda params, other: None
 
+    def changed(self, study: Any, since: int) -> None:
+        return None
+
     def predict(self, study: Any, params: Any) -> None:
         return None
 

@@ -688,6 +688,44 @@ def test_limits_have_to_hold_at_every_corner_of_what_two_contexts_may_be(make: M
         assert [abs(float(c[name]) - float(middle[name])) for c in corners] == pytest.approx([1.64 * std] * 4)
 
 
+def test_nothing_is_explored_where_nobody_tells_the_context_any_more(make: Make) -> None:
+    solver, rng = make(LIVE), np.random.default_rng(0)
+
+    def window(told: dict[str, float] | None, **more: Any) -> Any:
+        candidate = solver.ask_one(told)
+        qps = 10.0 + 5.0 * candidate["x"] + 0.1 * rng.normal()
+        solver.seed([{"params": candidate, "values": {"qps": qps}, **more}])
+        return candidate
+
+    for i in range(8):
+        window({"load": 500.0 + 300.0 * (-1) ** i})
+    silent = [window(None) for _ in range(6)]
+    assert solver._study.history.rows[-1].vague
+    assert {c.kind for c in silent[2:]} == {Kind.REPLICATE}
+    assert silent[-1].reason.endswith("nobody tells the context any more, so that nothing can be learned")
+    window(None, context={"load": 640.0})
+    assert "nobody" not in window(None).reason, "the results tell it"
+
+
+def test_an_outcome_that_follows_a_forecast_is_predicted_as_well_as_that_is_known(make: Make) -> None:
+    """qps is 2 a unit of load: a load that is known to a std of s is a qps that is known to 2 s at the best."""
+    solver, rng = make(LIVE), np.random.default_rng(0)
+    for _ in range(40):
+        load = 500.0 + 60.0 * rng.normal()
+        solver.seed([row(0.5, load, 2.0 * load + rng.normal())])
+    solver.ask_one()
+    study = solver._study
+    load, std = study.context["load"], study.situation.doubt["load"]
+    assert std > 30.0
+    sure, unsure = (
+        solver._advisor.outlook(one).intervals({"x": 0.5}, noise=True)["qps"]
+        for one in (study.elsewhere({"load": load}), study)
+    )
+    assert unsure.mean == pytest.approx(sure.mean)
+    assert sure.upper - sure.lower < 12.0
+    assert unsure.upper - unsure.lower == pytest.approx(2 * 1.96 * math.hypot(2.0 * std, 1.0), rel=0.1)
+
+
 def test_what_spans_decades_is_expected_by_factors(make: Make) -> None:
     solver = make(LIVE | {"context": {"load": {"min": 1, "max": 100_000, "scale": "log"}}})
 
@@ -935,21 +973,26 @@ def test_contexts_in_another_order_are_another_study(tmp_path: Path, make: Make)
 
 
 @pytest.mark.parametrize(
-    ("loud", "change", "like"),
+    ("context", "loud", "change", "like"),
     [
-        (False, Change(3, "qps", 9.0, None), 2),
-        (True, None, 2),
-        (True, Change(3, "qps", 9.0, None), None),
-        (True, Change(3, "qps", 9.0, 0), 0),
+        (LOAD, False, Change(3, "qps", 9.0, None), 2),
+        (LOAD, True, None, 2),
+        (LOAD, True, Change(3, "qps", 9.0, None), None),
+        (LOAD, True, Change(3, "qps", 9.0, 0), 0),
+        ({}, False, None, None),
+        ({}, False, Change(3, "qps", 9.0, None), None),
+        ({}, False, Change(3, "qps", 9.0, 0), 0),
     ],
 )
-def test_a_drift_of_last_good_is_another_world_only_if_the_evidence_says_so(
-    loud: bool, change: Change | None, like: int | None
+def test_a_drift_of_last_good_is_another_world_under_a_context_only_if_the_evidence_says_so_and_may_be_one_of_before(
+    context: dict[str, Any], loud: bool, change: Change | None, like: int | None
 ) -> None:
     """Traffic near a cliff makes last_good sink, too; then the guard begins anew, and the model knows what it knew."""
     turn: Any = SimpleNamespace(
         study=SimpleNamespace(
-            drift=SimpleNamespace(loud={"qps"} if loud else set()), history=SimpleNamespace(regime=2)
+            context=context,
+            drift=SimpleNamespace(loud={"qps"} if loud else set()),
+            history=SimpleNamespace(regime=2),
         ),
         advisor=SimpleNamespace(changed=lambda *_: change),
     )

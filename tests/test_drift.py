@@ -132,7 +132,15 @@ def test_an_active_set_that_fails_answers_no_question_and_stops_no_ask(monkeypat
         raise FitError("too few rows have it")
 
     monkeypatch.setattr(advisor, "_rows", fail)
-    assert advisor.changed(study_of(rows_of_worlds(0.3, 0.7)), 16) is None
+    study = replace(study_of(rows_of_worlds(0.3, 0.7)), drift=Drift({"qps": Sums(below=2.0 * ALARM, below_since=16)}))
+    turn = Turn(study, 1.0, advisor)
+    turn.notice()
+    (event,) = turn.events
+    assert isinstance(event, Unchanged)
+    assert (
+        event.reason
+        == "whether something changed since row 16 cannot be told: the evidence is no number: too few rows have it"
+    )
     assert advisor.fallbacks["fit"] == 1
 
 

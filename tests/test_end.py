@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from arqon_gp import Kind
 from arqon_gp.advice import Goal, Proposal
+from arqon_gp.course import LOOK_EVERY
 from arqon_gp.records import Labelled, Settling
 from tests.conftest import Make
 from tests.scripted import Loop, to
@@ -198,6 +200,26 @@ def test_an_endless_study_watches_when_nothing_is_left_to_gain_and_wakes_on_drif
     after = loop.run(12)
     assert "drift" in [e.label for e in loop.events(Labelled)]
     assert any(c.kind in ("probe", "explore") for c in after)
+
+
+def test_a_study_at_rest_looks_again_now_and_then_whether_there_is_something_to_gain() -> None:
+    """What is watched stays as it is, and something else is better since."""
+    promised, looks = 0.0, []
+
+    def propose(study: Any, request: Any) -> Proposal:
+        if study.course.target is not None:
+            looks.append(len(study.history))
+        size = 50 + len(study.history) % 3
+        return Proposal(study.deployment.deployed | {"size": size}, "asked", improvement=promised)
+
+    loop = Loop(config(budget=None), System(), propose)
+    loop.run(80)
+    assert loop.status["phase"] == "watching"
+    assert set(np.diff(looks)) == {LOOK_EVERY}
+    promised = 100.0
+    after = loop.run(LOOK_EVERY + 1)
+    assert [c.reason for c in after].count("asked") >= 1
+    assert loop.status["phase"] != "watching"
 
 
 def test_an_endless_study_that_watches_recovers_when_a_limit_breaks() -> None:

@@ -272,6 +272,19 @@ def test_what_a_broken_limit_costs_is_what_those_did_that_were_to_be_kept() -> N
     assert after((-1e9, 60.0), *[(100.0, 40.0), (40.0, 60.0)] * 16) == pytest.approx(60.0), "long ago"
 
 
+@pytest.mark.parametrize(("budget", "known"), [(None, True), (50, False)])
+def test_what_a_broken_limit_costs_is_learned_without_guardrails_too_where_exploring_has_a_price(
+    make: Make, clock: FakeClock, budget: int | None, known: bool
+) -> None:
+    config = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max"}, "budget": budget}
+    solver, rng = make(config | {"constraints": {"qps": {"min": 50.0}}}), np.random.default_rng(0)
+    for i in range(14):
+        candidate = solver.ask_one()
+        qps = 100.0 + rng.normal() if i < 12 else 10.0  # it collapses
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": qps}}])
+    assert (solver._study.exploration.breach is not None) == known
+
+
 def test_a_limit_on_what_is_no_objective_costs_all_that_there_is() -> None:
     config = parse(CONFIG | {"guardrails": {"max_delta": [0.2, 0.2]}})
     told = {"qps": Prediction(100.0, 90.0, 110.0), "p99": Prediction(40.0, 30.0, 50.0)}
@@ -472,3 +485,23 @@ def test_an_outcome_that_never_varied_keeps_no_knob_where_it_is(make: Make, cloc
         values = {"p99": 200.0 - 12.0 * candidate["ratio"] + rng.normal(), "error_rate": 0.0, "memory": 700.0}
         solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
     assert max(seen) >= 6, "the best is 8"
+
+
+def test_a_front_in_a_context_is_watched_where_nothing_promises_min_effect(make: Make, clock: FakeClock) -> None:
+    """Both outcomes follow the load, and x moves neither."""
+    config = {
+        "seed": 1,
+        "bounds": {"x": {"min": 0, "max": 1, "initial": 0.5}},
+        "context": {"load": {"min": 100, "max": 1000}},
+        "objectives": {"qps": "max", "p99": "min"},
+        "guardrails": {"max_delta": [0.2], "min_effect": 0.1},
+    }
+    solver, rng, last = make(config), np.random.default_rng(0), []
+    for i in range(40):
+        load = 500.0 + 100.0 * math.sin(i / 4.0)
+        candidate = solver.ask_one({"load": load})
+        clock.pass_s(300.0)
+        values = {"qps": load * (1.0 + 0.01 * rng.normal()), "p99": 0.1 * load * (1.0 + 0.01 * rng.normal())}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+        last.append(candidate.reason)
+    assert sum("no other promises more than min_effect" in reason for reason in last[20:]) >= 10

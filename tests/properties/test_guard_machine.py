@@ -129,6 +129,9 @@ class Adversary:
     def expectation(self, study: Any, yard: Any) -> Any:
         return lambda params, other: None
 
+    def changed(self, study: Any, since: int) -> None:
+        return None
+
     def shifts(self, study: Any, rows: Any) -> None:
         return None
 
