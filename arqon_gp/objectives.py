@@ -31,7 +31,8 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """One outcome to be maximised (sign +1) or minimised (sign -1); `log`: modelled in log space."""
+    """One outcome to be maximised (sign +1) or minimised (sign -1); `log`: modelled in log space, and there what is
+    below the `floor` is no better."""
 
     name: str
     sign: int
@@ -39,6 +40,7 @@ class Objective:
     log: bool = False
     threshold: float | None = None
     min_effect: Effect | None = None
+    floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,8 @@ class Goals:
     @cached_property
     def floors(self) -> dict[str, float]:
         """The log outcomes of which 0 is a value: what is below this counts as this, raw units."""
-        return {limit.outcome: limit.floor for limit in self.limits if limit.floor}
+        known = {o.name: o.floor for o in self.objectives} | {limit.outcome: limit.floor for limit in self.limits}
+        return {name: floor for name, floor in known.items() if floor}
 
     @property
     def positive(self) -> frozenset[str]:
