@@ -271,11 +271,14 @@ def _broke(study: Study) -> bool:
 
 def _news(study: Study) -> bool:
     """Whether one more window of last_good would tell more of the present context than its two latest ones, where it
-    runs: these are from another one, or from elsewhere."""
+    runs: these are from another one, or from elsewhere. Not where the context moves on as far in every window."""
     good, config = study.guard.last_good, study.config
     rows = [study.history.rows[i] for i in study.history.latest if i >= study.history.regimes[-1]]
     stays = len(rows) == 2 and all(config.space.same(row.params, good) for row in rows)
-    return study.deployment.runs(good) and not (stays and config.alike(study.context, rows[-1].context))
+    if not study.deployment.runs(good) or not stays:
+        return study.deployment.runs(good)
+    before, last = (row.context for row in rows)
+    return not config.alike(study.context, last) and config.alike(last, before)
 
 
 def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate | None:

@@ -37,18 +37,25 @@ from arqon_gp.yardstick import Yardstick, yardstick
 
 
 def yard_of(study: Study, advisor: Advisor, *, whole: bool = False) -> Yardstick:
-    """How windows are judged, after the results so far, in the present context; `whole`: with all of a long history,
+    """How windows are judged, after the results so far, in the present context and now; `whole`: with all of a long history,
     and then as of their own contexts."""
     of = study.history.judged(study.in_question, whole=whole)
-    shifts = advisor.shifts(study, of) if study.context and not (whole and len(of) > WHOLE) else None
+    shifts = advisor.shifts(study, of) if _moves(study) and not (whole and len(of) > WHOLE) else None
     return yardstick(of, study.config, study.baseline, shifts)
+
+
+def _moves(study: Study) -> bool:
+    """Whether windows have to be brought to the present: from another context, or from when the model says it was
+    different."""
+    return bool(study.context) or any("time" in of for of in study.hyperparameters.values())
 
 
 def same_yard(a: Study, b: Study) -> bool:
     """Whether windows are judged alike at two moments of a study."""
     alike = a.history is b.history and a.course.baseline is b.course.baseline
     alike = alike and (len(a.history) <= WHOLE or a.in_question == b.in_question)
-    return alike and (not a.context or (a.context == b.context and a.hyperparameters is b.hyperparameters))
+    same = a.context == b.context and a.hyperparameters is b.hyperparameters
+    return alike and (same or not (_moves(a) or _moves(b)))
 
 
 class Turn:
