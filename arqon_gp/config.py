@@ -264,28 +264,11 @@ def _goals(model: ConfigModel) -> Goals:
 def _most_trouble(name: str, model: ConfigModel) -> float | None:
     """The limit of an outcome that is named after trouble and has 0 as its usual value: near the limit its logarithm
     tells of the cliff, far below there is nothing to tell."""
-    limit = model.constraints.get(name)
-    if not isinstance(limit, ConstraintModel) or limit.min is not None or not _is_trouble(name, model):
+    limit, o = model.constraints.get(name), (model.objectives or {}).get(name)
+    if not isinstance(limit, ConstraintModel) or limit.min is not None or (o and (o.scale or _sign(o) > 0)):
         return None
-    return limit.max if isinstance(limit.max, float) and limit.max > 0.0 else None
-
-
-def _least_trouble(name: str, model: ConfigModel) -> float:
-    """How much of such an outcome without a limit matters, by its min_effect or by that of the utility, where it is a
-    number: the effect of a knob on it is a factor, and less of it matters to nobody. 0 where there is no such thing."""
-    o, rails = (model.objectives or {})[name], model.guardrails
-    if name in model.constraints or not _is_trouble(name, model):
-        return 0.0
-    if isinstance(o.min_effect, float):
-        return o.min_effect
-    return rails.min_effect / o.weight if o.weight and rails and isinstance(rails.min_effect, float) else 0.0
-
-
-def _is_trouble(name: str, model: ConfigModel) -> bool:
-    """Whether an outcome that nobody gave a scale is minimised, if it is an objective, and named after trouble."""
-    o = (model.objectives or {}).get(name)
     named = TROUBLE_NAME.search(name) and not LATENCY_NAME.search(name)
-    return bool(named) and not (o and (o.scale or _sign(o) > 0))
+    return limit.max if named and isinstance(limit.max, float) and limit.max > 0.0 else None
 
 
 def _limit(name: str, side: int, bound: float | str, confidence: float, is_log: bool) -> Limit:
@@ -309,12 +292,11 @@ def _objectives(model: ConfigModel) -> tuple[Objective, ...]:
     pareto = len(model.objectives) > 1 and bool(unweighted)
     objectives = []
     for name, o in model.objectives.items():
-        floor = _least_trouble(name, model)
-        by_name = _sign(o) < 0 and (LATENCY_NAME.search(name) or _most_trouble(name, model) or floor)
+        by_name = _sign(o) < 0 and (LATENCY_NAME.search(name) or _most_trouble(name, model))
         is_log = (o.scale or ("log" if by_name else "linear")) == "log"
         if o.threshold is not None and not pareto:
             raise ConfigError(f"objectives.{name}.threshold: has a meaning only for several objectives without weights")
-        objectives.append(Objective(name, _sign(o), o.weight, is_log, o.threshold, _effect(o.min_effect), floor))
+        objectives.append(Objective(name, _sign(o), o.weight, is_log, o.threshold, _effect(o.min_effect)))
     return tuple(objectives)
 
 

@@ -115,7 +115,4 @@ def residual(name: str, predicted: Prediction, value: float | None, goals: Goals
 
 def unremarkable(name: str, goals: Goals) -> float:
     """Up to where it does not matter how large an outcome is, model space; -inf if it always does."""
-    if name not in goals.floors:
-        return -math.inf
-    limited = any(limit.outcome == name for limit in goals.limits)
-    return math.log((FAR if limited else 1.0) * goals.floors[name])
+    return math.log(FAR * goals.floors[name]) if name in goals.floors else -math.inf

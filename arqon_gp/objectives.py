@@ -31,8 +31,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """One outcome to be maximised (sign +1) or minimised (sign -1); `log`: modelled in log space, and there what is
-    below the `floor` is no better."""
+    """One outcome to be maximised (sign +1) or minimised (sign -1); `log`: modelled in log space."""
 
     name: str
     sign: int
@@ -40,7 +39,6 @@ class Objective:
     log: bool = False
     threshold: float | None = None
     min_effect: Effect | None = None
-    floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +124,7 @@ class Goals:
     @cached_property
     def floors(self) -> dict[str, float]:
         """The log outcomes of which 0 is a value: what is below this counts as this, raw units."""
-        known = {o.name: o.floor for o in self.objectives} | {limit.outcome: limit.floor for limit in self.limits}
-        return {name: floor for name, floor in known.items() if floor}
+        return {limit.outcome: limit.floor for limit in self.limits if limit.floor}
 
     @property
     def positive(self) -> frozenset[str]:

@@ -12,7 +12,6 @@ import pytest
 
 from arqon_gp import ConfigError, NotSupportedYet, config_schema
 from arqon_gp.config import Config, differences, parse
-from arqon_gp.drift import unremarkable
 from arqon_gp.objectives import Effect, model_values
 from arqon_gp.records import Observation, Role
 from arqon_gp.steps import Absolute, MayChange, Places, Ratio
@@ -404,27 +403,3 @@ def test_differences_name_what_is_only_in_one_and_an_order_that_has_a_meaning() 
     assert said.endswith("budget: null in the journal, 5 given")
     assert "noise" not in said
     assert differences(json.dumps(a), json.dumps(a)) == ""
-
-
-@pytest.mark.parametrize(
-    ("objective", "constraints", "min_effect", "floor"),
-    [
-        ({"weight": 1000}, {}, 5, 0.005),
-        ({"weight": 1000, "min_effect": 0.002}, {}, 5, 0.002),
-        ({"weight": 1000}, {}, "5%", None),
-        ({"weight": 1000}, {}, None, None),
-        ({"weight": 1000, "scale": "linear"}, {}, 5, None),
-        ({"weight": 1000}, {"stale_rate": {"max": "1.1*baseline"}}, 5, None),
-    ],
-)
-def test_trouble_without_a_maximum_is_modelled_in_log_space_above_what_matters_of_it(
-    objective: dict[str, Any], constraints: dict[str, Any], min_effect: Any, floor: float | None
-) -> None:
-    objectives = {"qps": {"direction": "max", "weight": 1}, "stale_rate": {"direction": "min"} | objective}
-    given = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": objectives, "constraints": constraints}
-    goals = parse(given | {"guardrails": {"max_delta": [0.1], "min_effect": min_effect}}).goals
-    assert goals.floors == ({} if floor is None else {"stale_rate": floor})
-    assert ("stale_rate" in goals.logs) == (floor is not None)
-    if floor is not None:
-        assert goals.to_model("stale_rate", 0.0) == pytest.approx(math.log(floor))
-        assert unremarkable("stale_rate", goals) == pytest.approx(math.log(floor))
