@@ -37,8 +37,8 @@ from arqon_gp.yardstick import Yardstick, yardstick
 
 
 def yard_of(study: Study, advisor: Advisor, *, whole: bool = False) -> Yardstick:
-    """How windows are judged, after the results so far, in the present context and now; `whole`: with all of a long history,
-    and then as of their own contexts."""
+    """How windows are judged, after the results so far, in the present context and now; `whole`: with all of a long
+    history, and then as of their own contexts and times."""
     of = study.history.judged(study.in_question, whole=whole)
     shifts = advisor.shifts(study, of) if _moves(study) and not (whole and len(of) > WHOLE) else None
     return yardstick(of, study.config, study.baseline, shifts)

@@ -232,6 +232,28 @@ def test_the_best_config_of_each_context_is_found_and_remembered(make: Make, sca
     assert list(solver.importance()) == ["x"]
 
 
+def test_the_weekday_peak_comes_back_within_a_few_asks(make: Make, clock: FakeClock) -> None:
+    """Two hours a window; the best x is 0.2 by night, 0.32 at noon of a weekend and 0.8 at that of a weekday, two steps
+    away. Traffic moves the level by 45 times as much as the wrong x costs."""
+    config = LIVE | {
+        "bounds": {"x": {"min": 0, "max": 1, "initial": 0.2}},
+        "context": {"hour": {"period": 24}, "weekday": {"period": 7}},
+        "guardrails": {"max_delta": [0.3], "min_effect": 1.0},
+    }
+    solver, rng, off = make(config), np.random.default_rng(0), {}
+    for i in range(17 * 12):
+        day, hour = i // 12, 2.0 * (i % 12)
+        busy = (0.5 - 0.5 * math.cos(2.0 * math.pi * (hour - 2.0) / 24.0)) * (1.0 if day % 7 < 5 else 0.2)
+        best = 0.2 + 0.6 * busy
+        candidate = solver.ask_one({"hour": hour, "weekday": float(day % 7)})
+        clock.pass_s(7200.0)
+        qps = 1000.0 + 800.0 * busy - 50.0 * (candidate["x"] - best) ** 2 + 0.3 * rng.normal()
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": qps}}])
+        off[day, hour] = abs(candidate["x"] - best)
+    for day in (14, 15, 16):  # after a weekend, and on the next days
+        assert max(off[day, 12.0], off[day, 14.0]) < 0.2, "the third ask after eight o'clock, and the fourth"
+
+
 def test_a_limit_is_judged_in_the_present_context(make: Make) -> None:
     solver = make(FREE | {"constraints": {"p99": {"max": 100}}, "probe_ratio": 0.0})
     rows = []
