@@ -14,7 +14,7 @@ from arqon_gp.config import Config
 from arqon_gp.dataset import CELLS
 from arqon_gp.forecast import LATEST, NEAR, Seen, Step, after, ahead, as_before, native, scaled, span, steps, unmoved
 from arqon_gp.history import History
-from arqon_gp.records import JUDGED, Context, Event, Observation, Situated, Told
+from arqon_gp.records import JUDGED, Context, Event, Observation, Role, Situated, Told
 
 FEWEST_TIMED = 3  # windows that tell how long one takes
 LEAST_DOUBT = 1e-3  # of the range: what was the same at this hour every day may be another today
@@ -58,13 +58,14 @@ class Situation:
                 windows = self.windows + len(rows) + (self._missed(at, len(rows)) if rows else 0)
                 seen = self._seen(rows, windows, before, history)
                 state = replace(self, context=context, doubt=doubt, windows=windows, seen=seen)
-                return replace(state, asked={}, told_at=at, took=self._took(at, len(rows))) if rows else state
+                return replace(state, asked={}, told_at=at, took=self._took(at, rows)) if rows else state
         return self
 
-    def _took(self, at: float, windows: int) -> tuple[float, ...]:
-        """How long the latest windows took, with these, which are told now; a clock may stand still."""
-        each = 0.0 if self.told_at is None else (at - self.told_at) / windows
-        return (*self.took, each)[-LATEST:] if each > 0.0 else self.took
+    def _took(self, at: float, rows: list[Observation]) -> tuple[float, ...]:
+        """How long the latest windows took, with these, which are told now, if they were asked for; a clock may stand
+        still."""
+        each = 0.0 if self.told_at is None else (at - self.told_at) / len(rows)
+        return (*self.took, each)[-LATEST:] if each > 0.0 and rows[-1].role is Role.WINDOW else self.took
 
     def _missed(self, now: float, windows: int = 0) -> int:
         """How many windows nobody measured since the last one that was told, beside these, as long as one usually

@@ -695,6 +695,16 @@ def test_a_gap_is_as_many_windows_as_it_lasted(make: Make, clock: FakeClock) -> 
     assert expected()[0] == pytest.approx(670.0), "38 windows later, at the same pace"
 
 
+def test_rows_of_before_the_first_ask_tell_nothing_of_how_long_a_window_is(make: Make, clock: FakeClock) -> None:
+    solver = make(LIVE)
+    for i in range(8):
+        clock.pass_s(0.01)
+        solver.seed([row(0.5, 200.0 + 10.0 * i)])
+    clock.pass_s(60.0)
+    solver.ask_one()
+    assert solver.status()["context"]["load"] == pytest.approx(280.0)
+
+
 def test_limits_have_to_hold_at_every_corner_of_what_two_contexts_may_be(make: Make) -> None:
     solver = make(LIVE | {"context": LOAD | {"hits": {"min": 0, "max": 1}}})
     for i in range(12):
