@@ -49,7 +49,7 @@ from arqon_gp.records import (
 from arqon_gp.results import context_of
 from arqon_gp.results import parse as parse_results
 from arqon_gp.study import Study, replay
-from arqon_gp.turn import same_yard, yard_of
+from arqon_gp.turn import moves, same_yard, yard_of
 from arqon_gp.view import WHOLE
 from arqon_gp.yardstick import UTILITY, Yardstick
 
@@ -390,7 +390,7 @@ class ArqonSolver:
     @property
     def _kept_yard(self) -> Yardstick | None:
         """How windows are judged, as far as that is known without a fit."""
-        return None if self._study.context else self._yardstick()
+        return None if moves(self._study) else self._yardstick()
 
     def _yardstick(self, study: Study | None = None) -> Yardstick:
         """How windows are judged, after the results so far, in the study's context."""

@@ -1,6 +1,6 @@
 """One ask as it unfolds: the study grows by every event emitted, until a candidate is handed out.
 
-Public: Turn, yard_of, same_yard.
+Public: Turn, yard_of, moves, same_yard.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ def yard_of(study: Study, advisor: Advisor, *, whole: bool = False) -> Yardstick
     """How windows are judged, after the results so far, in the present context and now; `whole`: with all of a long
     history, and then as of their own contexts and times."""
     of = study.history.judged(study.in_question, whole=whole)
-    shifts = advisor.shifts(study, of) if _moves(study) and not (whole and len(of) > WHOLE) else None
+    shifts = advisor.shifts(study, of) if moves(study) and not (whole and len(of) > WHOLE) else None
     return yardstick(of, study.config, study.baseline, shifts)
 
 
-def _moves(study: Study) -> bool:
-    """Whether windows have to be brought to the present: from another context, or from when the model says it was
-    different."""
-    return bool(study.context) or any("time" in of for of in study.hyperparameters.values())
+def moves(study: Study) -> bool:
+    """Whether windows have to be brought to the present, which needs the model: from another context, or under
+    guardrails from when it says that things were different."""
+    forgets = study.config.guardrails is not None and any(of.get("time") for of in study.hyperparameters.values())
+    return bool(study.context) or forgets
 
 
 def same_yard(a: Study, b: Study) -> bool:
@@ -55,7 +56,7 @@ def same_yard(a: Study, b: Study) -> bool:
     alike = a.history is b.history and a.course.baseline is b.course.baseline
     alike = alike and (len(a.history) <= WHOLE or a.in_question == b.in_question)
     same = a.context == b.context and a.hyperparameters is b.hyperparameters
-    return alike and (same or not (_moves(a) or _moves(b)))
+    return alike and (same or not (moves(a) or moves(b)))
 
 
 class Turn:

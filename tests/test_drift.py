@@ -628,3 +628,36 @@ def test_only_the_outcomes_that_raise_the_question_answer_it(monkeypatch: pytest
     found = ModelAdvisor(config, device="cpu").changed(replace(study, drift=Drift(loud | {"qps": loud["p99_ms"]})), 16)
     assert found is not None
     assert found.outcome == "qps"
+
+
+def test_a_change_is_followed_with_two_objectives_a_limit_a_context_and_knobs_of_three_kinds(
+    make: Make, clock: FakeClock
+) -> None:
+    """Two steps lead to the best number of threads, 16; after 60 windows it is 4, and 16 costs 80 of 300."""
+    config = {
+        "seed": 1,
+        "bounds": {
+            "threads": {"type": "int", "min": 1, "max": 64, "scale": "log", "initial": 8},
+            "cache_mb": {"min": 1, "max": 100, "scale": "log", "initial": 10},
+            "mode": {"type": "categorical", "choices": ["a", "b"], "initial": "a"},
+        },
+        "context": {"load": {"min": 100, "max": 600}},
+        "objectives": {"qps": {"direction": "max", "weight": 1}, "p99_ms": {"direction": "min", "weight": 1}},
+        "constraints": {"p99_ms": {"max": 200}},
+        "guardrails": {"max_delta": [{"ratio": 2}, {"ratio": 2}, 1], "min_effect": 4.0},
+    }
+    solver, rng, lost = make(config), np.random.default_rng(0), []
+    for i in range(130):
+        best, load = (16 if i < 60 else 4), 300.0 + 100.0 * np.sin(i / 10.0)
+        candidate = solver.ask_one({"load": load})
+        off = np.log2(candidate["threads"] / best) ** 2
+        wrong = 0.05 * off + 0.03 * np.log2(candidate["cache_mb"] / 20.0) ** 2 + 0.1 * (candidate["mode"] == "a")
+        qps, p99 = load * (1.0 - wrong), 20.0 + 0.05 * load + 5.0 * off
+        lost.append(load * wrong + 5.0 * off)
+        clock.pass_s(300.0)
+        values = {"qps": qps + rng.normal(), "p99_ms": p99 * float(np.exp(0.03 * rng.normal()))}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+    assert np.mean(lost[30:60]) < 15.0
+    assert np.mean(lost[60:64]) > 60.0
+    assert np.mean(lost[100:]) < 15.0
+    assert solver.status()["regime"] >= 1

@@ -14,6 +14,7 @@ from scipy.stats import qmc
 
 from arqon_gp.config import parse
 from arqon_gp.simulators import SYSTEMS, ConnectionPool, JvmGc, Moving
+from arqon_gp.simulators.moving import DAY, WINDOW
 from tests.conftest import FakeClock, Make
 
 POOL = {"pool_size": 50, "max_idle_time_s": 120, "connection_timeout_ms": 1000}
@@ -25,6 +26,24 @@ def test_the_same_seed_is_the_same_system() -> None:
     assert [a.observe(POOL) for _ in range(3)] == [b.observe(POOL) for _ in range(3)]
     assert a.observe(POOL) != c.observe(POOL)
     assert a.truth(POOL) == c.truth(POOL)
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "rate"),
+    [
+        ("pool", [75.4322, 225.7967, 78.9136], 55.387165),
+        ("cache", [770.6998, 1366.3908, 1004.3794], 1067.681472),
+        ("queue", [190.8137, 412.1174, 286.9971], 56.852428),
+        ("jvm", [3272.299, 5939.8671, 4404.2906], 352.637506),
+    ],
+)
+def test_the_systems_are_frozen(name: str, scores: list[float], rate: float) -> None:
+    """As they were on 2026-11-27: the initial config at the start, at noon and after 1.4 days, and one window."""
+    of = Moving(SYSTEMS[name], 1)
+    start = {knob.name: knob.initial for knob in of.plant.knobs}
+    found = [of.score(of.truth(start, at)) for at in (0.0, 0.5 * DAY, 1.4 * DAY)]
+    assert found == pytest.approx(scores, rel=1e-5)
+    assert next(iter(of.observe(start, WINDOW).values())) == pytest.approx(rate, rel=1e-5)
 
 
 def test_windows_scatter_around_the_truth_with_a_heavy_p99() -> None:
