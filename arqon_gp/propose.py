@@ -306,7 +306,8 @@ class ModelAdvisor:
     def shifts(self, study: Study, of: Excerpt) -> Shifts | None:
         """What brings windows to the present context, as the model sees it; None without a model."""
         found = self.outlook(study)
-        return None if found is None else found.shifts(of)
+        with one_thread():
+            return None if found is None else found.shifts(of)
 
     def predict(self, study: Study, params: Params) -> dict[str, Prediction] | None:
         """The next window at a config: mean and central 95 % interval of each outcome, noise included, raw units."""
