@@ -661,3 +661,22 @@ def test_a_change_is_followed_with_two_objectives_a_limit_a_context_and_knobs_of
     assert np.mean(lost[60:64]) > 60.0
     assert np.mean(lost[100:]) < 15.0
     assert solver.status()["regime"] >= 1
+
+
+@pytest.mark.parametrize("slope", [0.2, 0.0])
+def test_under_guardrails_windows_are_compared_as_of_now_where_the_model_forgets(make: Make, slope: float) -> None:
+    """What ages by 0.2 a window was 18 better at the first of 90: no merit of the config that ran then."""
+    rng, solver = np.random.default_rng(0), make(PLAIN | {"guardrails": {"max_delta": [0.1]}})
+
+    def window(i: int, x: float) -> dict[str, Any]:
+        return {"params": {"x": x}, "values": {"qps": 100.0 - slope * i - 40.0 * (x - 0.5) ** 2 + 0.3 * rng.normal()}}
+
+    solver.seed([window(i, 0.4 + 0.05 * (i % 5)) for i in range(90)])
+    for i in range(90, 96):  # the start windows, and on
+        candidate = solver.ask_one()
+        assert candidate is not None
+        solver.seed([window(i, float(candidate["x"]))])
+    windows = solver._yardstick().windows
+    assert (windows.doubt is not None) == (slope > 0.0)
+    assert windows.measured[0, 1] - windows.measured[-1, 1] == pytest.approx(95.0 * slope, abs=2.0)
+    assert windows.value[0, 1] == pytest.approx(windows.value[-1, 1], abs=2.0)
