@@ -119,3 +119,11 @@ def test_the_reference_names_all_that_a_study_shows() -> None:
         metrics = [sample.name for family in registry.collect() for sample in family.samples]
     shown += {re.sub(r"_(bucket|sum|count)$", "", name) for name in metrics if not name.endswith("_created")}
     assert [name for name in shown if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    "document", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("*/*.md")), ids=lambda path: path.name
+)
+def test_no_heading_and_no_long_line_of_a_document_stands_twice(document: Path) -> None:
+    lines = [line for line in document.read_text().splitlines() if line.startswith("#") or len(line) > 80]
+    assert [line for line in set(lines) if lines.count(line) > 1] == []
