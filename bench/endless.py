@@ -1,10 +1,11 @@
 """Endless histories: does an ask cost the same after 10^3 and after 10^6 results, and how much memory do they take?
 
-Two studies of three knobs, each seeded with n results in batches of 1,000 in a process of its own: without guardrails
-(results spread over the space), and under them, endless, with three weighted outcomes (stays of a few windows, as a
-live loop leaves them). Then ASKS times ask and tell, one after the other with REST_S between. Figures: the median and
-the largest of an ask and of a tell, the time of seeding, and resident memory above that after `import arqon_gp`: when
-everything was seeded, and after the asks, by when the engine is loaded, too.
+Three studies of three knobs, each seeded with n results in batches of 1,000 in a process of its own: without guardrails
+(results spread over the space); under them, endless, with three weighted outcomes (stays of a few windows, as a live
+loop leaves them); and the same under a load that is told as a context, which swings within a day and moves the optimum,
+with the time of each window, one a minute. Then ASKS times ask and tell, one after the other with REST_S between.
+Figures: the median and the largest of an ask and of a tell, the time of seeding, and resident memory above that after
+`import arqon_gp`: when everything was seeded, and after the asks, by when the engine is loaded, too.
 
 Passed (exit status 0) if the median ask at every n is at most 2 times that at 1,000, 10^6 results are seeded within
 20 s, and are held in 300 MB above import.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import subprocess
 import sys
 import time
@@ -34,34 +36,48 @@ from bench.soak import observe
 SIZES, SMOKE = (1_000, 10_000, 100_000, 1_000_000), (1_000, 3_000)
 BATCH, ASKS, REST_S = 1_000, 40, 0.05
 MOST_TIMES, MOST_SECONDS, MOST_MB = 2.0, 20.0, 300.0
-STUDIES = ("free", "guarded")
+STUDIES = ("free", "guarded", "context")
+BEGAN, WINDOW_S, DAY_S = 1.7e9, 60.0, 86_400.0
 LATELY = {"pool_size": 58, "max_idle_time_s": 280.0, "connection_timeout_ms": 850.0}
 
 Row = dict[str, Any]
 
 
-def bowl(params: dict[str, Any], random: np.random.Generator) -> dict[str, float]:
-    """A noisy bowl in three knobs."""
-    return {"value": sum((x - 0.4) ** 2 for x in params.values()) + 0.05 * random.standard_normal()}
+def load_at(seconds: float) -> float:
+    """Requests a second, by the time of day."""
+    return 550.0 + 400.0 * math.sin(2.0 * math.pi * seconds / DAY_S)
+
+
+def window(study: str, params: dict[str, Any], at: float, random: np.random.Generator) -> Row:
+    """What is told of a window that began `at`, in s: a noisy bowl in three knobs, or the pool of `soak`."""
+    if study == "free":
+        value = sum((x - 0.4) ** 2 for x in params.values()) + 0.05 * random.standard_normal()
+        return {"params": params, "values": {"value": value}}
+    if study == "guarded":
+        return {"params": params, "values": observe(params, random)}
+    load = load_at(at)
+    values = observe(params | {"pool_size": params["pool_size"] + 30 - 0.06 * load}, random)
+    values["queries_per_second"] *= load / 550.0
+    return {"params": params, "values": values, "context": {"load": load}, "time": at}
 
 
 def config(study: str) -> dict[str, Any]:
     """An endless study."""
     if study == "free":
         return {"seed": 1, "bounds": {name: {"min": 0, "max": 1} for name in "xyz"}}
-    return {key: value for key, value in guarded_config(1).items() if key != "budget"}
+    guarded = {key: value for key, value in guarded_config(1).items() if key != "budget"}
+    return guarded | ({"context": {"load": {"min": 100, "max": 1000}}} if study == "context" else {})
 
 
 def batches(study: str, n: int, random: np.random.Generator) -> Iterator[list[Row]]:
     """n results in batches."""
-    measure = bowl if study == "free" else observe
     for begin in range(0, n, BATCH):
         size = min(BATCH, n - begin)
         if study == "free":
             configs = [dict(zip("xyz", x, strict=True)) for x in random.random((size, 3)).tolist()]
         else:
             configs = stays(size, random)
-        yield [{"params": params, "values": measure(params, random)} for params in configs]
+        yield [window(study, params, BEGAN + WINDOW_S * (begin + i), random) for i, params in enumerate(configs)]
 
 
 def stays(n: int, random: np.random.Generator) -> list[dict[str, Any]]:
@@ -80,7 +96,7 @@ def stays(n: int, random: np.random.Generator) -> list[dict[str, Any]]:
 
 def cell(study: str, n: int, asks: int) -> dict[str, Any]:
     """One study after n results; in a process of its own, because memory is what is measured."""
-    process, random, now = psutil.Process(), np.random.default_rng(0), [1.7e9]
+    process, random, now = psutil.Process(), np.random.default_rng(0), [BEGAN + WINDOW_S * n]
     imported = process.memory_info().rss
     with ArqonSolver(config(study), registry=CollectorRegistry(), clock=lambda: now[0], device="cpu") as solver:
         seconds = 0.0
@@ -91,16 +107,16 @@ def cell(study: str, n: int, asks: int) -> dict[str, Any]:
         gc.collect()
         seeded, ask_ms, tell_ms = process.memory_info().rss, [], []
         for _ in range(asks):
-            now[0] += 60.0
+            context = {"load": load_at(now[0])} if study == "context" else None
             began = time.perf_counter()
-            candidate = solver.ask_one()
+            candidate = solver.ask_one(context)
             asked = time.perf_counter()
             assert candidate is not None
-            result = {"params": candidate, "id": candidate.id}
-            values = (bowl if study == "free" else observe)(candidate, random)
+            result = window(study, candidate, now[0], random) | {"id": candidate.id}
+            now[0] += WINDOW_S
             time.sleep(REST_S)  # a window: what is prepared in the background comes to its end
             told = time.perf_counter()
-            solver.seed([result | {"values": values}])
+            solver.seed([result])
             tell_ms.append(1000.0 * (time.perf_counter() - told))
             ask_ms.append(1000.0 * (asked - began))
         assert solver.get_history_len() == n + asks

@@ -63,11 +63,11 @@ def test_active_reports_what_is_lost_by_place(tmp_path: Path) -> None:
 def test_endless_reports_asks_seeding_and_memory_by_length(tmp_path: Path) -> None:
     figures = run(tmp_path, "endless", "--smoke")
     assert list(figures) == [
-        *(f"{study}, n={n}" for study in ("free", "guarded") for n in (1000, 3000)),
+        *(f"{study}, n={n}" for study in ("free", "guarded", "context") for n in (1000, 3000)),
         "allowed",
         "passed",
     ]
-    for cell in list(figures.values())[:4]:
+    for cell in list(figures.values())[:6]:
         assert 0.0 < cell["ask_ms"][0] <= cell["ask_ms"][1]
         assert cell["asked_mb"] > 0.0 < cell["seed_s"]
 
