@@ -4,11 +4,12 @@ While nothing has faded: first the rows that cover the measured part of the spac
 then those where the surrogate of these expects most, not knowing their own values: the best of many noisy values were
 lucky. The surrogate is wrong somewhere, and where it is, rows that are near help more than rows that it says help.
 
-Where functions drift, and old rows have faded: the rows that tell most about the windows to come, now and here. One
-after the other the row that takes most off the variance of noisy windows at some targets, given those already chosen
-(Cohn 1996; for local Gaussian processes Gramacy and Apley 2015, "Local Gaussian process approximation for large
-computer experiments", eq. 6; each target weighed by 1 / its variance: the information in nats, to first order). The
-targets cover the space, and are where the latest rows are and where most is expected, all at the time of the latest.
+Where functions drift, and old rows have faded, by their time or by their regime: the rows that tell most about the
+windows to come, now and here. One after the other the row that takes most off the variance of noisy windows at some
+targets, given those already chosen (Cohn 1996; for local Gaussian processes Gramacy and Apley 2015, "Local Gaussian
+process approximation for large computer experiments", eq. 6; each target weighed by 1 / its variance: the information
+in nats, to first order). The targets cover the space, and are where the latest rows are and where most is expected, all
+at the time of the latest and in the present regime. Some rows cover all regimes: one may be back, and is known by them.
 Public: active_set, MOST_ROWS, MOST_CUDA_ROWS.
 """
 
@@ -29,9 +30,9 @@ MOST_ROWS = 300  # beyond, the cubic cost of a fit is felt
 MOST_CUDA_ROWS = 2000  # beyond, the search on the CPU is felt, quadratic in the rows (bench/gpu.py)
 COVERED = 2 / 3  # of the rows; with more or fewer, log density is lost near the best or elsewhere (bench/active.py)
 OPTIMISM = 1.0  # posterior stds
-FADED = 0.5  # correlation with now of the oldest row, below which what tells of now is chosen
+FADED = 0.5  # correlation of a row with its config now, below which what tells of now is chosen
 TARGETS, LATEST_TARGETS, BEST_TARGETS = 48, 16, 32  # with more of them no log density is gained
-MOST_FAILED = 1 / 4  # of the rows: what failed has no outcome that could be told
+KEPT = 1 / 4  # of the rows, for what failed, which has no outcome that could be told, and for all regimes
 LEAST_VARIANCE = 1e-9
 
 
@@ -53,7 +54,8 @@ def active_set(
         each = -(-(most - len(chosen)) // len(promising))
         return np.sort(np.concatenate([chosen, np.unique(np.concatenate([order[:each] for order in promising]))]))
     failed = np.flatnonzero(data.failed > 0)
-    found = failed[_covering(places[failed], int(MOST_FAILED * most))].tolist()
+    kept = failed[_covering(places[failed], int(KEPT * most))]
+    found = np.union1d(kept, chosen[: int(KEPT * most)] if settings.regime else []).astype(int).tolist()
     each = -(-BEST_TARGETS // len(promising))
     latest = usable[np.argsort(data.at[usable], kind="stable")[-LATEST_TARGETS:]]
     targets = np.concatenate([chosen[:TARGETS], latest, *(order[:each] for order in promising)])
@@ -88,19 +90,22 @@ def _promising(
 
 
 def _now(X: Floats, data: Dataset, settings: Settings) -> Floats:
-    """Rows (n, d) at the time of the latest."""
-    times = settings.kinds == TIME
-    return np.where(times, data.X.max(axis=0), X) if times.any() else X
+    """Rows (n, d) at the time of the latest, in the present regime."""
+    X = X.copy()
+    X[:, settings.time] = data.X[:, settings.time].max(axis=0)
+    X[:, settings.regime] = data.current / max(data.regimes - 1.0, 1.0)
+    return X
 
 
 def _faded(data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters]) -> bool:
-    """Whether the oldest row says less of now, by its time alone, in any outcome."""
-    times = settings.kinds == TIME
-    age = np.abs(data.X[:, times].max(axis=0) - data.X[:, times])
-    least = [
-        np.exp(-(age / lengthscales(known[name], settings)[times]).sum(axis=1)).min() for name in settings.outcomes
-    ]
-    return bool(min(least) < FADED)
+    """Whether the oldest row of any regime says less of its config now, in any outcome."""
+    age = np.argsort(data.at, kind="stable")
+    X = data.X[age[np.unique(data.regime[age], return_index=True)[1]]]
+    now, kinds = _now(X, data, settings), settings.kinds
+    return any(
+        np.diag(covariance(X, now, lengthscales(known[name], settings), kinds)).min() < FADED
+        for name in settings.outcomes
+    )
 
 
 def _telling(

@@ -9,7 +9,8 @@ Then functions that drift: draws of a Gaussian process with the kernel Matern-5/
 in results, whose hyperparameters are known; half of the results spread out, half around a point that wanders, as a
 loop leaves them. The active set is chosen from what of the history is in view (view.py), as in the product. Figures
 are of the next window, right after the last result, spread out and where the loop is, beside the latest rows alone;
-because all rows tell the truth here, they are expected over that window instead of drawn.
+because all rows tell the truth here, they are expected over that window instead of drawn. And functions that jump: at
+rest, but for one sudden change JUMPED results ago, that opened a regime; half of what was known holds on.
 
 Passed (exit status 0) if no problem and no drift loses more than 0.05 nats a window in either place.
 """
@@ -31,13 +32,12 @@ from arqon_gp.active import MOST_ROWS, active_set
 from arqon_gp.config import parse
 from arqon_gp.dataset import Dataset, training_set
 from arqon_gp.history import History
-from arqon_gp.records import Observation, Role, Told
-from arqon_gp.rows import TIME_UNIT, Hyperparameters, Settings, rows_of
+from arqon_gp.records import Label, Labelled, Observation, Role, Told
+from arqon_gp.rows import TIME_UNIT, Hyperparameters, Settings, lengthscales, rows_of
 from arqon_gp.rows import drifting as timed
 from arqon_gp.surrogate import OutcomeGP, restore, seek
 from arqon_gp.view import View
 from arqon_kernels import covariance
-from arqon_kernels.covariance import NUMBER, TIME
 from bench import record
 from bench.problems import PROBLEMS, Case, case, result, solver_config
 
@@ -47,6 +47,7 @@ HELD_OUT = 300  # windows in each place
 NEAR = 0.1  # std of the points near the minimum
 DRIFT_SEEDS, DRIFT_N, DRIFT_NOISE = 5, 2000, 0.1  # variance of a window, of a function of variance 1
 TAUS = (100.0, 300.0, 1000.0)  # results
+JUMPED, REGIME = (100, 400, 1000), 1.4  # results ago; the lengthscale of the regime: correlation exp(-1 / 1.4)
 LENGTHSCALES = {2: 0.3, 3: 0.35, 6: 0.7}  # by the number of knobs
 WANDERS = 0.3  # std of how far the loop's point is from where it began, after all results
 NAMES = [name for name, problem in PROBLEMS.items() if problem.m == 1]
@@ -105,21 +106,28 @@ def lost(name: str, n: int, seed: int) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A drifting function: knobs and how long it stays alike, in results."""
+    """A drifting function: knobs, how long it stays alike, or how long ago it jumped, in results."""
 
     d: int
-    tau: float
+    tau: float = 0.0
+    jumped: int = 0
 
     @property
     def name(self) -> str:
         """Its key in the result."""
-        return f"drift, d={self.d}, tau={self.tau:g}"
+        return f"jump, d={self.d}, {self.jumped} ago" if self.jumped else f"drift, d={self.d}, tau={self.tau:g}"
+
+    @property
+    def lengthscales(self) -> dict[str, list[float]]:
+        """Those of the knobs, and of the time or the regime."""
+        knobs = {"lengthscale": [LENGTHSCALES[self.d]] * self.d}
+        return knobs | ({"regime": [REGIME]} if self.jumped else {"time": [self.tau / TIME_UNIT]})
 
 
 def drifting(of: Drift, seed: int) -> tuple[Dataset, np.ndarray, Settings, dict[str, np.ndarray]]:
-    """The dataset of a history with the time as its last column, which of its rows are in view, and by place points
-    right after it."""
-    n, d, random = DRIFT_N, of.d, np.random.default_rng([of.d, int(of.tau), seed])
+    """The dataset of a history with the time or the regime as its last column, which of its rows are in view, and by
+    place points right after it."""
+    n, d, random = DRIFT_N, of.d, np.random.default_rng([of.d, int(of.tau) + of.jumped, seed])
     path = np.clip(0.5 + np.cumsum(WANDERS * random.standard_normal((n, d)) / np.sqrt(n), axis=0), 0.0, 1.0)
     there = np.clip(path + NEAR * random.standard_normal((n, d)), 0.0, 1.0)
     X = np.where(random.random((n, 1)) < 0.5, random.random((n, d)), there)
@@ -127,28 +135,30 @@ def drifting(of: Drift, seed: int) -> tuple[Dataset, np.ndarray, Settings, dict[
         "spread": random.random((HELD_OUT, d)),
         "near": np.clip(path[-1] + NEAR * random.standard_normal((HELD_OUT, d)), 0.0, 1.0),
     }
-    kinds, scale = np.array([NUMBER] * d + [TIME]), np.array([LENGTHSCALES[d]] * d + [of.tau / TIME_UNIT])
-    at = np.column_stack([X, np.arange(n) / TIME_UNIT])
-    K = np.asarray(covariance(at, at, scale, kinds)) + 1e-8 * np.eye(n)
-    y = np.linalg.cholesky(K) @ random.standard_normal(n) + np.sqrt(DRIFT_NOISE) * random.standard_normal(n)
     config = parse(solver_config(d, 1, np.zeros(1), seed=0))
-    rows = [result(x, y) for x, y in zip(X, y[:, None], strict=True)]
-    told = Told(tuple(Observation(r["params"], r["values"], Role.WARM) for r in rows), 0.0)
-    data = training_set(History().apply(told), config.space, config.goals)
-    seen = History(view=View(config.inputs, config.goals)).apply(told).excerpt().numbers
     settings = Settings(config.space, config.goals.modelled, better=config.goals.better)
-    settings = settings.drifting(time=True, regimes=1)
-    held = {place: np.column_stack([P, np.full(HELD_OUT, n / TIME_UNIT)]) for place, P in places.items()}
-    return timed(data, settings), np.isin(data.first, seen), settings, held
+    settings = settings.drifting(time=not of.jumped, regimes=1 + (of.jumped > 0))
+    rank = np.arange(n + 1)
+    last = np.where(rank >= n - of.jumped, 1.0, 0.0) if of.jumped else rank / TIME_UNIT
+    held = {place: np.column_stack([P, np.full(HELD_OUT, last[n])]) for place, P in places.items()}
+    at = np.column_stack([X, last[:n]])
+    K = np.asarray(covariance(at, at, lengthscales(of.lengthscales, settings), settings.kinds)) + 1e-8 * np.eye(n)
+    y = np.linalg.cholesky(K) @ random.standard_normal(n) + np.sqrt(DRIFT_NOISE) * random.standard_normal(n)
+    rows = tuple(Observation(r["params"], r["values"], Role.WARM) for r in map(result, X, y[:, None]))
+    since = n - of.jumped
+    before, jump, after = Told(rows[:since], 0.0), Labelled(Label.DRIFT, "", 0.0, since=since), Told(rows[since:], 0.0)
+    whole, seen = History(), History(view=View(config.inputs, config.goals))
+    for event in (before, jump, after) if of.jumped else (before,):
+        whole, seen = whole.apply(event), seen.apply(event)
+    data = training_set(whole, config.space, config.goals)
+    return timed(data, settings), np.isin(data.first, seen.excerpt().numbers), settings, held
 
 
 def lost_to_drift(of: Drift, seed: int) -> dict[str, float]:
     """Mean nats a window, by place: the active set's loss, and that of as many of the latest rows."""
     data, seen, settings, held = drifting(of, seed)
     rows = rows_of(data, settings, "value")
-    h: Hyperparameters = {
-        "lengthscale": [LENGTHSCALES[of.d]] * of.d,
-        "time": [of.tau / TIME_UNIT],
+    h: Hyperparameters = of.lengthscales | {
         "noise": [DRIFT_NOISE / rows.scale**2],
         "mean": [-rows.shift / rows.scale],
     }
@@ -195,6 +205,7 @@ def main() -> int:
     given = parser.parse_args()
     names, sizes, seeds, drift_seeds = NAMES, SIZES, SEEDS, DRIFT_SEEDS
     drifts = [Drift(d, tau) for d in LENGTHSCALES for tau in TAUS]
+    drifts += [Drift(d, jumped=ago) for d in LENGTHSCALES for ago in JUMPED]
     if given.smoke:
         names, sizes, drifts, seeds, drift_seeds = NAMES[:1], SIZES[:1], drifts[:1], 1, 1
     cells: dict[str, dict[str, list[float]]] = {}

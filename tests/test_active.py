@@ -166,3 +166,19 @@ def test_now_is_the_latest_moment_and_not_that_of_the_row_that_came_last() -> No
 
     old = Observation({"x": 0.5, "y": 0.5}, {"value": 0.0}, Role.HISTORY, time=60.0)
     assert latest(old) == latest() > 100
+
+
+def test_after_a_jump_rows_tell_of_the_present_regime_and_some_of_what_was_before() -> None:
+    data, plain = bowl(900)
+    jumped = replace(data, regime=(np.arange(900) >= 700).astype(np.int64), regimes=2, current=1)
+    settings = plain.drifting(time=False, regimes=2)
+    known = {"value": seek(data.rows(np.arange(700)), plain, {})["value"] | {"regime": [0.3]}}
+    chosen = active_set(drifting(jumped, settings), settings, known, 200)
+    assert len(set(chosen.tolist())) == len(chosen) == 200
+    before = chosen[chosen < 700]
+    assert 20 <= len(before) < 100, "what is back is known by its rows; of the present most tell"
+    assert np.ptp(data.X[before], axis=0).min() > 0.9, "they cover the space"
+    alike = known["value"] | {"regime": [5.0]}
+    assert (active_set(drifting(jumped, settings), settings, {"value": alike}, 200) < 700).mean() > 0.6, "nothing faded"
+    back = replace(jumped, current=0)
+    assert (active_set(drifting(back, settings), settings, known, 200) < 700).sum() > 120
