@@ -32,7 +32,7 @@ COVERED = 2 / 3  # of the rows; with more or fewer, log density is lost near the
 OPTIMISM = 1.0  # posterior stds
 FADED = 0.5  # correlation of a row with its config now, below which what tells of now is chosen
 TARGETS, LATEST_TARGETS, BEST_TARGETS = 48, 16, 32  # with more of them no log density is gained
-KEPT = 1 / 4  # of the rows, for what failed, which has no outcome that could be told, and for all regimes
+KEPT = 1 / 4  # of the rows, at most, for what failed, which has no outcome that could be told; as many for all regimes
 LEAST_VARIANCE = 1e-9
 
 
@@ -54,8 +54,8 @@ def active_set(
         each = -(-(most - len(chosen)) // len(promising))
         return np.sort(np.concatenate([chosen, np.unique(np.concatenate([order[:each] for order in promising]))]))
     failed = np.flatnonzero(data.failed > 0)
-    kept = failed[_covering(places[failed], int(KEPT * most))]
-    found = np.union1d(kept, chosen[: int(KEPT * most)] if settings.regime else []).astype(int).tolist()
+    kept = int(KEPT * most)
+    found = np.union1d(failed[_covering(places[failed], kept)], chosen[: kept if settings.regime else 0]).tolist()
     each = -(-BEST_TARGETS // len(promising))
     latest = usable[np.argsort(data.at[usable], kind="stable")[-LATEST_TARGETS:]]
     targets = np.concatenate([chosen[:TARGETS], latest, *(order[:each] for order in promising)])
