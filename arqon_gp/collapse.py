@@ -1,5 +1,5 @@
-"""Which windows broke a limit, as the edge is told; and a collapse, after which it may lie anywhere. No torch. Public:
-edge_of, collapsed_since.
+"""Which windows broke a limit, as the edges are told; and a collapse, after which they may lie anywhere. No torch.
+Public: edges_of, collapsed_since.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from arqon_gp.dataset import Dataset
-from arqon_gp.edge import Edge, Frame
+from arqon_gp.edge import Edges, Frame
 from arqon_gp.history import History
 from arqon_gp.records import Role
 from arqon_gp.rows import Settings
@@ -16,7 +16,7 @@ from arqon_gp.study import Study
 FALL = 3  # windows in a row that collapsed: the edge may lie anywhere then, and what was before tells its slope alone
 
 
-def edge_of(study: Study, data: Dataset, settings: Settings) -> Edge | None:
+def edges_of(study: Study, data: Dataset, settings: Settings) -> Edges | None:
     """Where the windows that are in view broke a limit, under guardrails."""
     rails, goals = study.config.guardrails, study.config.goals
     if rails is None:
@@ -26,11 +26,11 @@ def edge_of(study: Study, data: Dataset, settings: Settings) -> Edge | None:
         y = data.Y[:, goals.modelled.index(name)]
         beyond |= side * (y - bound) > 0.0
         told &= np.isfinite(y)
-    broken = np.where(beyond, data.tried, data.failed)
-    kept = np.where(told, data.tried - broken, 0.0)
+    mild = np.where(beyond, data.tried - data.failed, 0.0)
+    kept = np.where(told & ~beyond, data.tried - data.failed, 0.0)
     current = data.current / max(data.regimes - 1.0, 1.0)
     old = (data.first < collapsed_since(data, study.history)).astype(np.float64)
-    return Edge.of(data.X, broken, kept, Frame.of(settings, rails.steps, current), old)
+    return Edges.of(data.X, data.failed, mild, kept, Frame.of(settings, rails.steps, current), old)
 
 
 def collapsed_since(data: Dataset, history: History) -> int:

@@ -5,7 +5,7 @@ is a yes or no: Gaussian-process classification with a probit likelihood by expe
 Williams 2006, section 3.6; all sites at once, damped). Laplace's approximation learns next to nothing from windows that
 were to hold, and takes a break for up to four times as likely as it is. The inputs are steps: a knob in its max_delta,
 a number of the context in CONTEXT_STEP of its range; the prior is a constant, a line, so that an edge is carried on,
-and a bump, so that what happened is remembered where it did. Public: Edge, Frame, MOST_RISK.
+and a bump, so that what happened is remembered where it did. Public: Edge, Edges, Frame, MOST_RISK.
 """
 
 from __future__ import annotations
@@ -102,6 +102,40 @@ class Edge:
         v = np.linalg.solve(L, _prior(Z, there))
         mean = middle + v.T @ np.linalg.solve(L, beyond - middle)
         return np.asarray(mean - np.sqrt(np.maximum(_alone(there) - np.square(v).sum(axis=0), 0.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The edge of what collapses, and that of what is a little beyond a limit: the way away from one may lead to the
+    other. A window that is a little beyond has not collapsed; what one that has would have been else nobody knows."""
+
+    parts: tuple[Edge, ...]
+
+    @classmethod
+    def of(
+        cls, X: Floats, failed: Floats, beyond: Floats, kept: Floats, frame: Frame, old: Floats | None = None
+    ) -> Edges | None:
+        """The edges that rows X (n, d) tell, of which so many windows (n,) failed, so many were beyond a limit
+        else, and so many kept them; None where none broke one."""
+        found = Edge.of(X, failed, kept + beyond, frame, old), Edge.of(X, beyond, kept, frame, old)
+        parts = tuple(edge for edge in found if edge is not None)
+        return cls(parts) if parts else None
+
+    def margin(self, X: Floats) -> Floats:
+        """How far on the good side of the nearest edge points (r, d) are, in stds of the probit."""
+        return np.asarray(np.minimum.reduce([edge.margin(X) for edge in self.parts]))
+
+    def chance(self, X: Floats) -> Floats:
+        """P(a window breaks a limit) at points (r, d), what is not known of the edges included."""
+        return np.asarray(1.0 - np.multiply.reduce([1.0 - edge.chance(X) for edge in self.parts]))
+
+    def risk(self, X: Floats) -> Floats:
+        """How much likelier than a config of which nothing is known these (r, d) break a limit: a ratio (r,)."""
+        return np.asarray(np.maximum.reduce([edge.risk(X) for edge in self.parts]))
+
+    def least(self, X: Floats, beyond: Floats, age: Floats, where: Floats) -> Floats:
+        """The same of either edge, see Edge.least: the frame is one."""
+        return self.parts[0].least(X, beyond, age, where)
 
 
 @dataclass(frozen=True, slots=True)

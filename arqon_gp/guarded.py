@@ -269,6 +269,12 @@ def _broke(study: Study) -> bool:
     return bool(last) and _beyond(study, last[0][1])
 
 
+def _breaking(study: Study) -> bool:
+    """Whether both of the latest windows were, wherever they ran: one more of what runs would tell what they have."""
+    rows = [study.history.rows[i] for i in study.history.latest]
+    return len(rows) == 2 and all(_beyond(study, row) for row in rows)
+
+
 def _news(study: Study) -> bool:
     """Whether one more window of last_good would tell more of the present context than its two latest ones, where it
     runs: these are from another one, or from elsewhere. Not where the context moves on as far in every window."""
@@ -289,7 +295,7 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate | None:
         return _enqueued(turn, rails, box)
     if box.empty or box.single:
         return turn.known(Kind.REPLICATE, study.deployment.may_run, "no knob may move from here")
-    recover = recover or _likely_broken(turn)
+    recover = recover or _likely_broken(turn) or _breaking(study)
     barred = None if recover else turn.barred
     probe = not recover and not barred and probes_wanted(study.config, study.history, study.course) > 0
     goal = Goal.RECOVER if recover else Goal.PROBE if probe else Goal.IMPROVE

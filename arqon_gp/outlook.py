@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from arqon_gp.dataset import CELLS, Dataset
-from arqon_gp.edge import MOST_RISK, Edge
+from arqon_gp.edge import MOST_RISK, Edges
 from arqon_gp.history import Excerpt
 from arqon_gp.knobs import Floats
 from arqon_gp.objectives import nondominated
@@ -49,7 +49,7 @@ class Outlook:
     study: Study
     fitted: Surrogate
     data: Dataset
-    edge: Edge | None = None
+    edges: Edges | None = None
     surrogate: Surrogate = field(init=False)  # for points in the present context
 
     def __post_init__(self) -> None:
@@ -174,23 +174,23 @@ class Outlook:
 
     def p_kept(self, configs: Sequence[Params]) -> Floats:
         """The least of these (r,) in the situations that the next windows may bring; less where the windows themselves
-        say that the edge is near."""
+        say that an edge is near."""
         return np.asarray(np.minimum.reduce([found._kept(configs) for found in self._situations]))
 
     def p_broken(self, configs: Sequence[Params]) -> Floats:
         """P(a limit breaks, or the window fails) at each config (r,) in the worst of these situations, as the model
-        and the edge say."""
+        and the edges say."""
         return np.asarray(np.maximum.reduce([found._broken(found.encoded(configs)) for found in self._situations]))
 
     def p_beyond(self, configs: Sequence[Params]) -> Floats:
         """P(a limit breaks) at each config (r,) as far as the windows that broke one tell by that fact alone; 1, where
         none did."""
-        return np.full(len(configs), 1.0) if self.edge is None else self.edge.chance(self.encoded(configs))
+        return np.full(len(configs), 1.0) if self.edges is None else self.edges.chance(self.encoded(configs))
 
     def _broken(self, X: Floats, moments: Moments | None = None) -> Floats:
-        # what failed the edge knows, too, and how far from it this is: out there the model sees no way back
-        p = self._hold(moments or self._at(X), len(X), success=self.edge is None)
-        return 1.0 - (p if self.edge is None else p * (1.0 - self.edge.chance(X)))
+        # what failed the edges know, too, and how far from it this is: out there the model sees no way back
+        p = self._hold(moments or self._at(X), len(X), success=self.edges is None)
+        return 1.0 - (p if self.edges is None else p * (1.0 - self.edges.chance(X)))
 
     @property
     def _situations(self) -> list[Outlook]:
@@ -213,9 +213,9 @@ class Outlook:
     def _kept(self, configs: Sequence[Params]) -> Floats:
         X = self.encoded(configs)
         p = self._hold(self._at(X), len(X))
-        if self.edge is None or not len(X):
+        if self.edges is None or not len(X):
             return p
-        return p * np.minimum(MOST_RISK / self.edge.risk(X), 1.0)
+        return p * np.minimum(MOST_RISK / self.edges.risk(X), 1.0)
 
     def way_out(self, configs: Sequence[Params]) -> Floats:
         """How far beyond the limits each config (r,) is at best, summed in units of what varies, as the latest windows
@@ -228,10 +228,10 @@ class Outlook:
             expected += np.maximum(side * (moments(name)[0] - bound), 0.0) / self._scale(name)
         age = data.now - data.at
         lately = (age < LATELY) & np.isfinite(seen)
-        if self.edge is None or not seen[lately].any():
+        if self.edges is None or not seen[lately].any():
             return expected
         where, flat = self.encoded(configs), 1.0 / (1.0 + float(seen[lately & (seen > 0.0)].var()) / FLAT**2)
-        return self.edge.least(data.X[lately], seen[lately], age[lately], where) - flat * self.edge.margin(where)
+        return self.edges.least(data.X[lately], seen[lately], age[lately], where) - flat * self.edges.margin(where)
 
     @property
     def _beyond(self) -> Floats:
@@ -257,7 +257,7 @@ class Outlook:
 
     def lost(self, params: Params) -> bool:
         """Whether the windows themselves say that a config is likelier than not to break a limit."""
-        return self.edge is not None and bool(self.edge.margin(self.encoded([params]))[0] < 0.0)
+        return self.edges is not None and bool(self.edges.margin(self.encoded([params]))[0] < 0.0)
 
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""

@@ -23,7 +23,7 @@ from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Change, Goal, Proposal, Request, random_step
 from arqon_gp.background import Background
 from arqon_gp.choice import Choice, breach, good_rows, plain, situated
-from arqon_gp.collapse import edge_of
+from arqon_gp.collapse import edges_of
 from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
 from arqon_gp.dataset import Dataset, TrainingSets
@@ -185,7 +185,7 @@ class ModelAdvisor:
             # fitted from the same warm start, or written down since
             and study.hyperparameters in (kept.study.hyperparameters, kept.fitted.hyperparameters)
         ):
-            return Outlook(study, kept.fitted, kept.data, kept.edge)
+            return Outlook(study, kept.fitted, kept.data, kept.edges)
         data = self._set(study, study.history)
         if not len(data.X):
             raise FitError("nothing was measured yet")
@@ -213,7 +213,7 @@ class ModelAdvisor:
                 before = kept.fitted if kept else None
                 found = restore(data, self._settings, h, whole, before, self._rung, _torch(self.device))
                 data = drifting(data, found.settings)
-                self._fitted = Outlook(study, found, data, edge_of(study, data, found.settings))
+                self._fitted = Outlook(study, found, data, edges_of(study, data, found.settings))
             except NUMERICAL as error:
                 if out_of_memory(error):
                     raise

@@ -17,7 +17,7 @@ from arqon_gp.advice import Goal, Request
 from arqon_gp.choice import Choice
 from arqon_gp.collapse import collapsed_since
 from arqon_gp.config import parse
-from arqon_gp.edge import MOST_RISK, Edge, Frame
+from arqon_gp.edge import MOST_RISK, Edge, Edges, Frame
 from arqon_gp.guard import CLEARLY
 from arqon_gp.knobs import Interval
 from arqon_gp.outlook import Outlook
@@ -82,8 +82,8 @@ def test_of_a_stay_the_windows_that_failed_count_as_broken_and_the_others_as_kep
         rows += [good] * (windows // 2) + [replace(good, values={}, failed=True)] + [good] * (windows // 2)
         found = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(Told(tuple(rows), 0.0)))
         assert found is not None
-        assert found.edge is not None
-        return float(found.edge.risk(found.encoded([{"x": 50.0, "y": 0.5}]))[0])
+        assert found.edges is not None
+        return float(found.edges.risk(found.encoded([{"x": 50.0, "y": 0.5}]))[0])
 
     assert of(2) > of(8) > of(14)
     assert of(14) < MOST_RISK
@@ -181,6 +181,30 @@ def test_it_is_found_for_any_windows(n: int) -> None:
     assert ((chance >= 0.0) & (chance <= 1.0)).all()
 
 
+def test_of_two_edges_the_nearer_one_counts_and_either_chance() -> None:
+    """What is left of x = 0.4 collapses, what is right of 0.6 is a little beyond a limit; y makes no difference."""
+    X = np.array([[x, 0.5] for x in (0.3, 0.35, 0.45, 0.5, 0.55, 0.65, 0.7)])
+    failed, beyond = 2.0 * (X[:, 0] < 0.4), 2.0 * (X[:, 0] > 0.6)
+    kept = 4.0 - 2.0 * (failed + beyond)
+    found = Edges.of(X, failed, beyond, kept, frame())
+    assert found is not None
+    collapse, mild = found.parts
+    points = np.array([[0.25, 0.5], [0.5, 0.5], [0.75, 0.5]])
+    assert collapse.margin(points)[2] > collapse.margin(points)[0]
+    assert mild.margin(points)[0] > mild.margin(points)[2]
+    chances = collapse.chance(points), mild.chance(points)
+    assert found.chance(points) == pytest.approx(1.0 - (1.0 - chances[0]) * (1.0 - chances[1]))
+    assert found.risk(points) == pytest.approx(np.maximum(collapse.risk(points), mild.risk(points)))
+    assert found.margin(points) == pytest.approx(np.minimum(collapse.margin(points), mild.margin(points)))
+    nothing, ignorant = np.zeros(len(X)), Edge.of(X, failed, kept, frame())
+    assert ignorant is not None
+    assert collapse.chance(points)[2] < 0.8 * ignorant.chance(points)[2], "what was a little beyond did not collapse"
+    assert Edges.of(X, nothing, nothing, kept, frame()) is None
+    alone = Edges.of(X, failed, nothing, kept, frame())
+    assert alone is not None
+    assert len(alone.parts) == 1
+
+
 def test_categories_cycles_and_other_regimes_are_steps_apart() -> None:
     bounds = {"x": {"min": 0, "max": 100}, "mode": {"type": "categorical", "choices": ["a", "b", "c"]}}
     config = parse(
@@ -236,14 +260,30 @@ def test_the_chance_to_break_a_limit_is_that_of_the_edge_where_the_model_sees_no
     rng = np.random.default_rng(0)
     held = [(x, 0.5, 20.0 + rng.normal()) for x in np.linspace(42.0, 60.0, 20)]
     found = outlook_of([*held[:10], (39.0, 0.5, 500.0), *held[10:], (38.0, 0.52, 520.0)])
-    assert found.edge is not None
+    assert found.edges is not None
     near, safe, beyond = ({"x": x, "y": 0.5} for x in (41.0, 55.0, 36.0))
     p = found.p_broken([near, safe, beyond]).tolist()
     X = found.encoded([near, safe, beyond])
-    model, edge = 1.0 - found._hold(found._at(X), 3, success=False), found.edge.chance(X)
+    model, edge = 1.0 - found._hold(found._at(X), 3, success=False), found.edges.chance(X)
     assert p == pytest.approx(1.0 - (1.0 - model) * (1.0 - edge))
     assert model[0] < 1e-3 < 0.1 < p[0] < 0.5 < p[2]
     assert p[1] < 0.5 * p[0]
+
+
+def test_what_is_a_little_beyond_a_limit_does_not_turn_the_way_out_of_a_collapse() -> None:
+    """Below x = 40 windows fail, above 60 the p99 is a little beyond its 50: it has not collapsed there, and what did
+    says nothing of the p99."""
+    told = [Observation({"x": x, "y": 0.5}, {"qps": 1.0, "p99": 20.0}, Role.WARM) for x in (44.0, 48.0, 52.0, 56.0)]
+    told += [Observation({"x": x, "y": 0.5}, {"qps": 1.0, "p99": 51.0}, Role.WARM) for x in (61.0, 63.0, 65.0)]
+    told += [Observation({"x": x, "y": 0.5}, {}, Role.WARM, failed=True) for x in (36.0, 34.0)]
+    config = parse(CONFIG)
+    found = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(Told(tuple(told), 0.0)))
+    assert found is not None
+    assert found.edges is not None
+    collapse, mild = found.edges.parts
+    X = found.encoded([{"x": x, "y": 0.5} for x in (30.0, 50.0, 70.0)])
+    assert collapse.margin(X).argsort().tolist() == [0, 1, 2]
+    assert mild.margin(X).argsort().tolist() == [2, 1, 0]
 
 
 def test_where_it_held_for_long_three_collapsed_windows_say_that_the_edge_is_elsewhere_now() -> None:
@@ -257,8 +297,8 @@ def test_where_it_held_for_long_three_collapsed_windows_say_that_the_edge_is_els
         told = Told((*held, *(replace(row, role=role) for row in failed[:windows])), 0.0)
         found = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(told))
         assert found is not None
-        assert found.edge is not None
-        return float(found.edge.chance(found.encoded([{"x": 56.0, "y": 0.5}]))[0])
+        assert found.edges is not None
+        return float(found.edges.chance(found.encoded([{"x": 56.0, "y": 0.5}]))[0])
 
     assert broken(2) < 0.3
     assert broken(3) > 0.6
@@ -277,7 +317,7 @@ def test_windows_of_another_regime_say_less() -> None:
     assert same is not None
     assert other is not None
     there: Params = {"x": 45.0, "y": 0.5}
-    risks = [float(of.edge.risk(of.encoded([there]))[0]) for of in (same, other) if of.edge is not None]
+    risks = [float(of.edges.risk(of.encoded([there]))[0]) for of in (same, other) if of.edges is not None]
     assert len(risks) == 2
     assert risks[1] < risks[0]
 
@@ -350,10 +390,10 @@ def test_on_a_flat_plateau_out_there_the_way_leads_towards_the_edge() -> None:
     held = [(60.0 + 0.1 * i, 0.5, 20.0 + 0.1 * (i % 3)) for i in range(10)]
     broken = [(40.0 + 5.0 * (i % 11) / 10, 0.5, 500.0 + i % 2) for i in range(33)]
     found = outlook_of([*held, *broken])
-    assert found.edge is not None
+    assert found.edges is not None
     up, down = found.way_out([{"x": 47.5, "y": 0.5}, {"x": 37.5, "y": 0.5}]).tolist()
     assert up < down - 1.0
-    margin = found.edge.margin(found.encoded([{"x": 60.5, "y": 0.5}, {"x": 50.0, "y": 0.5}, {"x": 42.0, "y": 0.5}]))
+    margin = found.edges.margin(found.encoded([{"x": 60.5, "y": 0.5}, {"x": 50.0, "y": 0.5}, {"x": 42.0, "y": 0.5}]))
     assert margin[0] > margin[1] > margin[2]
 
 
@@ -435,8 +475,8 @@ def test_where_the_latest_windows_show_a_slope_it_leads_not_the_edge_of_long_ago
     found = outlook_of([*held, *broken])
     up, down = found.way_out([{"x": 65.0, "y": 0.5}, {"x": 40.0, "y": 0.5}]).tolist()
     assert up < down - 0.5
-    assert found.edge is not None
-    margin = found.edge.margin(found.encoded([{"x": 65.0, "y": 0.5}, {"x": 40.0, "y": 0.5}]))
+    assert found.edges is not None
+    margin = found.edges.margin(found.encoded([{"x": 65.0, "y": 0.5}, {"x": 40.0, "y": 0.5}]))
     assert margin[1] > margin[0] + 1.0, "the edge alone says the other way"
 
 

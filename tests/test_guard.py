@@ -875,6 +875,27 @@ def test_two_windows_of_last_good_that_fail_or_are_beyond_a_limit_outweigh_many_
     assert loop.status["regime"] == 0, "what has changed the model says"
 
 
+@pytest.mark.parametrize(("back", "recover"), [("failed", True), ("ok", False)])
+def test_where_what_is_gone_back_to_breaks_a_limit_the_way_out_begins_at_once(back: str, recover: bool) -> None:
+    """It held for long, which one window that fails does not outweigh; after one elsewhere, just before it, it does."""
+    goals: list[Goal] = []
+
+    def propose(study: Any, request: Any) -> Proposal:
+        goals.append(request.goal)
+        moved = len(goals) == 30
+        return Proposal({"size": 60, "wait": 5.0} if moved else study.deployment.deployed, "one step")
+
+    loop = Loop(config(constraints={"p99_ms": {"max": 12}}), System(), propose)
+    while len(goals) < 30:
+        loop.step()
+    assert loop.status["deployed"]["size"] == 60
+    loop.step(status="failed")
+    assert loop.step(status=back) == HERE
+    goals.clear()
+    loop.step()
+    assert (goals == [Goal.RECOVER]) is recover
+
+
 def test_out_of_limits_that_last_good_breaks_too_nothing_is_a_regression_and_no_safe_mode_holds_it() -> None:
     sizes = iter([60, 40, 59, 41, 58, 42, 57, 43] * 10)
 
