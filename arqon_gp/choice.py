@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -226,7 +227,7 @@ class Choice:
         found, region, refuge = self.found, self._region, self._refuge
         if refuge is not None:
             step = region.settled(region.space.nearest(refuge | self.found.context, region.box, region.here))
-            if region.contains(step) and not found.broke_lately(plain(found.study, step)):
+            if region.contains(step) and not found.broke_lately(plain(found.study, step)) and self._clear([step])[0]:
                 return step
         return self._least_beyond() if self._hopeless else self._likeliest
 
@@ -267,10 +268,19 @@ class Choice:
         return points[int(np.argmin(chance if chance.min() < 1.0 - BROKEN else found.way_out(points)))]
 
     def _others(self, points: list[Params]) -> list[Params]:
-        """Those of the points that are not what runs, if there are any."""
+        """Those of the points that are not what runs, of them those that are clear of a collapse, if there are any."""
         study = self.found.study
         here = study.deployment.may_run
-        return [p for p in points if not study.config.space.same(here, plain(study, p))] or points
+        points = [p for p in points if not study.config.space.same(here, plain(study, p))] or points
+        return list(compress(points, self._clear(points))) or points
+
+    def _clear(self, points: Sequence[Params]) -> npt.NDArray[np.bool_]:
+        """Which points are no likelier to collapse than what runs, or hardly likely to; all, where that has."""
+        found = self.found
+        if found.collapsed:
+            return np.ones(len(points), dtype=bool)
+        risk = found.p_collapsed([*(plain(found.study, p) for p in points), found.study.deployment.may_run])
+        return np.asarray(risk[:-1] <= max(float(risk[-1]), 1.0 - DEFAULT_CONFIDENCE))
 
     @cached_property
     def _safe_spread(self) -> list[Params]:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
+from arqon_gp.cliffs import fallen, worst
 from arqon_gp.config import Config
 from arqon_gp.evidence import Evidence, Noise, interval, p_below, p_beyond
 from arqon_gp.history import Key, key
@@ -49,13 +52,15 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How one config stands: its complete windows, P(all limits hold), and against last_good P(worse by more than
-    min_effect), P(better at all), and P(farther beyond a limit that last_good breaks; 0.5 where it breaks none)."""
+    min_effect), P(better at all), and P(farther beyond a limit that last_good breaks; 0.5 where it breaks none);
+    `collapsed`: whether its latest window failed or was off a cliff."""
 
     windows: int = 0
     worse: float = 0.0
     better: float = 0.0
     holds: float = 1.0
     farther: float = 0.5
+    collapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +204,24 @@ class _Judge:
         rows = self.windows.rows(params, self.since_good)
         complete = len(self.windows.complete(rows))
         if key(params) == key(last_good) or not complete:
-            return Standing(complete, holds=self.holds(params, rows))
+            return Standing(complete, holds=self.holds(params, rows), collapsed=self.collapsed(params))
         ours, theirs = self.evidence(params, UTILITY, self.since_good), self.evidence(last_good, UTILITY)
         better = p_below(theirs, ours, 0.0, self.yard.noise[UTILITY])
         worse, holds = self.worse(params, last_good), self.holds(params, rows)
-        return Standing(complete, worse, better, holds, self.farther(params, last_good))
+        return Standing(complete, worse, better, holds, self.farther(params, last_good), self.collapsed(params))
+
+    def collapsed(self, params: Params) -> bool:
+        """Whether the latest window of a config, of whatever regime, failed or was off a cliff."""
+        rows = self.windows.rows(params, 0)
+        return bool(rows) and bool(self._fallen[rows[-1]])
+
+    @cached_property
+    def _fallen(self) -> npt.NDArray[np.bool_]:
+        """Which windows failed or were off a cliff beyond a limit."""
+        goals, baseline = self.config.goals, self.yard.baseline
+        Y = self.windows.measured[:, [self.windows.column(name) for name in goals.modelled]]
+        off = fallen(Y, worst(Y, goals, baseline), goals, baseline)
+        return np.asarray(off | np.array(self.windows.failed, dtype=bool))
 
     def farther(self, a: Params, b: Params) -> float:
         """P(a is farther beyond a limit than b), of the limits that b breaks the one where it is likeliest; by the

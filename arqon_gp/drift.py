@@ -37,10 +37,13 @@ class Sums:
     below_since: int = 0
     usual: float = USUAL
 
+    def scaled(self, z: float) -> float:
+        """A residual beside what is usual."""
+        return z * USUAL / max(self.usual, USUAL)
+
     def add(self, z: float, row: int) -> Sums:
         """After one more residual."""
-        scaled = z * USUAL / max(self.usual, USUAL)
-        scaled = min(max(scaled, -MOST), MOST)
+        scaled = min(max(self.scaled(z), -MOST), MOST)
         up, down = scaled - ALLOWANCE, -scaled - ALLOWANCE
         return Sums(
             max(self.above + up, 0.0),
@@ -55,9 +58,10 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """`sums` by outcome."""
+    """`sums` by outcome; `latest`: how far the latest window was off in any, in usual stds."""
 
     sums: Mapping[str, Sums] = field(default_factory=dict)
+    latest: float = 0.0
 
     @property
     def score(self) -> float:
@@ -87,16 +91,17 @@ class Drift:
                         state = state._told(row, deployment.predicted(row, config), config, i)
                 return state
             case Unchanged() | Labelled(label=Label.DRIFT):
-                return Drift({name: Sums(usual=sums.usual) for name, sums in self.sums.items()})
+                return replace(self, sums={name: Sums(usual=sums.usual) for name, sums in self.sums.items()})
         return self
 
     def _told(self, row: Observation, predicted: Mapping[str, Prediction], config: Config, number: int) -> Drift:
-        found = dict(self.sums)
+        found, latest = dict(self.sums), 0.0
         for name, of in predicted.items():
             z = residual(name, of, row.values.get(name), config.goals)
             if z is not None:
-                found[name] = found.get(name, Sums()).add(z, number)
-        return replace(self, sums=found)
+                before = found.get(name, Sums())
+                found[name], latest = before.add(z, number), max(latest, abs(before.scaled(z)))
+        return Drift(found, latest)
 
 
 def residual(name: str, predicted: Prediction, value: float | None, goals: Goals) -> float | None:

@@ -109,7 +109,8 @@ class Edges:
     """The edge of what collapses, and that of what is a little beyond a limit: the way away from one may lead to the
     other. A window that is a little beyond has not collapsed; what one that has would have been else nobody knows."""
 
-    parts: tuple[Edge, ...]
+    collapse: Edge | None
+    mild: Edge | None
 
     @classmethod
     def of(
@@ -117,9 +118,13 @@ class Edges:
     ) -> Edges | None:
         """The edges that rows X (n, d) tell, of which so many windows (n,) failed, so many were beyond a limit
         else, and so many kept them; None where none broke one."""
-        found = Edge.of(X, failed, kept + beyond, frame, old), Edge.of(X, beyond, kept, frame, old)
-        parts = tuple(edge for edge in found if edge is not None)
-        return cls(parts) if parts else None
+        found = cls(Edge.of(X, failed, kept + beyond, frame, old), Edge.of(X, beyond, kept, frame, old))
+        return found if found.parts else None
+
+    @property
+    def parts(self) -> tuple[Edge, ...]:
+        """Those that are known of."""
+        return tuple(edge for edge in (self.collapse, self.mild) if edge is not None)
 
     def margin(self, X: Floats) -> Floats:
         """How far on the good side of the nearest edge points (r, d) are, in stds of the probit."""

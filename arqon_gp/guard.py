@@ -333,9 +333,10 @@ def _suspicion(case: Case, now: float) -> Event | None:
         return None
     if rows[-1][1].failed:
         return Suspected(here, Cause.FAILED, 1.0, True, "its window failed", now)
-    if c.good.holds < min(BROKEN, c.running.holds + CLEARLY):  # what would be gone back to is no better
+    fell = c.running.collapsed and not c.good.collapsed and (c.good.holds >= BROKEN or _lately(case))
+    if not fell and c.good.holds < min(BROKEN, c.running.holds + CLEARLY):  # what would be gone back to is no better
         return None
-    refuge = c.good.holds > c.running.holds or c.good.holds >= case.confidence
+    refuge = fell or c.good.holds > c.running.holds or c.good.holds >= case.confidence
     if c.breached is not None and c.breach >= c.breached.confidence and refuge:
         reason = f"{c.breached.text()} is broken (P {c.breach:.2f} by this window alone)"
         return Suspected(here, Cause.LIMIT, c.breach, True, reason, now, c.breached.outcome)
@@ -346,12 +347,21 @@ def _suspicion(case: Case, now: float) -> Event | None:
     return None
 
 
+def _lately(case: Case) -> bool:
+    """Whether last_good ran in one of the STUCK latest windows."""
+    rows = islice((row for row in reversed(case.history.rows) if row.role in JUDGED), STUCK)
+    return any(key(row.params) == key(case.guard.last_good) for row in rows)
+
+
 def _worse(a: Standing, b: Standing) -> float:
-    """P(a worse than b); while b breaks a limit P(all limits hold) decides first, utility only among equals.
+    """P(a worse than b); while b breaks a limit P(all limits hold) decides first, utility only among equals. What has
+    collapsed is worse than what was a little beyond a limit.
 
     Where neither has a chance to hold them, the one that is farther beyond has the smaller one, and of two that are
     equally far none is worse: what is saved out there is no merit, and must not hold up the way out.
     """
+    if b.holds < BROKEN and a.collapsed is not b.collapsed:
+        return float(a.collapsed)
     if b.holds < BROKEN and abs(a.holds - b.holds) > CLEARLY:
         return 0.0 if a.holds > b.holds else 1.0
     if b.holds < BROKEN and abs(a.farther - 0.5) > EQUALLY_FAR:

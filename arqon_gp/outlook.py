@@ -187,6 +187,21 @@ class Outlook:
         none did."""
         return np.full(len(configs), 1.0) if self.edges is None else self.edges.chance(self.encoded(configs))
 
+    def p_collapsed(self, configs: Sequence[Params]) -> Floats:
+        """P(a window fails or is off a cliff) at each config (r,), as success and the edge of what collapses tell."""
+        if self.edges is None or self.edges.collapse is None:
+            return np.zeros(len(configs))
+        X, p = self.encoded(configs), np.ones(len(configs))
+        if FEASIBLE in self.surrogate:
+            mean, variance = self.surrogate[FEASIBLE].predict(X)
+            p = special.ndtr((mean - LEAST_SUCCESS) / np.sqrt(variance))
+        return np.asarray(1.0 - p * (1.0 - self.edges.collapse.chance(X)))
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the latest window has."""
+        return bool(self.data.failed[np.argmax(self.data.first)] > 0.0)
+
     def _broken(self, X: Floats, moments: Moments | None = None) -> Floats:
         # what failed the edges know, too, and how far from it this is: out there the model sees no way back
         p = self._hold(moments or self._at(X), len(X), success=self.edges is None)

@@ -18,6 +18,7 @@ from arqon_gp.situation import Situation
 from arqon_gp.view import View
 
 FEW = 16  # rows up to which a fit costs nothing worth preparing
+STRANGE = 6.0  # usual stds that a window is off: an outlier, or news
 OFTEN = 64  # rows up to which every ask is preceded by a fit
 REFIT_EVERY, REFIT_SHARE, REFIT_AT_MOST = 5, 50, 64
 MANY = 16  # rows told since the last candidate that are too many to be left out of a fit
@@ -127,7 +128,8 @@ class Study:
         """Whether the hyperparameters are too old: a function of the journal, so that every process agrees.
 
         They are sought again before each ask while that costs little, then after every fifth result, then after every
-        2 % more rows, 64 at most; at once after a correction, a failure or a change of regime.
+        2 % more rows, 64 at most; at once after a correction, a failure, a change of regime, or a window so
+        far off that it is an outlier, or news.
         """
         return self.basis is not self.based and (self._urgent or self._worth(self.basis))
 
@@ -145,7 +147,7 @@ class Study:
             return True
         if (based.regime, based.corrected) != (history.regime, history.corrected):
             return True
-        return history.failed > based.failed
+        return history.failed > based.failed or self.drift.latest >= STRANGE
 
     def _worth(self, history: History) -> bool:
         """Whether a fit of this history tells enough more than the last one."""

@@ -47,6 +47,19 @@ def noise_of(values: np.ndarray) -> Noise:
     return found
 
 
+def test_what_fell_off_a_cliff_has_collapsed_and_what_is_a_little_beyond_a_limit_has_not() -> None:
+    limits = {"constraints": {"p99_ms": {"max": 15}}}
+    windows = [(A, {"qps": 100.0, "p99_ms": 10.0 + 0.1 * i}) for i in range(8)]
+    history = told(*windows, (B, {"qps": 100.0, "p99_ms": 17.0}), (C, {"qps": 100.0, "p99_ms": 200.0}))
+    judge = _Judge(Question(C, A), yard(history, **limits), config(**limits), lambda params, other: None)
+    assert [judge.collapsed(x) for x in (A, B, C, {"x": 0.7})] == [False, False, True, False]
+    found = compare(Question(C, A), yard(history, **limits), config(**limits), lambda params, other: None)
+    assert (found.running.collapsed, found.good.collapsed) == (True, False)
+    failed = history.apply(Told((Observation(A, {}, Role.WINDOW, failed=True),), 0.0))
+    opened = failed.apply(Labelled(Label.DRIFT, "", 0.0, since=len(failed)))
+    assert compare(Question(C, A), yard(opened, **limits), config(**limits), lambda *_: None).good.collapsed
+
+
 @pytest.mark.parametrize(("windows", "enough"), [(6, True), (5, False)])
 def test_the_current_regime_tells_the_noise_once_it_has_seven_degrees_of_freedom(windows: int, enough: bool) -> None:
     """Two of them are the prior's, five those of six windows of one config. Before, all windows are worth four."""

@@ -373,6 +373,28 @@ def test_where_no_step_leads_towards_it_a_config_that_keeps_the_limits_does_not_
     assert choice._refuge is not None
 
 
+@pytest.mark.parametrize("fell", [False, True])
+def test_out_of_a_small_breach_no_step_leads_to_where_it_collapses(make: Make, fell: bool) -> None:
+    """The p99 is a little beyond its limit at x = 50, windows fail at 41 to 46, and below 35 all is well. Of what has
+    collapsed itself any way out will do."""
+    solver = make(CONFIG)
+    rows = [{"params": {"x": x, "y": 0.5}, "values": {"qps": 1.0, "p99": 20.0 + 0.1 * x}} for x in range(20, 36)]
+    rows += [{"params": {"x": x, "y": 0.5}, "values": {}, "status": "failed"} for x in (41.0, 43.0, 45.5, 46.0) * 2]
+    rows += [{"params": {"x": 50.0, "y": 0.5}, "values": {"qps": 1.0, "p99": 52.0 + 0.1 * i}} for i in range(4)]
+    rows += [{"params": {"x": 50.0, "y": 0.5}, "values": {}, "status": "failed"}] * fell
+    solver.seed(rows)
+    found = solver._advisor.outlook(solver._study)
+    assert found is not None
+    assert found.collapsed is fell
+    near, here = Box((Interval(45.0, 55.0), Interval(0.5, 0.5))), {"x": 50.0, "y": 0.5}
+    object.__setattr__(found.study.deployment, "deployed", here)
+    choice = Choice(found, solver._yardstick(), Request(Goal.RECOVER, near, here, 3), (), "cpu", print)
+    assert choice._refuge is not None
+    assert choice._refuge["x"] < 36.0
+    risk = found.p_collapsed([choice.proposal().params, here]).tolist()
+    assert risk[0] <= max(risk[1], 0.05) if not fell else choice.proposal().params["x"] == 45.0
+
+
 def test_the_way_out_does_not_lead_to_where_windows_failed() -> None:
     """The p99 keeps its limit above 60 and is 500 at 48; at 40 all fails, and there is no p99."""
     config = parse(CONFIG)

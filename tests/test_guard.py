@@ -958,6 +958,37 @@ def test_where_neither_has_a_chance_to_keep_the_limits_and_none_is_farther_beyon
     assert guard._worse(replace(hopeless, farther=0.75), Standing(windows=2, holds=0.02)) == 0.0, "so says much noise"
 
 
+@pytest.mark.parametrize(
+    ("good", "elsewhere", "back"),
+    [
+        (Standing(windows=3, holds=0.7), 0, True),
+        (Standing(windows=3, holds=0.7), 9, True),
+        (Standing(windows=3, holds=0.4), 0, True),
+        (Standing(windows=3, holds=0.4), 9, False),
+        (Standing(windows=3, holds=0.7, collapsed=True), 0, False),
+    ],
+)
+def test_what_collapsed_is_left_for_a_last_good_that_did_not_however_long_it_had_held(
+    good: Standing, elsewhere: int, back: bool
+) -> None:
+    """Where last_good is a little beyond a limit itself only if it ran lately: else nobody knows what it does now."""
+    given = config(constraints={"p99_ms": {"max": 15}}, guardrails={"windows_to_promote": 50})
+    loop = Loop(given, System(), to(size=55))
+    loop.run(5 + elsewhere)
+    study = loop.solver._study
+    limit = study.config.goals.limits[0]
+    running = Standing(windows=9, holds=1.0, collapsed=True)
+    case = case_of(study, Comparison(running, good, Standing(), breach=1.0, breached=limit))
+    assert isinstance(guard.finding(case, 0.0), Suspected) is back
+
+
+def test_what_has_collapsed_is_worse_than_what_is_a_little_beyond_a_limit() -> None:
+    fell, mild = Standing(windows=2, worse=0.1, holds=0.4, collapsed=True), Standing(windows=2, worse=0.9, holds=0.35)
+    assert (guard._worse(fell, mild), guard._worse(mild, fell)) == (1.0, 0.0)
+    assert guard._worse(fell, replace(mild, holds=0.9)) == fell.worse, "a last_good that keeps its limits is none of it"
+    assert guard._worse(replace(fell, worse=0.3), fell) == 0.3
+
+
 @pytest.mark.parametrize(("windows", "recover"), [(0, True), (3, False)])
 def test_a_broken_limit_is_left_where_nothing_is_known_of_last_good_since_the_world_changed(
     windows: int, recover: bool

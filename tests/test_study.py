@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from arqon_gp.config import parse
-from arqon_gp.records import Issued, Kind, Label, Labelled, Observation, Opened, Refitted, Role, Told
+from arqon_gp.records import Issued, Kind, Label, Labelled, Observation, Opened, Prediction, Refitted, Role, Told
 from arqon_gp.study import FEW, MANY, OFTEN, Study
 
 CONFIG: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}}
@@ -74,6 +77,26 @@ def test_a_failure_a_correction_or_a_new_regime_is_followed_by_a_fit_of_everythi
     for changed in (told(fitted, 1, failed=True), opened, one.apply(Told((by,), 0.0))):
         assert changed.refit_due
         assert changed.basis is changed.history
+
+
+@pytest.mark.parametrize(("value", "strange"), [(4.0, False), (7.0, True), (-5.0, True)])
+def test_a_window_that_is_far_off_is_followed_by_a_fit_of_everything_at_once(value: float, strange: bool) -> None:
+    """Predicted were 1 and a std of 1: a fit says whether it is an outlier, and the next window whether it was."""
+    fitted = study(2 * OFTEN)
+    expected = {"value": Prediction(1.0, 1.0 - 1.96, 1.0 + 1.96)}
+
+    def window(before: Study, value: float) -> Study:
+        asked = replace(issued(before), predicted=expected)
+        row = Observation({"x": 0.5}, {"value": value}, Role.WINDOW, id=asked.id, kind=Kind.EXPLORE)
+        return before.apply(asked).apply(Told((row,), 0.0))
+
+    off = window(fitted, value)
+    assert off.refit_due is strange
+    if strange:
+        assert off.basis is off.history
+        fitted = off.apply(FITTED)
+        assert not fitted.refit_due
+        assert not window(fitted, 1.0).refit_due
 
 
 def test_where_nothing_could_be_fitted_it_is_tried_again() -> None:
