@@ -333,7 +333,7 @@ def _suspicion(case: Case, now: float) -> Event | None:
         return None
     if rows[-1][1].failed:
         return Suspected(here, Cause.FAILED, 1.0, True, "its window failed", now)
-    fell = c.running.collapsed and not c.good.collapsed and (c.good.holds >= BROKEN or _lately(case))
+    fell = c.running.collapsed and not c.good.collapsed
     if not fell and c.good.holds < min(BROKEN, c.running.holds + CLEARLY):  # what would be gone back to is no better
         return None
     refuge = fell or c.good.holds > c.running.holds or c.good.holds >= case.confidence
@@ -345,12 +345,6 @@ def _suspicion(case: Case, now: float) -> Event | None:
         reason = f"worse than last_good by more than min_effect (P {worse:.2f})"
         return Suspected(here, Cause.WORSE, worse, case.rails.rollback_on_regression, reason, now)
     return None
-
-
-def _lately(case: Case) -> bool:
-    """Whether last_good ran in one of the STUCK latest windows."""
-    rows = islice((row for row in reversed(case.history.rows) if row.role in JUDGED), STUCK)
-    return any(key(row.params) == key(case.guard.last_good) for row in rows)
 
 
 def _worse(a: Standing, b: Standing) -> float:

@@ -20,7 +20,7 @@ from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.errors import FitError
 from arqon_gp.history import key
 from arqon_gp.legal import Region, nearest_legal, one_by_one
-from arqon_gp.records import Candidate, Dequeued, Kind, Label, Labelled, Observation, Params
+from arqon_gp.records import JUDGED, Candidate, Dequeued, Kind, Label, Labelled, Observation, Params
 from arqon_gp.space import Box
 from arqon_gp.study import Study
 from arqon_gp.turn import Turn
@@ -112,14 +112,24 @@ def _as_world(turn: Turn, label: Labelled) -> Labelled:
 
 def _here(turn: Turn, found: Comparison) -> Comparison:
     """The comparison where what runs has broken a limit under a context: what would be gone back to has kept it under
-    another one, and has to be expected to keep it in this."""
+    another one, and has to be expected to keep it in this. Where it is not, only lately can it have shown that it does
+    not collapse."""
     study = turn.study
     good = study.guard.last_good
     if not study.context or found.breach < guard.BROKEN or study.deployment.runs(good):
         return found
     holds = min(found.good.holds, turn.advisor.holds(study, good))
-    holds = holds if holds >= guard.BROKEN else min(holds, found.running.holds)  # a way out may be near
-    return replace(found, good=replace(found.good, holds=holds))
+    if holds >= guard.BROKEN:
+        return replace(found, good=replace(found.good, holds=holds))
+    collapsed = found.good.collapsed or (found.running.collapsed and not _lately(study, good))
+    holds = min(holds, found.running.holds)  # a way out may be near
+    return replace(found, good=replace(found.good, holds=holds, collapsed=collapsed))
+
+
+def _lately(study: Study, params: Params) -> bool:
+    """Whether a config ran in one of the latest windows, in a context like that of the last one."""
+    config, rows = study.config, [row for row in study.history.rows[-guard.STUCK :] if row.role in JUDGED]
+    return any(config.space.same(row.params, params) and config.alike(row.context, rows[-1].context) for row in rows)
 
 
 def _confidence(turn: Turn) -> float | None:
