@@ -128,8 +128,8 @@ class Study:
         """Whether the hyperparameters are too old: a function of the journal, so that every process agrees.
 
         They are sought again before each ask while that costs little, then after every fifth result, then after every
-        2 % more rows, 64 at most; at once after a correction, a failure, a change of regime, or a window so
-        far off that it is an outlier, or news.
+        2 % more rows, 64 at most; at once after a correction, a failure, a change of regime, or, under
+        guardrails, a window so far off that it is an outlier, or news.
         """
         return self.basis is not self.based and (self._urgent or self._worth(self.basis))
 
@@ -147,7 +147,8 @@ class Study:
             return True
         if (based.regime, based.corrected) != (history.regime, history.corrected):
             return True
-        return history.failed > based.failed or self.drift.latest >= STRANGE
+        strange = self.config.guardrails is not None and self.drift.latest >= STRANGE  # what runs may be left for it
+        return strange or history.failed > based.failed
 
     def _worth(self, history: History) -> bool:
         """Whether a fit of this history tells enough more than the last one."""

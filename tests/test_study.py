@@ -33,9 +33,9 @@ def told(study: Study, n: int, **more: Any) -> Study:
     return study
 
 
-def study(n: int) -> Study:
+def study(n: int, **more: Any) -> Study:
     """A study of n windows, fitted to all of them."""
-    return told(Study.new(parse(CONFIG)).apply(Opened({}, 0.0)), n).apply(FITTED)
+    return told(Study.new(parse(CONFIG | more)).apply(Opened({}, 0.0)), n).apply(FITTED)
 
 
 def test_while_it_costs_little_every_ask_is_preceded_by_a_fit_and_a_long_one_only_after_more_results() -> None:
@@ -82,7 +82,7 @@ def test_a_failure_a_correction_or_a_new_regime_is_followed_by_a_fit_of_everythi
 @pytest.mark.parametrize(("value", "strange"), [(4.0, False), (7.0, True), (-5.0, True)])
 def test_a_window_that_is_far_off_is_followed_by_a_fit_of_everything_at_once(value: float, strange: bool) -> None:
     """Predicted were 1 and a std of 1: a fit says whether it is an outlier, and the next window whether it was."""
-    fitted = study(2 * OFTEN)
+    fitted = study(2 * OFTEN, guardrails={})
     expected = {"value": Prediction(1.0, 1.0 - 1.96, 1.0 + 1.96)}
 
     def window(before: Study, value: float) -> Study:
@@ -90,6 +90,7 @@ def test_a_window_that_is_far_off_is_followed_by_a_fit_of_everything_at_once(val
         row = Observation({"x": 0.5}, {"value": value}, Role.WINDOW, id=asked.id, kind=Kind.EXPLORE)
         return before.apply(asked).apply(Told((row,), 0.0))
 
+    assert not window(study(2 * OFTEN), value).refit_due, "without guardrails nothing is left at once"
     off = window(fitted, value)
     assert off.refit_due is strange
     if strange:
