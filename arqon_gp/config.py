@@ -100,10 +100,13 @@ class Config:
         """The context as long as nothing is known of it: the middle of each."""
         return {of.name: from_unit(of, 0.5) for of in self.context}
 
-    def beyond(self, context: Context) -> list[Real]:
-        """What of a context is outside its declared range."""
-        numbers = (of for of in self.context if of.name in context and not of.periodic)
-        return [of for of in numbers if not of.low <= float(context[of.name]) <= of.high]
+    def beyond(self, *contexts: Context) -> list[Real]:
+        """What of any context is outside its declared range."""
+        found = []
+        for of in self.context:
+            told = [float(context[of.name]) for context in contexts if of.name in context and not of.periodic]
+            found += [of] if told and not of.low <= min(told) <= max(told) <= of.high else []
+        return found
 
     def alike(self, a: Context, b: Context) -> bool:
         """Whether two contexts differ by no more than ALIKE of the range, or of the period, in anything."""

@@ -278,12 +278,11 @@ class _Batch:
 
         It can be of those it equals, else of any that is unanswered, else of the latest.
         """
-        if row.time is None:
+        if row.time is None or self.latest is None:
             return False
         waiting = self._waiting
         equal = [issued for issued in waiting if self.deployment.space.same(row.params, issued.params)]
-        of = equal or waiting or ([self.latest] if self.latest else [])
-        return all(row.time < issued.at for issued in of) and bool(of)
+        return all(row.time < issued.at for issued in equal or waiting or [self.latest])
 
     @property
     def _waiting(self) -> list[Issued]:

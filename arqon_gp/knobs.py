@@ -291,7 +291,7 @@ def check_value(knob: Knob, value: object) -> Scalar:
 def as_float(value: object) -> float | None:
     """A number as a float, of an int that is too large for one infinity; None for what is none, booleans too."""
     value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         return None
     try:
         return float(value)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -84,19 +85,14 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
         values = {} if failed else values
         if plain:
             return Row(params, values, failed)
-        return Row(
-            params=params,
-            values=values,
-            failed=failed,
-            cost=_number("cost", row["cost"], low=0.0, high=INFINITE) if "cost" in row else 1.0,
-            id=_identity(row["id"]) if "id" in row else None,
-            eval_id=_label(row["eval_id"]) if "eval_id" in row else None,
-            sem=_sem(row, config),
-            time=_time(row["time"]) if "time" in row else None,
-            history=_flag(row["history"]) if "history" in row else False,
-            control=_control(row["control"], config, last) if "control" in row else None,
-            context=context_of(row["context"], config) if "context" in row else NO_CONTEXT,
-        )
+        more = {key: CHECKS[key](value) for key, value in row.items() if key in CHECKS}
+        if "control" in row:
+            more["control"] = _control(row["control"], config, last)
+        if "context" in row:
+            more["context"] = context_of(row["context"], config)
+        if sem := _sem(row, config):
+            more["sem"] = sem
+        return Row(params, values, failed, **more)
     except ValueError as error:
         raise ValueError(f"row {i}: {error}") from error
 
@@ -150,25 +146,28 @@ def _control(given: object, config: Config, last: Params) -> Control:
 def context_of(given: object, config: Config) -> Context:
     """What is known of a context, as numbers; ValueError names what is wrong. null, NaN: not known. What is farther out
     of its range than the range is long counts as being that far out."""
-    if not isinstance(given, Mapping):
+    if not _is_object(given):
         raise ValueError(f"context: expected an object of what was observed, found {given!r:.60}")
-    known = {of.name: of for of in config.context}
-    for name in given:
+    known, found = {of.name: of for of in config.context}, Context()
+    for name, value in given.items():
         if name not in known:
             names = f"it has {', '.join(known)}" if known else "the config of this study has no context"
             raise ValueError(f"context.{name}: not in the context; {names}")
-    told = [(name, value) for name, value in given.items() if not _is_gap(value)]
-    return {name: _near(known[name], _number(f"context.{name}", value)) for name, value in told}
+        if not _is_gap(value):
+            found[name] = _near(known[name], _number(f"context.{name}", value))
+    return found
 
 
 def _is_gap(value: object) -> bool:
-    return value is None or (isinstance(value, float | np.floating) and math.isnan(value))
+    return value is None or (isinstance(value, (float, np.floating)) and bool(value != value))
 
 
 def _near(of: Real, value: float) -> float:
     """A value of the context; no extrapolation reaches farther than once the range beyond it."""
     if of.periodic:
         return wrapped(of, value)
+    if of.low <= value <= of.high:
+        return value
     u = unit(of, value)
     return value if REACH[0] <= u <= REACH[1] else from_unit(of, min(max(u, REACH[0]), REACH[1]))
 
@@ -249,3 +248,12 @@ def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"history: expected true or false, found {value!r:.60}")
     return value
+
+
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "cost": partial(_number, "cost", low=0.0, high=INFINITE),
+    "id": _identity,
+    "eval_id": _label,
+    "time": _time,
+    "history": _flag,
+}  # what else of a row needs no config

@@ -186,7 +186,7 @@ class ArqonSolver:
         with self._open():
             study = self._study
             rows = parse_results(results, study.config, study.carried, prefix)
-            for of in {of.name: of for row in rows if row.context for of in study.config.beyond(row.context)}.values():
+            for of in study.config.beyond(*(row.context for row in rows if row.context)):
                 log.warning("context.%s: results were measured outside its range, %g to %g", of.name, of.low, of.high)
             safe = study.guard.safe_mode is not None
             observations = resolve(
