@@ -167,9 +167,8 @@ class Outlook:
         p, known = np.ones(r), list(self.bounds)
         if success and FEASIBLE in self.surrogate:
             known.append((FEASIBLE, -1, LEAST_SUCCESS))
-        for name, side, bound in known:
-            mean, variance = moments(name)
-            p = p * special.ndtr(side * (bound - mean) / np.sqrt(variance))
+        for limit in known:
+            p = p * _p_within(moments, *limit)
         return np.asarray(p)
 
     def p_kept(self, configs: Sequence[Params]) -> Floats:
@@ -191,10 +190,8 @@ class Outlook:
         """P(a window fails or is off a cliff) at each config (r,), as success and the edge of what collapses tell."""
         if self.edges is None or self.edges.collapse is None:
             return np.zeros(len(configs))
-        X, p = self.encoded(configs), np.ones(len(configs))
-        if FEASIBLE in self.surrogate:
-            mean, variance = self.surrogate[FEASIBLE].predict(X)
-            p = special.ndtr((mean - LEAST_SUCCESS) / np.sqrt(variance))
+        X = self.encoded(configs)
+        p = _p_within(self._at(X), FEASIBLE, -1, LEAST_SUCCESS) if FEASIBLE in self.surrogate else 1.0
         return np.asarray(1.0 - p * (1.0 - self.edges.collapse.chance(X)))
 
     @property
@@ -405,6 +402,12 @@ class Outlook:
     def measured(self) -> list[Params]:
         """Each measured config once."""
         return [self.data.params[i] for i in self.data.distinct.tolist()]
+
+
+def _p_within(moments: Moments, name: str, side: int, bound: float) -> Floats:
+    """P(an outcome is on the good side of a bound) at each config (r,)."""
+    mean, variance = moments(name)
+    return np.asarray(special.ndtr(side * (bound - mean) / np.sqrt(variance)))
 
 
 def _expected_gain(z: float, std: float) -> float:

@@ -115,7 +115,7 @@ def surprised(*values: float, role: Role = Role.WINDOW, failed: bool = False, x:
 
 
 def test_how_far_the_latest_window_was_off_is_in_what_is_usual() -> None:
-    assert surprised(10.0, 3.0).latest == pytest.approx(7.0 * 0.8 / max(0.95 * 0.8, 0.8))
+    assert surprised(10.0, 3.0).latest == pytest.approx(7.0)
     assert surprised(3.0, 10.5).latest < 1.0, "the latest"
     assert surprised(*[14.0, 6.0] * 30, 17.0).latest < 2.5
 
