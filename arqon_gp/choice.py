@@ -1,7 +1,6 @@
 """The model's choice of the next config: where it is sought, with which acquisition, and what is said of it.
 
-Reads like the method: a region, an acquisition in it, the safest of what it likes. Public: Choice, good_rows, situated,
-plain.
+Reads like the method: a region, an acquisition in it, the safest of what it likes. Public: Choice, good_rows, situated.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -19,23 +17,23 @@ from arqon_gp import acquisition
 from arqon_gp.acquisition import Aim
 from arqon_gp.advice import Goal, Proposal, Request
 from arqon_gp.design import placed, recurrence, sobol
-from arqon_gp.guard import BROKEN, CLEARLY, HOPELESS
+from arqon_gp.guard import BROKEN, CLEARLY
 from arqon_gp.history import Key, key
 from arqon_gp.knobs import Categorical, Domain, Floats, Interval, Knob, Options
 from arqon_gp.legal import Region
 from arqon_gp.mode import Note
-from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, reference_point
+from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, plain, reference_point
 from arqon_gp.records import Params, Scalar
 from arqon_gp.rows import FEASIBLE
 from arqon_gp.search import Engine, Search, moved, simpler
 from arqon_gp.space import Box
 from arqon_gp.study import Study
 from arqon_gp.trust_region import MANY_KNOBS, side_after, trusted
+from arqon_gp.way_out import WayOut
 from arqon_gp.yardstick import Yardstick
 
 SAFE_POINTS = 512  # points screened for P(all limits hold) when the maximiser's is not safe enough
 SAFE_SHORTLIST = 64
-LIKELY = 0.75  # P(all limits hold) of a config that is worth a way out of several steps
 LESSON_WINDOWS = 2  # that tell what a config is worth
 UNKNOWN_BREACH = 4.0  # windows: that of the break, and those of the way back
 PRICED = 12  # of the points spread over the region: those whose exploration is priced
@@ -81,9 +79,7 @@ class Choice:
             return self._settled("no other promises more than min_effect")
         match goal:
             case Goal.RECOVER:
-                how = "least beyond the limits" if self._hopeless else "the highest P(all limits hold)"
-                how += " within reach" if self._refuge is None else "; towards a config that is likelier to hold them"
-                reason = f"recover: {how}, P {p:.2f}"
+                reason = f"recover: {self._way_out.how}, P {p:.2f}"
                 return Proposal(params, reason, predicted, None, p)
             case Goal.PROBE:
                 reason = "initial design: a scrambled Sobol point"
@@ -202,7 +198,7 @@ class Choice:
         if request.goal is not Goal.PROBE:
             best = self._best
             if request.goal is Goal.RECOVER and found.bounds:
-                return self._way_out(), None
+                return self._way_out.step(), None
             few = _many(study) and request.goal is Goal.IMPROVE
             for chosen in (self._few(best), best) if few else (best,):
                 if confidence is None or found.p_kept([chosen])[0] >= confidence:
@@ -221,66 +217,15 @@ class Choice:
 
         return simpler(self._region, best, value, float(value([best])[0]) + math.log(KEPT_SHARE))
 
-    def _way_out(self) -> Params:
-        """The config likeliest to keep the limits, a step towards one elsewhere that is likelier to; or where there is
-        no such hope the one least beyond them."""
-        found, region, refuge = self.found, self._region, self._refuge
-        if refuge is not None:
-            step = region.settled(region.space.nearest(refuge | self.found.context, region.box, region.here))
-            if region.contains(step) and not found.broke_lately(plain(found.study, step)) and self._clear([step])[0]:
-                return step
-        return self._least_beyond() if self._hopeless else self._likeliest
-
-    @cached_property
-    def _likeliest(self) -> Params:
-        """The config within reach, other than what runs, that is likeliest to keep the limits."""
-        points = self._others([self._best, *self._spread])
-        return points[int(np.argmin(self.found.p_broken(points)))]
-
-    @cached_property
-    def _hopeless(self) -> bool:
-        """Whether nothing within reach has a chance to keep the limits, as the model says, or the windows do."""
-        best = plain(self.found.study, self._likeliest)
-        return bool(self.found.p_broken([best])[0] > 1.0 - HOPELESS) or self.found.lost(best)
-
-    @cached_property
-    def _refuge(self) -> Params | None:
-        """A measured config out of reach that is likely to keep the limits, and clearly more so than any within it; if
-        any. Where the model knows nothing, far away, P is not 0 either."""
-        found, confidence = self.found, self.request.confidence or DEFAULT_CONFIDENCE
-        if not found.bounds or (reach := 1.0 - float(found.p_broken([self._likeliest])[0])) >= confidence:
-            return None
-        p = 1.0 - found.p_broken(found.measured)
-        return found.measured[int(np.argmax(p))] if p.max() >= max(reach + CLEARLY, LIKELY) else None
-
     @cached_property
     def _best(self) -> Params:
         """The maximiser of the acquisition in the region."""
         return self.search.best_in(self._region)
 
-    def _least_beyond(self) -> Params:
-        """The config of the region, other than what runs, that may be least beyond the limits: one that is likelier to
-        keep them than not, as far as that fact alone tells, if there is one."""
-        found = self.found
-        points = [p for p in (self._best, *good_rows(found, self._utility)) if self._region.contains(p)] + self._spread
-        points = self._others(points)
-        chance = found.p_beyond(points)
-        return points[int(np.argmin(chance if chance.min() < 1.0 - BROKEN else found.way_out(points)))]
-
-    def _others(self, points: list[Params]) -> list[Params]:
-        """Those of the points that are not what runs, of them those that are clear of a collapse, if there are any."""
-        study = self.found.study
-        here = study.deployment.may_run
-        points = [p for p in points if not study.config.space.same(here, plain(study, p))] or points
-        return list(compress(points, self._clear(points))) or points
-
-    def _clear(self, points: Sequence[Params]) -> npt.NDArray[np.bool_]:
-        """Which points are no likelier to collapse than what runs, or hardly likely to; all, where that has."""
-        found = self.found
-        if found.collapsed:
-            return np.ones(len(points), dtype=bool)
-        risk = found.p_collapsed([*(plain(found.study, p) for p in points), found.study.deployment.may_run])
-        return np.asarray(risk[:-1] <= max(float(risk[-1]), 1.0 - DEFAULT_CONFIDENCE))
+    @cached_property
+    def _way_out(self) -> WayOut:
+        good, confidence = good_rows(self.found, self._utility), self.request.confidence or DEFAULT_CONFIDENCE
+        return WayOut(self.found, self._region, self._best, self._spread, good, confidence)
 
     @cached_property
     def _safe_spread(self) -> list[Params]:
@@ -368,12 +313,6 @@ def situated(found: Outlook, region: Region) -> Region:
 
 def _pinned(of: Knob, value: Scalar) -> Domain:
     return Options((value,)) if isinstance(of, Categorical) else Interval(float(value), float(value))
-
-
-def plain(study: Study, inputs: Params) -> Params:
-    """The knobs of a config with its context."""
-    names = study.config.space.names
-    return {name: inputs[name] for name in names} if len(inputs) > len(names) else inputs
 
 
 def _many(study: Study) -> bool:

@@ -1,7 +1,7 @@
 """What the surrogate expects of a config: outcomes, utility, limits, and the difference to another. No torch.
 
 Utilities are moments over fixed quasi-random draws of the outcomes, because a log outcome makes them skewed. Public:
-Outlook, raw, reference_point.
+Outlook, plain, raw, reference_point.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ FEW_CELLS = 8  # cells of the context; and less the more it has, but as far as i
 UNKNOWN = 100.0  # variances of an outcome: how far it is shifted from a context that nobody knows
 STEP_EFFECT = 0.5  # of min_effect, that one step has to be better by: a way of several may matter all the same
 SURPRISE = 2.0  # min_effects: std of what an unknown config may differ by, at the least
-FLAT = 0.17  # std of how far those of the latest windows that are beyond a limit are, that says as much as the edge
-LATELY = 24  # windows that tell the way out of what breaks the limits
 Moments = Callable[[str], tuple[Floats, Floats]]  # mean and variance (r,) of an outcome, noise-free, at some configs
 MOST_LOG = 300.0  # of a log outcome: that of a number whose square is one, too
 BELOW_FRONT = 0.1  # of the front's range: where an inferred reference point lies
@@ -161,7 +159,7 @@ class Outlook:
 
     def p_limits(self, configs: Sequence[Params] | None = None) -> Floats:
         """P(all limits hold, and the window succeeds) at each config (r,); None: at the measured ones."""
-        return self._hold(self._moments(configs), len(self.measured if configs is None else configs))
+        return self._hold(self.moments(configs), len(self.measured if configs is None else configs))
 
     def _hold(self, moments: Moments, r: int, *, success: bool = True) -> Floats:
         p, known = np.ones(r), list(self.bounds)
@@ -229,51 +227,13 @@ class Outlook:
             return p
         return p * np.minimum(MOST_RISK / self.edges.risk(X), 1.0)
 
-    def way_out(self, configs: Sequence[Params]) -> Floats:
-        """How far beyond the limits each config (r,) is at best, summed in units of what varies, as the latest windows
-        tell, less its distance from the edge where they tell little, all being as far: the model, for which a cliff
-        ends somewhere, sees no slope down there, and what it has seen for long weighs too much. As the model says where
-        these windows broke no limit."""
-        data, moments, seen = self.data, self._moments(configs), self._beyond
-        expected = np.zeros(len(configs))
-        for name, side, bound in self.bounds:
-            expected += np.maximum(side * (moments(name)[0] - bound), 0.0) / self._scale(name)
-        age = data.now - data.at
-        lately = (age < LATELY) & np.isfinite(seen)
-        if self.edges is None or not seen[lately].any():
-            return expected
-        where, flat = self.encoded(configs), 1.0 / (1.0 + float(seen[lately & (seen > 0.0)].var()) / FLAT**2)
-        return self.edges.least(data.X[lately], seen[lately], age[lately], where) - flat * self.edges.margin(where)
-
-    @property
-    def _beyond(self) -> Floats:
-        """How far beyond the limits each row (n,) of the dataset was, as above: what failed as far as any, NaN where it
-        was not measured."""
-        data, seen = self.data, np.zeros(len(self.data.X))
-        for name, side, bound in self.study.config.goals.bounds(self.study.fixed):
-            y = data.Y[:, self.surrogate.settings.outcomes.index(name)]
-            seen += np.maximum(side * (y - bound), 0.0) / self._scale(name)
-        return np.where(np.isnan(seen) & (data.failed > 0.0), max(np.nanmax(seen, initial=0.0), 1.0), seen)
-
-    def broke_lately(self, params: Params) -> bool:
-        """Whether a config is what runs, or broke a limit in one of the latest windows."""
-        data, study = self.data, self.study
-        lately = np.flatnonzero((data.now - data.at < LATELY) & (self._beyond > 0.0))
-        tried = [data.params[i] for i in lately.tolist()]
-        return any(study.config.space.same(params, one) for one in (study.deployment.may_run, *tried))
-
-    def _scale(self, name: str) -> float:
-        """How far an outcome varies beside its trend, model space, what has collapsed included."""
-        gp, y = self.fitted[name], self.data.Y[:, self.fitted.settings.outcomes.index(name)]
-        return max(gp.rows.scale, float(np.nanstd(y - gp.level(self.data.X))))
-
     def lost(self, params: Params) -> bool:
         """Whether the windows themselves say that a config is likelier than not to break a limit."""
         return self.edges is not None and bool(self.edges.margin(self.encoded([params]))[0] < 0.0)
 
     def mean_utility(self, yard: Yardstick, configs: Sequence[Params] | None = None) -> Floats:
         """Posterior mean (r,) of the utility of the noise-free outcomes at each config; None: at the measured ones."""
-        return self._utility(yard, self._moments(configs))
+        return self._utility(yard, self.moments(configs))
 
     def _utility(self, yard: Yardstick, moments: Moments) -> Floats:
         goals = self.study.config.goals
@@ -287,7 +247,7 @@ class Outlook:
         Y = np.moveaxis(np.stack(columns), 0, -1)  # one outcome after the other in memory
         return np.asarray(yard.utility(raw(Y, self.study)).mean(axis=1))
 
-    def _moments(self, configs: Sequence[Params] | None) -> Moments:
+    def moments(self, configs: Sequence[Params] | None) -> Moments:
         """The moments at each config; None: at the measured ones."""
         if configs is None and not self.context:
             rows = self.data.distinct
@@ -392,7 +352,7 @@ class Outlook:
 
     def front(self, configs: Sequence[Params]) -> list[Params]:
         """Those that keep the limits and that no other of these dominates by posterior mean."""
-        goals, moments = self.study.config.goals, self.within._moments(configs)
+        goals, moments = self.study.config.goals, self.within.moments(configs)
         confidence = max((limit.confidence for limit in goals.limits), default=0.5)
         held = self.p_limits(configs) >= confidence
         Y = np.column_stack([o.sign * moments(o.name)[0] for o in goals.objectives])
@@ -418,6 +378,12 @@ def _expected_gain(z: float, std: float) -> float:
 def _exp(x: float) -> float:
     """What a log outcome is in raw units, a number also where a trend leads far out of what was measured."""
     return math.exp(min(x, MOST_LOG))
+
+
+def plain(study: Study, inputs: Params) -> Params:
+    """The knobs of a config with its context."""
+    names = study.config.space.names
+    return {name: inputs[name] for name in names} if len(inputs) > len(names) else inputs
 
 
 def raw(Y: Floats, study: Study) -> Floats:

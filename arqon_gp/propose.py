@@ -22,7 +22,7 @@ from arqon_gp.acquisition import Aim
 from arqon_gp.active import MOST_CUDA_ROWS, MOST_ROWS, active_set
 from arqon_gp.advice import Change, Goal, Proposal, Request, random_step
 from arqon_gp.background import Background
-from arqon_gp.choice import Choice, breach, good_rows, plain, situated
+from arqon_gp.choice import Choice, breach, good_rows, situated
 from arqon_gp.collapse import edges_of
 from arqon_gp.comparison import Expectation
 from arqon_gp.config import Config
@@ -35,7 +35,7 @@ from arqon_gp.history import Excerpt, History, Key, key
 from arqon_gp.importance import total_effects
 from arqon_gp.legal import Region
 from arqon_gp.objectives import Goals, hypervolume, nondominated
-from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, raw, reference_point
+from arqon_gp.outlook import DEFAULT_CONFIDENCE, Outlook, plain, raw, reference_point
 from arqon_gp.records import JUDGED, Params, Prediction, Refitted, Role
 from arqon_gp.rows import Hyperparameters, Integers, Settings, drifting
 from arqon_gp.search import Engine
