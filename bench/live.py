@@ -26,6 +26,7 @@ from arqon_gp.simulators.moving import WINDOW, Knob, Outcomes, Params, Value
 PENALTY = 0.1  # of the median size of the scores seen so far, for each broken limit
 RECENT = 60  # windows that tpe_60 and gp_60 look back
 STATICS = 300  # Sobol configs that best_static is chosen from, beside the initial one
+EXPLORES = 10  # windows, of which oracle_tenth explores one
 EFFECT = 0.02
 EPOCH = 1_700_000_000.0  # of the fake clock
 
@@ -155,6 +156,21 @@ class Oracle(Static):
         return self.here
 
 
+class PayingOracle(Oracle):
+    """The same, but one window in EXPLORES is a uniformly random legal step away."""
+
+    def __init__(self, of: Moving, seed: int, windows: int) -> None:
+        super().__init__(of, seed, windows)
+        self.random = np.random.default_rng([seed, 78])
+
+    def ask(self, at: float) -> Config:
+        """What runs in the window that begins at `at`."""
+        if round(at / WINDOW) % EXPLORES:
+            return super().ask(at)
+        self.here = _stepped(self.of.plant.knobs, self.here, self.random)
+        return self.here
+
+
 # ---- the adaptive peers ------------------------------------------------------------------------------------------
 
 
@@ -213,7 +229,7 @@ class Adaptive:
 
 def walk(past: Past) -> Config:
     """A uniformly random legal step."""
-    return {k.name: _within(k, past.here[k.name], past.random.random()) for k in past.knobs}
+    return _stepped(past.knobs, past.here, past.random)
 
 
 class LocalSearch:
@@ -315,6 +331,10 @@ def _reach(knob: Knob, here: Value) -> tuple[float, float]:
     return max(knob.low, float(here) - knob.delta), min(knob.high, float(here) + knob.delta)
 
 
+def _stepped(knobs: tuple[Knob, ...], here: Params, random: np.random.Generator) -> Config:
+    return {k.name: _within(k, here[k.name], random.random()) for k in knobs}
+
+
 def _within(knob: Knob, here: Value, u: float) -> Value:
     """A value that is one legal step from here, u in [0, 1)."""
     if knob.choices:
@@ -349,4 +369,5 @@ ARMS: dict[str, Callable[[Moving, int, int], Live]] = {
     **ADAPTIVE,
     "best_static": BestStatic,
     "oracle": Oracle,
+    "oracle_tenth": PayingOracle,
 }  # each made from (system, seed, windows)

@@ -20,7 +20,14 @@ from tests.test_bench import peers_are_installed
 SEED = drift.FIRST_PILOT_SEED + 9_000  # none of the pilots
 
 
-SHORT = {"gp_60": 12, "gp_all": 12, "tpe_all": 12, "arqon_blind": 6, "oracle": 6}  # windows of the slow ones
+SHORT = {
+    "gp_60": 12,
+    "gp_all": 12,
+    "tpe_all": 12,
+    "arqon_blind": 6,
+    "oracle": 6,
+    "oracle_tenth": 12,
+}  # windows of the slow ones
 
 
 def noise(of: Moving, number: int) -> dict[str, float]:
@@ -199,6 +206,20 @@ def test_the_reference_is_the_best_that_keeps_the_limits() -> None:
     assert [shown[arm]["regret"] for arm in ("optimum", "arqon", "static")] == [0.0, 0.0, 2.0]
 
 
+def test_the_oracle_that_pays_steps_anywhere_in_one_window_of_ten() -> None:
+    of = Moving(SYSTEMS["pool"], SEED)
+    paying, best = live.ARMS["oracle_tenth"](of, SEED, 25), live.ARMS["oracle"](of, SEED, 25)
+    for number in range(12):
+        ran, at = paying.ask(number * WINDOW), number * WINDOW
+        assert (ran == best.ask(at)) is (number not in (0, 10)), number
+        best.here = ran  # type: ignore[attr-defined]
+
+
+def test_what_the_oracle_that_pays_finds_sets_no_mark() -> None:
+    lines = [line("optimum", [10.0]), line("arqon", [7.0]), line("oracle_tenth", [12.0])]
+    assert drift.summary(lines, drift.FIRST_SEED, 1, 1)["systems"]["pool"]["arqon"]["regret"] == 3.0
+
+
 def test_differences_are_paired_by_seed() -> None:
     lines = []
     for i in range(4):
@@ -218,11 +239,13 @@ def test_recovery_counts_the_windows_until_the_regret_is_as_before() -> None:
     assert drift.recovery(regret, 45) is None
 
 
-def counted(regret: dict[str, float], broken: dict[str, int], over: int = 0, seeds: int = 10) -> dict[str, Any]:
+def counted(
+    regret: dict[str, float], broken: dict[str, int], over: int = 0, seeds: int = 10, without: str = ""
+) -> dict[str, Any]:
     """The verdict on cells of `windows` windows with these regrets and numbers of breaches."""
     lines = []
     for system, i, arm in itertools.product(SYSTEMS, range(seeds), drift.CELLS):
-        if i >= drift.FEWER_SEEDS.get(arm, drift.SEEDS):
+        if i >= drift.FEWER_SEEDS.get(arm, drift.SEEDS) or arm == without:
             continue
         lost = regret.get(f"{arm} {system}", regret.get(arm, 5.0)) if arm != "optimum" else 0.0
         where = list(range(broken.get(arm, 0)))
@@ -244,6 +267,10 @@ def test_it_judges_by_what_was_registered() -> None:
     assert not counted(good | {"gp_60": 3.9}, breaches)["passed"]
     assert not counted(good | {"best_static": 2.0}, breaches)["passed"]
     assert counted(good | {"static": 2.5, "oracle": 0.5, "arqon_blind": 1.0}, breaches)["passed"], "no baselines"
+    near = counted(good | {"oracle_tenth": 1.0, "oracle_tenth jvm": 1.7}, breaches)
+    assert (near["passed"], near["stretch"]) == (True, ["jvm"]), "no baseline either"
+    assert counted(good, breaches, without="oracle_tenth")["passed"]
+    assert not counted(good, breaches, without="oracle")["complete"]
     one = counted(good | {"tpe_60 jvm": 3.9}, breaches)
     assert (one["passed"], one["won"]) == (True, ["pool", "cache", "queue"])
     assert not counted(good | {"tpe_60 jvm": 3.9, "best_static pool": 1.0}, breaches)["passed"]
