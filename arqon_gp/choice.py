@@ -121,11 +121,11 @@ class Choice:
 
     def _settled(self, why: str) -> Proposal:
         """The best config within reach, as far as is known."""
-        found, params = self.found, self._known
-        gain = found.improvement(self.yard, params, found.study.deployment.may_run)
-        stays = found.study.deployment.runs(params)
-        what = "watching" if stays else "moving on"
-        reason = f"{what}: the best config known here; {self.request.barred or why}"
+        found, params, study = self.found, self._known, self.found.study
+        gain = found.improvement(self.yard, params, study.deployment.may_run)
+        what = "watching" if study.deployment.runs(params) else "moving on"
+        known = "known" if study.history.count(params) else "expected"
+        reason = f"{what}: the best config {known} here; {self.request.barred or why}"
         predicted, p = found.intervals(params, noise=True), float(found.p_kept([params])[0])
         return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)
 

@@ -137,6 +137,11 @@ class Exploration:
         most = budget.broken_s_per_day
         return most is None or (self.windows > 0 and 0.0 < most >= self.broken_s(now) + unknown * self.length)
 
+    def affords(self, config: Config, now: float) -> bool:
+        """Whether the minutes pay one more window of the trial, if there is one, should it break a limit."""
+        most = None if config.exploration is None else config.exploration.broken_s_per_day
+        return self.trial is None or most is None or self.broken_s(now) + self.length <= most
+
     def broken_s(self, now: float) -> float:
         """Seconds of the last day that exploring was beyond a limit."""
         return sum(seconds for at, seconds in self.broken if at > now - DAY_S)

@@ -212,8 +212,8 @@ Verdict = Rollback | Replicate | Hold | Search
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything a finding or a verdict rests on. `settling`: the study walks to its end; `beyond`: whether a window
-    failed or was beyond a limit."""
+    """Everything a finding or a verdict rests on. `settling`: the study walks to its end; `affords`: exploration_budget
+    pays one more window of what is tried, if anything is; `beyond`: whether a window failed or was beyond a limit."""
 
     guard: Guard
     rails: Guardrails
@@ -221,6 +221,7 @@ class Case:
     history: History
     comparison: Comparison
     settling: bool
+    affords: bool
     confidence: float  # the highest asked for by any limit
     beyond: Callable[[Observation], bool]
 
@@ -406,6 +407,8 @@ def verdict(case: Case) -> Verdict:
         if c.good.holds < BROKEN and _strayed(case, 1) >= STUCK:
             return Replicate("last_good breaks a limit: once more, is it still what it was?")
         return Search(recover=c.good.holds < BROKEN)
+    if not case.affords and c.good.holds >= BROKEN:
+        return Rollback("exploration_budget pays no further window of what was tried")
     unsure = c.running.windows < case.rails.windows_to_promote and _worse(c.running, c.good) < DOUBT
     if c.good.holds < BROKEN and unsure:
         return Replicate("last_good breaks a limit and this is no worse: measured again, to go on from here")

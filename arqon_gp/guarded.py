@@ -86,6 +86,7 @@ def _case(turn: Turn, rails: Guardrails) -> guard.Case:
             history=study.history,
             comparison=_here(turn, found),
             settling=study.course.target is not None or study.course.walking,
+            affords=study.exploration.affords(study.config, turn.now),
             confidence=_confidence(turn) or DEFAULT_CONFIDENCE,
             beyond=partial(_beyond, study),
         )

@@ -934,7 +934,7 @@ def case_of(study: Study, found: Comparison) -> guard.Case:
     rails = study.config.guardrails
     assert rails is not None
     known = study.guard, rails, study.deployment, study.history
-    return guard.Case(*known, found, settling=False, confidence=0.95, beyond=lambda row: row.failed)
+    return guard.Case(*known, found, settling=False, affords=True, confidence=0.95, beyond=lambda row: row.failed)
 
 
 @pytest.mark.parametrize(
