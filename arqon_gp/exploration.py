@@ -60,11 +60,17 @@ class Exploration:
         ]
         return max(sum(weight * more for weight, more in known) / (DOUBTED + sum(weight for weight, _ in known)), 0.0)
 
+    @staticmethod
+    def counts(config: Config) -> bool:
+        """Whether a study asks what exploring has cost."""
+        ends = config.budget is not None or config.budget_cost is not None
+        priced = not ends and bool(config.goals.limits)
+        return config.guardrails is not None or config.exploration is not None or priced
+
     def apply(self, event: Event, config: Config, deployment: Deployment, baseline: Mapping[str, float]) -> Exploration:
         """The state after one more event."""
-        ends = config.budget is not None or config.budget_cost is not None
-        if config.guardrails is None and config.exploration is None and (ends or not config.goals.limits):
-            return self  # nothing asks
+        if not self.counts(config):
+            return self
         match event:
             case Issued(explores=True):
                 lately = tuple(one for one in self.open if one[1] > event.at - DAY_S)

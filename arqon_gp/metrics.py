@@ -61,7 +61,7 @@ class _Families:
         self.budget_left = gauge("arqon_budget_left", "Results the budget still pays; +Inf without one")
         self.drift_score = gauge("arqon_drift_score", "How near results are to being asked for a change; 1: they are")
         self.regime = gauge("arqon_regime", "Changes of the system that were found so far")
-        self.explored = gauge("arqon_explored_windows", "Candidates that explored, with an exploration_budget")
+        self.explored = gauge("arqon_explored_windows", "Candidates that explored")
         self.explored_slo = gauge("arqon_explored_slo_seconds", "Time beyond a limit in the last day by exploring")
         self.coverage = gauge("arqon_interval_coverage", "Share of outcomes inside their predicted 95 % interval")
         self.device = gauge("arqon_device", "1 for the device the surrogate runs on", "device")
@@ -120,7 +120,7 @@ class Metrics:
         if study.deployment.order:
             left = windows_left(study.config, study.history)
             shown[self._of.budget_left] = left - len(study.deployment.pending)
-        if study.config.exploration is not None:
+        if study.exploration.counts(study.config):
             shown[self._of.explored] = study.exploration.explored
             shown[self._of.explored_slo] = study.exploration.broken_s(study.at)
         for gauge, value in shown.items():

@@ -84,10 +84,11 @@ def status(study: Study, now: float, yard: Yardstick, *, device: str, fallbacks:
             "spent_cost": study.history.spent_cost,
             "left": left if math.isfinite(left) else None,
         },
-        "exploration": _exploration(study, now) if config.exploration else None,
+        "exploration": _exploration(study, now) if study.exploration.counts(config) else None,
         "model": _model(study, yard, device, fallbacks),
         "history_len": len(study.history),
         "regime": study.history.regime,
+        "drift": _drift(study),
         "target": study.course.target,
         "enqueued": list(study.course.queue),
         "settle_s": config.settle_s,
@@ -101,6 +102,20 @@ def _exploration(study: Study, now: float) -> dict[str, Any]:
         "windows": spent.windows,
         "slo_minutes_last_day": spent.broken_s(now) / 60.0,
         "allowed": spent.allowed(config, now),
+        "breach": spent.breach,
+    }
+
+
+def _drift(study: Study) -> dict[str, Any]:
+    """How near a change is to being asked for, and what the latest one was."""
+    drift, history = study.drift, study.history
+    like = history.kinds.index(history.kinds[-1])
+    return {
+        "score": drift.score,
+        "outcomes": sorted(drift.loud),
+        "since": drift.since,
+        "began": history.begun[-1],
+        "like": like if like < history.regime else None,
     }
 
 
@@ -235,6 +250,7 @@ def _explained(config: Config, events: Iterable[Event], id: str | None = None) -
                 "failed": answer.failed,
                 "params": answer.params,
                 "context": answer.context,
+                "guessed": list(answer.guessed),
             }
         )
     return found
@@ -248,6 +264,7 @@ def _handed_out(before: Study, issued: Issued, findings: list[str]) -> dict[str,
         "params": issued.params,
         "issued_at": issued.at,
         "context": issued.context,
+        "guessed": list(issued.guessed),
         "change": issued.change,
         "explores": issued.explores,
         "deployed": before.deployment.deployed,
@@ -345,6 +362,9 @@ def history(study: Study) -> pandas.DataFrame:
 
     for of in config.context:
         add(f"context_{of.name}", "context", [row.context.get(of.name) for row in rows])
+    if config.context:
+        add("guessed", "context", [", ".join(row.guessed) for row in rows])
+        add("learned", "context", [not row.vague for row in rows])
     for name in config.space.names:
         add(name, "knob", [row.params[name] for row in rows])
     outcomes = dict.fromkeys([*config.goals.modelled, *(name for row in rows for name in row.values)])

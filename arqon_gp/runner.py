@@ -5,8 +5,9 @@ Whatever ends it, nothing is changed on the way out: the system runs what it ran
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from arqon_gp.records import Candidate, Params
 from arqon_gp.solver import ArqonSolver
@@ -29,16 +30,18 @@ def run(
     *,
     window_s: float,
     running: Params | None = None,
+    context: Callable[[], Mapping[str, Any]] = dict,
     show: Callable[[Step], None] = lambda step: None,
 ) -> int:
     """Drive a system until ask_one() says None; the number of windows measured.
 
     window_s: seconds observed a window; after a change the config's `settle_s` are discarded first. running: what the
-    system is known to run. `show` is called before each window with what will run, and after it with the outcomes.
+    system is known to run. `context` reads what is known now of the config's context: for an ask before each window,
+    and for its result after it. `show` is called before each window with what will run, and after it with the outcomes.
     """
     settle_s = float(solver.status()["settle_s"])
     number = 0
-    while (candidate := solver.ask_one()) is not None:
+    while (candidate := solver.ask_one(context())) is not None:
         number += 1
         changed = running is None or dict(candidate) != running
         show(Step(number, candidate, changed))
@@ -48,7 +51,8 @@ def run(
             if settle_s > 0:
                 system.observe(settle_s)
         outcomes = system.observe(window_s)
-        solver.seed([{"params": candidate, "values": outcomes, "id": candidate.id, "cost": window_s}])
+        told = {"params": candidate, "values": outcomes, "id": candidate.id, "cost": window_s, "context": context()}
+        solver.seed([told])
         show(Step(number, candidate, changed, outcomes))
     return number
 

@@ -958,6 +958,11 @@ def test_nor_from_windows_of_a_forecast_that_nobody_trusts(make: Make) -> None:
     vague = [row.vague for row in solver._study.history.rows]
     assert not any(vague[:50])
     assert all(vague[52:])
+    shown, last = solver.history(), solver.windows()[-1]
+    assert list(shown["learned"]) == [not one for one in vague]
+    assert list(shown["guessed"][50:]) == ["load"] * 20
+    assert last["guessed"] == last["result"]["guessed"] == ["load"]
+    assert solver.windows()[0]["guessed"] == []
     assert solver.status()["regime"] == 0, "nothing has changed"
     assert expected(solver, 400.0).mean == pytest.approx(4000.0, rel=0.05)
 

@@ -114,7 +114,10 @@ def test_the_reference_names_all_that_a_study_shows() -> None:
             candidate = solver.ask_one({"load": 5})
             solver.seed([{"params": candidate, "value": 1.0}])
         status, columns = solver.status(), list(solver.history().columns)
-        shown = [*status, *(key for name in ("guard", "budget", "exploration", "model") for key in status[name])]
+        shown = [
+            *status,
+            *(key for name in ("guard", "budget", "exploration", "drift", "model") for key in status[name]),
+        ]
         shown += [*solver.windows()[-1], *(name for name in columns if name not in ("context_load", "x", "value"))]
         metrics = [sample.name for family in registry.collect() for sample in family.samples]
     shown += {re.sub(r"_(bucket|sum|count)$", "", name) for name in metrics if not name.endswith("_created")}

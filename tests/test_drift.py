@@ -34,6 +34,7 @@ from arqon_gp.records import (
     Told,
     Unchanged,
 )
+from arqon_gp.report import _drift
 from arqon_gp.rows import Settings, drifting
 from arqon_gp.space import Box
 from arqon_gp.study import Study
@@ -253,6 +254,8 @@ def test_a_regime_that_is_back_is_known_again() -> None:
     back = study.apply(Labelled(Label.DRIFT, "", 0.0, since=32, like=0))
     assert back.history.regimes == (0, 16, 32)
     assert back.history.kinds == (0, 1, 0)
+    shown = [_drift(study), _drift(back)]
+    assert [(one["like"], one["since"], one["outcomes"]) for one in shown] == [(None, None, []), (0, None, [])]
     data = training_set(back.history, CONFIG.space, CONFIG.goals)
     assert (data.regimes, data.current) == (2, 0)
     assert data.regime.tolist() == [0] * 16 + [1] * 16 + [0] * 4

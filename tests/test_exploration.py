@@ -200,7 +200,17 @@ def test_what_was_spent_is_shown(make: Make, clock: FakeClock) -> None:
     shown = solver.status()["exploration"]
     assert shown["windows"] == 30
     assert shown["explored"] == sum(one.explores for one in solver._study.deployment.issued)
-    assert make(LIVE).status()["exploration"] is None
+    assert shown["breach"] is None
+    plain = {key: value for key, value in CONFIG.items() if key != "constraints"}
+    assert make(plain).status()["exploration"] is None, "nothing has a price there"
+
+
+def test_an_endless_study_shows_what_exploring_has_cost_without_a_budget_too(make: Make, clock: FakeClock) -> None:
+    solver = make(LIVE)
+    run(solver, clock, 20)
+    shown = solver.status()["exploration"]
+    assert shown["explored"] == sum(one.explores for one in solver._study.deployment.issued) > 3
+    assert shown["allowed"]
 
 
 @pytest.mark.parametrize(

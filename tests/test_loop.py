@@ -75,6 +75,17 @@ def test_what_is_not_known_to_run_is_applied_first() -> None:
     assert system.calls[0] == ("apply", HERE)
 
 
+def test_the_context_is_read_for_the_ask_before_a_window_and_for_its_result_after_it(make: Make) -> None:
+    config = {"seed": 1, "budget": 4, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max"}}
+    solver, system = make(config | {"context": {"load": {"min": 0, "max": 1000}}}), Notebook()
+    count = runner.run(solver, system, window_s=1.0, context=lambda: {"load": 10.0 * len(system.calls)})
+    asked = [one.context["load"] for one in solver._study.deployment.issued]
+    told = list(solver.history()["context_load"])
+    assert count == len(asked) == len(told) == 4
+    assert told == [10.0 * (1 + i) for i, name in enumerate(name for name, _ in system.calls) if name == "observe"]
+    assert asked == [0.0, *told[:-1]]
+
+
 def test_at_the_end_the_system_runs_what_is_recommended() -> None:
     driven, system = loop(), Notebook()
     runner.run(driven.solver, system, window_s=1.0, running=HERE)
