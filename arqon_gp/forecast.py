@@ -1,10 +1,11 @@
 """What the context will be in the next windows, as it has gone on lately. No model.
 
 A random walk with drift, for each context on its own: the next window adds the median step of the last ones, where
-these agree, and its doubt is their spread (Hyndman and Athanasopoulos 2021, section 5.2; robust, for traffic has
-spikes). What stands still for some windows and then jumps, a whole hour, a number of replicas, steps from jump to jump.
-A cycle is gone round the shorter way. Units: native, of a log context its natural logarithm, so that a std is a share
-of it. Public: Step, Seen, scaled, native, span, after, steps, ahead, unmoved, as_before.
+these agree, and its doubt is their spread (Hyndman and Athanasopoulos 2021, sections 5.2 and 5.5; robust, for traffic
+has spikes), which adds up where the steps themselves go on rising or falling. What stands still for some windows and
+then jumps, a whole hour, a number of replicas, steps from jump to jump. A cycle is gone round the shorter way. Units:
+native, of a log context its natural logarithm, so that a std is a share of it. Public: Step, Seen, scaled, native,
+span, after, steps, ahead, unmoved, as_before.
 """
 
 from __future__ import annotations
@@ -23,15 +24,22 @@ from arqon_gp.records import Context
 LATEST = 8  # windows, or jumps, that tell how the context goes on
 Seen = tuple[tuple[int, float], ...]  # the number of a window, and what was told of a context then; in order
 SURE = 2.0  # standard errors from which on a step is one
+FEW = 2.8  # by 1 + FEW / n the spread of n steps is wider: 1.64 stds are to be the central 90 % with LATEST windows
 NEAR, FEWEST = 0.03, 6  # of a cycle, either way, and windows there that tell what a context is at that hour
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """By how much a context moves a window, and the std of that."""
+    """By how much a context moves a window, and the std of that; `common`: the share of its variance that all windows
+    to come have in common."""
 
     step: float = 0.0
     std: float = 0.0
+    common: float = 0.0
+
+    def doubt(self, windows: float) -> float:
+        """The std after so many windows."""
+        return self.std * math.sqrt(windows + self.common * windows**2)
 
 
 def scaled(of: Real, value: float) -> float:
@@ -66,16 +74,24 @@ def steps(seen: Seen, of: Real) -> Step:
     apart, windows = np.diff(values), np.diff(numbers)
     if of.periodic:
         apart = (apart + 0.5 * span(of)) % span(of) - 0.5 * span(of)
-    middle, n = float(np.median(apart / windows)), float(len(apart))
-    spread = NORMAL_MAD * float(np.median(np.abs(apart / windows - middle)))
+    each, n = apart / windows, float(len(apart))
+    middle = float(np.median(each))
+    spread, common = NORMAL_MAD * float(np.median(np.abs(each - middle))), 1.0 / n + _trend(each)
     if spread == 0.0 and (np.ptp(np.sign(apart)) or np.ptp(windows)):  # most are the same; the others are no spikes
         n = float(windows.sum())
-        middle = float(apart.sum()) / n
+        middle, common = float(apart.sum()) / n, 1.0 / n
         spread = math.sqrt(float((np.square(apart - middle * windows) / windows).sum()) / len(apart))
     sure = abs(middle) > SURE * spread / math.sqrt(n)
     if stands and seen[-1][0] - numbers[-1] > windows.max():
         sure = False
-    return Step(middle if sure else 0.0, math.hypot(spread, 0.0 if sure else middle))
+    std = (1.0 + FEW / n) * math.hypot(spread, 0.0 if sure else middle)
+    return Step(middle if sure else 0.0, std, common)
+
+
+def _trend(steps: Floats) -> float:
+    """How far steps (n,) follow those before them, from 0, by chance, to 1: less the ratio of von Neumann (1941)."""
+    variance = float(steps.var(ddof=1))
+    return max(1.0 - 0.5 * float(np.square(np.diff(steps)).mean()) / variance, 0.0) if variance > 0.0 else 0.0
 
 
 def unmoved(seen: Seen, of: Real, windows: float) -> float:
@@ -103,7 +119,7 @@ def ahead(
     moved: Context = {}
     for one in of:
         step = found.get(one.name, Step())
-        further = stds * step.std * math.sqrt(max(windows, 1.0))
+        further = stds * step.doubt(max(windows, 1.0))
         here = float(context[one.name])
         value = native(one, scaled(one, here) + windows * step.step + further)
         inside = min(max(value, min(one.low, here)), max(one.high, here))

@@ -140,22 +140,40 @@ class Outlook:
 
     def intervals(self, params: Params, *, noise: bool) -> dict[str, Prediction]:
         """Mean and central 95 % interval of each outcome, raw units; of the next window, or free of noise. A context
-        that is a forecast widens it as far as the outcome follows that (the delta method)."""
-        logs, predicted = self.study.config.goals.logs, {}
-        sides, here = self.study.situation.sides, params | self.context
-        ends = self.inputs.encode_all([here | end for pair in sides for end in pair]) if sides else None
+        that is a forecast widens it as far as the outcome follows that."""
+        logs, predicted, moments = self.study.config.goals.logs, {}, self._forecast(params)
         for name in self.surrogate.settings.outcomes:
-            gp = self.surrogate[name]
-            mean, variance = (float(v[0]) for v in gp.predict(self.x(params)))
-            if ends is not None:
-                variance += float(np.square(0.5 * np.diff(self.fitted[name].predict(ends)[0])[::2]).sum())
-            std = math.sqrt(variance + (float(gp.noise_at(self.x(params))[0]) if noise else 0.0))
+            mean, variance = (float(v[0]) for v in moments(name))
+            window = float(self.surrogate[name].noise_at(self.x(params))[0]) if noise else 0.0
+            std = math.sqrt(variance + window)
             low, high = mean - 1.96 * std, mean + 1.96 * std
             if name in logs:
                 predicted[name] = Prediction(_exp(mean + std**2 / 2), _exp(low), _exp(high))
             else:
                 predicted[name] = Prediction(mean, low, high)
         return predicted
+
+    def p_expected(self, params: Params) -> float:
+        """P(all limits hold, and the window succeeds) at a config, as surely as the context is known."""
+        return float(self._hold(self._forecast(params), 1)[0])
+
+    def _forecast(self, params: Params) -> Moments:
+        """The moments (1,) at a config; in a context that is a forecast its doubt is part of them, to the second order
+        of what follows it (the delta method)."""
+        sides, x = self.study.situation.sides, self.x(params)
+        if not sides:
+            return self._at(x)
+        ends = self.inputs.encode_all([params | self.context | end for pair in sides for end in pair])
+
+        def moments(name: str) -> tuple[Floats, Floats]:
+            mean, variance = self.surrogate[name].predict(x)
+            means, variances = self.fitted[name].predict(np.vstack([x, ends]))
+            slope = 0.5 * np.diff(means[1:])[::2]
+            bend, more = (of[1:].reshape(-1, 2).sum(axis=1) - 2.0 * of[0] for of in (means, variances))
+            moved = np.square(slope).sum() + 0.5 * np.square(bend).sum() + max(0.5 * more.sum(), 0.0)
+            return mean + 0.5 * bend.sum(), variance + moved
+
+        return moments
 
     def p_limits(self, configs: Sequence[Params] | None = None) -> Floats:
         """P(all limits hold, and the window succeeds) at each config (r,); None: at the measured ones."""

@@ -319,7 +319,7 @@ class ModelAdvisor:
         found = self.outlook(study)
         if found is None:
             return None
-        return found.intervals(params, noise=False), float(found.p_limits([params])[0])
+        return found.intervals(params, noise=False), found.p_expected(params)
 
     def holds(self, study: Study, params: Params) -> float:
         """P(all limits hold) in the next windows, by the model and by where limits broke; 1 without a model."""

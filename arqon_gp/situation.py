@@ -128,7 +128,7 @@ class Situation:
                 step, windows = steps(seen, of), float(self.windows + self._missed(now) - last)
                 trusted = min(windows, max(last - first, 1.0))  # no trend is carried on for longer than it was seen
                 context |= ahead({of.name: value}, {of.name: step}, (of,), trusted)
-                further = step.std * math.sqrt(windows), step.step * (windows - trusted), unmoved(seen, of, windows)
+                further = step.doubt(windows), step.step * (windows - trusted), unmoved(seen, of, windows)
                 doubt[of.name] = min(math.hypot(*further), span(of) * (0.25 if of.periodic else 1.0))
         self._as_before(context, doubt, history)
         return replace(self, context=context, doubt=doubt)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
+from scipy import special
 
 from arqon_gp import ArqonSolver, ConfigError, JournalError, RequestError, ResultError, limits
 from arqon_gp.advice import Change
@@ -708,7 +709,7 @@ def test_rows_of_before_the_first_ask_tell_nothing_of_how_long_a_window_is(make:
 def test_limits_have_to_hold_at_every_corner_of_what_two_contexts_may_be(make: Make) -> None:
     solver = make(LIVE | {"context": LOAD | {"hits": {"min": 0, "max": 1}}})
     for i in range(12):
-        told = {"load": 500.0 + 40.0 * (-1) ** (i // 2), "hits": 0.5 + 0.1 * (-1) ** i}
+        told = {"load": 500.0 + 40.0 * (-1) ** (i // 2), "hits": 0.5 + 0.05 * (-1) ** i}
         candidate = solver.ask_one(told)
         solver.seed([{"params": candidate, "values": {"qps": 1.0}}])
     solver.ask_one()
@@ -756,6 +757,25 @@ def test_an_outcome_that_follows_a_forecast_is_predicted_as_well_as_that_is_know
     assert unsure.mean == pytest.approx(sure.mean)
     assert sure.upper - sure.lower < 12.0
     assert unsure.upper - unsure.lower == pytest.approx(2 * 1.96 * math.hypot(2.0 * std, 1.0), rel=0.1)
+
+
+def test_where_an_outcome_is_at_its_best_in_the_expected_context_it_will_be_worse_in_any_other(make: Make) -> None:
+    """qps is 1,000 at a load of 500 and less by the square of what that is off, so its slope says nothing there."""
+    solver = make(LIVE | {"constraints": {"qps": {"min": 900}}})
+    rng, loads = np.random.default_rng(0), np.random.default_rng(1).permutation(np.linspace(200.0, 800.0, 41))
+    for load in [*loads.tolist(), 500.0]:
+        solver.seed([row(0.5, load, 1000.0 - 0.01 * (load - 500.0) ** 2 + rng.normal())])
+    solver.ask_one()
+    study = solver._study
+    load, std = study.context["load"], study.situation.doubt["load"]
+    assert (load, std > 60.0) == (500.0, True)
+    found = solver._advisor.outlook(study)
+    qps = found.intervals({"x": 0.5}, noise=False)["qps"]
+    assert qps.mean == pytest.approx(1000.0 - 0.01 * std**2, abs=0.1 * 0.01 * std**2)
+    assert qps.mean - qps.lower == pytest.approx(1.96 * 0.01 * math.sqrt(2.0) * std**2, rel=0.15)
+    p = float(special.ndtr((qps.mean - 900.0) / ((qps.mean - qps.lower) / 1.96)))
+    assert solver.recommend().p_limits == pytest.approx(p)
+    assert found.p_limits([{"x": 0.5}])[0] > 0.99, "were the load known"
 
 
 def test_what_spans_decades_is_expected_by_factors(make: Make) -> None:

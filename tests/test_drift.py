@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -420,7 +421,8 @@ def test_a_step_of_the_context_is_one_where_the_last_windows_agree() -> None:
 
     load, hour = Real("load", 0.0, 1000.0), Real("hour", 0.0, 24.0, periodic=True)
     rising = [{"load": 100.0 + 10.0 * i, "hour": (23.8 + 0.1 * i) % 24.0} for i in range(8)]
-    assert steps(seen(rising, load), load) == Step(pytest.approx(10.0), pytest.approx(0.0))
+    even = steps(seen(rising, load), load)
+    assert (even.step, even.std) == (pytest.approx(10.0), pytest.approx(0.0))
     assert steps(seen(rising, hour), hour).step == pytest.approx(0.1), "over midnight"
     wandering = [{"load": 500.0 + way} for way in (0.0, 40.0, -30.0, 20.0, -50.0, 10.0, 0.0, 30.0)]
     found = steps(seen(wandering, load), load)
@@ -450,13 +452,41 @@ def test_what_moves_in_jumps_is_forecast_from_jump_to_jump() -> None:
     hour, load = Real("hour", 0.0, 24.0, periodic=True), Real("load", 0.0, 1000.0)
     whole = told(hour, [(22 + i // 12) % 24 for i in range(54)])
     assert whole == ((0, 22), (12, 23), (24, 0), (36, 1), (48, 2), (53, 2)), "of a row of equal ones how long it is"
-    assert steps(whole, hour) == Step(pytest.approx(1.0 / 12.0), 0.0)
+    found = steps(whole, hour)
+    assert (found.step, found.std) == (pytest.approx(1.0 / 12.0), 0.0)
     replicas = told(load, [3.0] * 10 + [5.0] * 7 + [4.0] * 20 + [5.0] * 3)
     found = steps(replicas, load)
     assert found.step == 0.0
     assert 0.1 < found.std < 1.0, "a jump of 1 or 2 in some 12 windows"
     ended = told(load, [100.0, 110.0, 120.0, 130.0, 140.0] + [150.0] * 20)
-    assert steps(ended, load) == Step(0.0, pytest.approx(10.0)), "it stands for longer than ever"
+    stands = steps(ended, load)
+    assert (stands.step, stands.std) == (0.0, pytest.approx(10.0 * (1.0 + 2.8 / 5.0))), "it stands for longer than ever"
+
+
+@pytest.mark.parametrize(
+    "kind", ["random walk", "pull to the middle", "a day, 1 % noise", "a day, 5 %", "a smooth day"]
+)
+@pytest.mark.parametrize("windows", [1, 3, 12])
+def test_nine_of_ten_loads_to_come_lie_within_what_is_said_of_them(kind: str, windows: int) -> None:
+    rng, load, inside = np.random.default_rng(0), Real("load", 0.0, 1e6), []
+    for _ in range(6):
+        steps_taken, day = rng.normal(size=400), np.sin(2.0 * np.pi * (np.arange(400) + rng.integers(288)) / 288.0)
+        pulled = np.array(list(accumulate(steps_taken, lambda x, step: 0.9 * x + step)))
+        noise = {"a day, 1 % noise": 0.01, "a day, 5 %": 0.05}.get(kind, 0.0)
+        loads = {"random walk": 5e5 + 10.0 * np.cumsum(steps_taken), "pull to the middle": 5e5 + 100.0 * pulled}
+        values = loads.get(kind, (5e5 + 4e5 * day) * (1.0 + noise * steps_taken)).tolist()
+        for last in range(40, 380, 7):
+            found = steps(told(load, values[last - 30 : last + 1]), load)
+            carried = min(windows, 7)  # no trend is carried on for longer than it was seen: the rest is in doubt
+            apart = values[last + windows] - (values[last] + carried * found.step)
+            std = math.hypot(found.doubt(windows), (windows - carried) * found.step)
+            inside.append(abs(apart) <= 1.64 * std + 1e-9)
+    assert np.mean(inside) > 0.8
+
+
+def test_the_doubt_of_what_all_windows_have_in_common_adds_up() -> None:
+    assert Step(0.0, 2.0).doubt(9.0) == pytest.approx(6.0)
+    assert Step(0.0, 2.0, 1.0).doubt(3.0) == pytest.approx(2.0 * math.sqrt(12.0))
 
 
 def test_what_never_moved_may_have_when_nobody_tells_it_any_more() -> None:
