@@ -233,10 +233,21 @@ def test_differences_are_paired_by_seed() -> None:
 def test_recovery_counts_the_windows_until_the_regret_is_as_before() -> None:
     regret = np.concatenate([np.full(20, 2.0), np.full(5, 10.0), np.full(25, 2.0)])
     # 12 windows that hold k of the 5 bad ones: 2 + 8 k / 12 <= 3 where k <= 1
-    assert drift.recovery(regret, 20) == 4
-    assert drift.recovery(np.full(50, 2.0), 20) == 0
-    assert drift.recovery(np.concatenate([np.full(20, 2.0), np.full(30, 9.0)]), 20) == 19, "never: all there are"
-    assert drift.recovery(regret, 45) is None
+    assert drift.recovery(regret, 20, 2.0) == 4
+    assert drift.recovery(np.full(50, 2.0), 20, 2.0) == 0
+    assert drift.recovery(np.full(50, 9.0), 20, 2.0) == 19, "never: all there are"
+    assert drift.recovery(regret, 45, 2.0) is None
+
+
+def test_one_that_is_always_bad_never_recovers() -> None:
+    step = int(Moving(SYSTEMS["pool"], drift.FIRST_SEED).scenario.step_at // WINDOW) + 1
+    after = 40
+    ours = [90.0] * step + [50.0] * 5 + [90.0] * (after - 5)
+    lines = [line("optimum", [100.0] * (step + after)), line("arqon", ours)]
+    lines += [line("static", [20.0] * (step + after)), line("tpe_60", [60.0] * (step + after))]
+    shown = drift.summary(lines, drift.FIRST_SEED, 1, step + after)["systems"]["pool"]
+    never = after - drift.AHEAD + 1
+    assert [shown[arm]["recovery"] for arm in ("arqon", "static", "tpe_60")] == [4, never, never]
 
 
 def counted(
