@@ -79,7 +79,8 @@ class Choice:
             return self._settled("no other promises more than min_effect")
         match goal:
             case Goal.RECOVER:
-                reason = f"recover: {self._way_out.how}, P {p:.2f}"
+                how = self._way_out.chosen[1] if found.bounds else "the highest P that a window succeeds"
+                reason = f"recover: {how}, P {p:.2f}"
                 return Proposal(params, reason, predicted, None, p)
             case Goal.PROBE:
                 reason = "initial design: a scrambled Sobol point"
@@ -198,7 +199,7 @@ class Choice:
         if request.goal is not Goal.PROBE:
             best = self._best
             if request.goal is Goal.RECOVER and found.bounds:
-                return self._way_out.step(), None
+                return self._way_out.chosen[0], None
             few = _many(study) and request.goal is Goal.IMPROVE
             for chosen in (self._few(best), best) if few else (best,):
                 if confidence is None or found.p_kept([chosen])[0] >= confidence:

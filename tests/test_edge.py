@@ -26,7 +26,7 @@ from arqon_gp.records import Label, Labelled, Observation, Params, Role, Told
 from arqon_gp.rows import Settings
 from arqon_gp.space import Box
 from arqon_gp.study import Study
-from arqon_gp.way_out import _scale, broke_lately, excess
+from arqon_gp.way_out import _scale, broke_lately, least_excess
 from arqon_gp.yardstick import yardstick
 from tests.conftest import FakeClock
 
@@ -338,7 +338,7 @@ def test_out_of_what_breaks_a_limit_the_way_leads_to_a_config_that_is_known_to_k
     request = Request(Goal.RECOVER, near, {"x": 20.0, "y": 0.5}, 3)
     choice = Choice(found, solver._yardstick(), request, (), "cpu", lambda rung: None)
     proposal = choice.proposal()
-    assert "towards a config that is likelier to hold them" in proposal.reason
+    assert "towards a config that is likelier to hold the limits" in proposal.reason
     assert proposal.params["x"] == pytest.approx(25.0)
 
 
@@ -371,7 +371,7 @@ def test_where_no_step_leads_towards_it_a_config_that_keeps_the_limits_does_not_
     request = Request(Goal.RECOVER, Box((Interval(15.0, 25.0), Interval(0.5, 0.5))), {"x": 20.0, "y": 0.5}, 3)
     choice = Choice(found, solver._yardstick(), request, (), "cpu", lambda rung: None)
     assert choice.proposal().params["x"] != 20.0
-    assert choice._way_out.refuge is not None
+    assert choice._way_out._refuge is not None
 
 
 @pytest.mark.parametrize("fell", [False, True])
@@ -390,8 +390,8 @@ def test_out_of_a_small_breach_no_step_leads_to_where_it_collapses(make: Make, f
     near, here = Box((Interval(45.0, 55.0), Interval(0.5, 0.5))), {"x": 50.0, "y": 0.5}
     object.__setattr__(found.study.deployment, "deployed", here)
     choice = Choice(found, solver._yardstick(), Request(Goal.RECOVER, near, here, 3), (), "cpu", print)
-    assert choice._way_out.refuge is not None
-    assert choice._way_out.refuge["x"] < 36.0
+    assert choice._way_out._refuge is not None
+    assert choice._way_out._refuge["x"] < 36.0
     risk = found.p_collapsed([choice.proposal().params, here]).tolist()
     assert risk[0] <= max(risk[1], 0.05) if not fell else choice.proposal().params["x"] == 45.0
 
@@ -404,7 +404,7 @@ def test_the_way_out_does_not_lead_to_where_windows_failed() -> None:
     told += [Observation({"x": 40.0, "y": 0.5}, {}, Role.WARM, failed=True) for _ in range(5)]
     found = ModelAdvisor(config, device="cpu").outlook(Study.new(config).apply(Told(tuple(told), 0.0)))
     assert found is not None
-    up, here, failing = excess(found, [{"x": x, "y": 0.5} for x in (52.0, 48.0, 40.0)]).tolist()
+    up, here, failing = least_excess(found, [{"x": x, "y": 0.5} for x in (52.0, 48.0, 40.0)]).tolist()
     assert up < here <= failing
 
 
@@ -414,7 +414,7 @@ def test_on_a_flat_plateau_out_there_the_way_leads_towards_the_edge() -> None:
     broken = [(40.0 + 5.0 * (i % 11) / 10, 0.5, 500.0 + i % 2) for i in range(33)]
     found = outlook_of([*held, *broken])
     assert found.edges is not None
-    up, down = excess(found, [{"x": 47.5, "y": 0.5}, {"x": 37.5, "y": 0.5}]).tolist()
+    up, down = least_excess(found, [{"x": 47.5, "y": 0.5}, {"x": 37.5, "y": 0.5}]).tolist()
     assert up < down - 1.0
     margin = found.edges.margin(found.encoded([{"x": 60.5, "y": 0.5}, {"x": 50.0, "y": 0.5}, {"x": 42.0, "y": 0.5}]))
     assert margin[0] > margin[1] > margin[2]
@@ -481,14 +481,14 @@ def test_on_a_plateau_of_collapse_the_edge_leads_though_the_outcome_hardly_varie
     found = solver._advisor.outlook(solver._study)
     assert found is not None
     assert found.surrogate["p99"].rows.scale < 1.0 < 100.0 < _scale(found, "p99")
-    up, down = excess(found, [{"x": 47.5, "y": 0.5}, {"x": 37.5, "y": 0.5}]).tolist()
+    up, down = least_excess(found, [{"x": 47.5, "y": 0.5}, {"x": 37.5, "y": 0.5}]).tolist()
     assert up < down - 1.0
     monkeypatch.setattr(Outlook, "p_limits", lambda self, configs: np.full(len(configs), 0.5))
     box = Box((Interval(38.0, 48.0), Interval(0.45, 0.55)))
     choice = Choice(found, solver._yardstick(), Request(Goal.RECOVER, box, {"x": 43.0, "y": 0.5}, 3), (), "cpu", print)
-    proposal = choice.proposal()
-    assert "least beyond the limits" in proposal.reason, "whatever the model hopes for"
-    assert proposal.params["x"] > 46.0
+    assert choice._way_out._hopeless, "whatever the model hopes for"
+    assert choice._way_out._least_beyond()["x"] > 46.0
+    assert choice.proposal().params["x"] > 46.0
 
 
 def test_where_the_latest_windows_show_a_slope_it_leads_not_the_edge_of_long_ago() -> None:
@@ -496,7 +496,7 @@ def test_where_the_latest_windows_show_a_slope_it_leads_not_the_edge_of_long_ago
     held = [(20.0 + 0.5 * i, 0.5, 20.0 + 0.1 * (i % 3)) for i in range(20)]
     broken = [(60.0 - 5.0 * (i % 4), 0.5, 300.0 + 100.0 * (i % 4)) for i in range(28)]
     found = outlook_of([*held, *broken])
-    up, down = excess(found, [{"x": 65.0, "y": 0.5}, {"x": 40.0, "y": 0.5}]).tolist()
+    up, down = least_excess(found, [{"x": 65.0, "y": 0.5}, {"x": 40.0, "y": 0.5}]).tolist()
     assert up < down - 0.5
     assert found.edges is not None
     margin = found.edges.margin(found.encoded([{"x": 65.0, "y": 0.5}, {"x": 40.0, "y": 0.5}]))
@@ -524,7 +524,7 @@ def test_the_way_out_is_the_likeliest_else_the_edges_else_the_least_beyond(
 
     monkeypatch.setattr(Outlook, "p_broken", of(broken))
     monkeypatch.setattr(Outlook, "p_beyond", of(lambda at: beyond + 0.001 * (20.0 - at)))
-    monkeypatch.setattr("arqon_gp.way_out.excess", of(lambda at: at))
+    monkeypatch.setattr("arqon_gp.way_out.least_excess", of(lambda at: at))
     monkeypatch.setattr(Outlook, "lost", lambda *_: False)
     rows, config = found.study.history, found.study.config
     yard = yardstick(rows, config, {})
