@@ -340,7 +340,7 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate | None:
     kind = Kind.PROBE if probe else Kind.EXPLORE
     if study.deployment.runs(proposal.params):
         kind = Kind.REPLICATE
-    return turn.issue(kind, proposal)
+    return turn.issue(kind, proposal, recover=recover)
 
 
 def _remembered(turn: Turn, rails: Guardrails, box: Box) -> Params | None:
@@ -403,4 +403,6 @@ def _judged(turn: Turn, rails: Guardrails, request: Request, proposal: Proposal)
         return proposal
     turn.refusals += refused
     here, why = turn.study.deployment.may_run, f"the guard refused a proposal ({', '.join(refused)})"
+    if request.barred:
+        return Proposal(here, f"hold what runs: {why}", fallback=why)
     return random_step(turn.study.config, request, here, why)

@@ -117,11 +117,17 @@ class Turn:
         return course.windows_left(self.study.config, self.study.history) - len(self.study.deployment.pending)
 
     def issue(
-        self, kind: Kind, proposal: Proposal, retry_after_s: float | None = None, *, wish: bool = False
+        self,
+        kind: Kind,
+        proposal: Proposal,
+        retry_after_s: float | None = None,
+        *,
+        wish: bool = False,
+        recover: bool = False,
     ) -> Candidate:
-        """Hand out a candidate."""
+        """Hand out a candidate; `recover`: as a way out of a broken limit."""
         d = self.study.deployment
-        gain, change = proposal.improvement, not d.runs(proposal.params)
+        gain, change, at_random = proposal.improvement, not d.runs(proposal.params), proposal.fallback is not None
         little = gain is not None and gain < self.yard.min_effect
         if proposal.settled is not None:
             little = proposal.settled and not change and self.barred is None
@@ -142,17 +148,13 @@ class Turn:
             retry_after_s=retry_after_s,
             wish=wish,
             explores=change
-            and (kind is Kind.PROBE or (kind is Kind.EXPLORE and (gain is not None or self._at_random(proposal))))
-            and not proposal.settled,
+            and not proposal.settled
+            and (kind is Kind.PROBE or (kind is Kind.EXPLORE and (gain is not None or (at_random and not recover)))),
             context=self.study.context,
             guessed=self.study.situation.guessed,
         )
         self.emit(event)
         return event.candidate()
-
-    def _at_random(self, proposal: Proposal) -> bool:
-        """Whether it was not the model that chose, where no way out is sought."""
-        return proposal.fallback is not None and self.study.config.guardrails is None
 
     def known(self, kind: Kind, params: Params, reason: str, *, wish: bool = False) -> Candidate:
         """Hand out a config that was not sought by the model: it only predicts."""

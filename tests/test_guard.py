@@ -145,6 +145,16 @@ def test_a_proposal_outside_the_box_is_refused_never_clipped() -> None:
     assert candidate["size"] != 60, "the border is where clipping would have ended"
 
 
+def test_what_is_run_instead_of_a_refused_proposal_explores_too_and_has_to_be_paid_for() -> None:
+    loop = Loop(config(exploration_budget=0.2), System(), to(size=90))
+    ran = loop.run(30)
+    explored = [one.explores for one in loop.solver._study.deployment.issued]
+    assert 2 < sum(explored) <= 6
+    held = [c for c in ran if "hold what runs: the guard refused a proposal (size)" in c.reason]
+    assert len(held) > 6
+    assert all(one.kind == "replicate" for one in held)
+
+
 @pytest.mark.parametrize("bad", [{"size": math.nan}, {"size": 1e9}, {"policy": 1}, {"wait": "fast"}])
 def test_a_proposal_that_is_no_config_is_refused(bad: dict[str, Any]) -> None:
     loop = Loop(config(), System(), to(**bad))

@@ -492,17 +492,19 @@ class GuardMachine(RuleBasedStateMachine):
             json.dumps(self.solver.status(), allow_nan=False)
 
     def teardown(self) -> None:
-        """From here on results are good: the study ends, or something is changed, within 20 asks that are no holds."""
+        """From here on results are good, and the context is told: the study ends, or something is changed, within 20 asks
+        that are no holds."""
         if not hasattr(self, "solver"):
             return
         self.solver.resume()
+        known = {"load": self.load} if "context" in self.config else {}
         asks = 0
         if self.by_hand:
             self.report_by_hand()
         for _ in range(200):
             self.clock.pass_s(61.0)
             before = dict(self.actual)
-            candidate = self.solver.ask_one()
+            candidate = self.solver.ask_one(known)
             if candidate is None:
                 return
             self.check_geometry(before, candidate)
@@ -511,7 +513,8 @@ class GuardMachine(RuleBasedStateMachine):
             asks += candidate.kind != "hold"
             assert asks <= 20, (candidate.reason, self.solver.status())
             self.actual = dict(candidate)
-            self.tell({"params": self.actual, "id": candidate.id, "values": self.measure(good=True)})
+            row = {"params": self.actual, "id": candidate.id, "values": self.measure(good=True), "context": known}
+            self.tell(row)
         raise AssertionError("200 asks and neither an end nor a change")
 
 
