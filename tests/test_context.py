@@ -253,6 +253,9 @@ def test_the_weekday_peak_comes_back_within_a_few_asks(make: Make, clock: FakeCl
         off[day, hour] = abs(candidate["x"] - best)
     for day in (14, 15, 16):  # after a weekend, and on the next days
         assert max(off[day, 12.0], off[day, 14.0]) < 0.2, "the third ask after eight o'clock, and the fourth"
+        assert max(off[day, hour] for hour in (0.0, 2.0, 4.0, 22.0)) < 0.2, "and the night after it"
+    weekend = [off[day, 2.0 * i] for day in (12, 13) for i in range(12)]
+    assert np.mean(weekend) < 0.25, "a weekday's config is 0.4 off and more"
 
 
 def test_a_limit_is_judged_in_the_present_context(make: Make) -> None:

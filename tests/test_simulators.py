@@ -15,6 +15,7 @@ from scipy.stats import qmc
 from arqon_gp.config import parse
 from arqon_gp.simulators import SYSTEMS, ConnectionPool, JvmGc, Moving
 from arqon_gp.simulators.moving import DAY, WINDOW
+from bench.live import _value
 from tests.conftest import FakeClock, Make
 
 POOL = {"pool_size": 50, "max_idle_time_s": 120, "connection_timeout_ms": 1000}
@@ -44,6 +45,39 @@ def test_the_systems_are_frozen(name: str, scores: list[float], rate: float) -> 
     found = [of.score(of.truth(start, at)) for at in (0.0, 0.5 * DAY, 1.4 * DAY)]
     assert found == pytest.approx(scores, rel=1e-5)
     assert next(iter(of.observe(start, WINDOW).values())) == pytest.approx(rate, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "sums", "best"),
+    [
+        (
+            "pool",
+            [962.7224, 1045.0193, 4960.5086, 5042.0858, 945.8047, 1030.1788, 1177.9021, 1245.6184],
+            [533.173, 141.869],
+        ),
+        (
+            "cache",
+            [1944.1274, 1551.8831, 2190.4006, 1730.7948, 3130.964, 1680.2854, 2138.1667, 1685.7526],
+            [1458.379, 1100.743],
+        ),
+        ("queue", [112.093, 87.3074, 1015.3553, 1012.1468, 141.0424, 116.2108, 154.2576, 130.684], [433.063, 307.109]),
+        (
+            "jvm",
+            [1663.9868, 1511.4383, 859.7784, 641.4686, 1256.7589, 716.5704, 1607.0932, 857.5662],
+            [6147.419, 4618.826],
+        ),
+    ],
+)
+def test_so_is_what_lies_elsewhere_and_what_is_best(name: str, sums: list[float], best: list[float]) -> None:
+    """All outcomes together of four random configs, and the best score, at noon and after 1.4 days."""
+    of, moments = Moving(SYSTEMS[name], 1), (0.5 * DAY, 1.4 * DAY)
+    configs = [
+        {knob.name: _value(knob, u) for knob, u in zip(of.plant.knobs, row, strict=True)}
+        for row in np.random.default_rng(0).random((4, len(of.plant.knobs)))
+    ]
+    found = [sum(of.truth(config, at).values()) for config in configs for at in moments]
+    assert found == pytest.approx(sums, rel=1e-5)
+    assert [of.optimum(at)[1] for at in moments] == pytest.approx(best, rel=1e-4)
 
 
 def test_windows_scatter_around_the_truth_with_a_heavy_p99() -> None:
