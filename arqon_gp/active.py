@@ -78,13 +78,15 @@ def _covering(X: Floats, most: int) -> Integers:
 def _promising(
     data: Dataset, settings: Settings, known: Mapping[str, Hyperparameters], by: Integers, usable: Integers
 ) -> list[Integers]:
-    """For each outcome the other rows in the order of what the surrogate of the rows `by` expects of them now."""
+    """For each outcome the other rows in the order of what the surrogate of the rows `by` expects of them now, beside
+    what their context makes: by day all would be good."""
     rest = np.setdiff1d(usable, by)
     surrogate = restore(data.rows(by), settings, {name: known[name] for name in settings.outcomes})
     orders = []
     for name in settings.outcomes:
-        mean, variance = surrogate[name].predict(_now(data.X[rest], data, settings))
-        score = settings.better.get(name, 0) * mean + OPTIMISM * np.sqrt(variance)
+        gp, X = surrogate[name], _now(data.X[rest], data, settings)
+        mean, variance = gp.predict(X)
+        score = settings.better.get(name, 0) * (mean - gp.level(X)) + OPTIMISM * np.sqrt(variance)
         orders.append(rest[np.argsort(-score, kind="stable")])
     return orders
 

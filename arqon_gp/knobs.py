@@ -151,6 +151,18 @@ def unit_all(knob: Knob, values: Sequence[Scalar]) -> Floats:
     return np.asarray(np.where(np.isin(numbers, knob.special), NOWHERE, found) if knob.special else found)
 
 
+def trends(knobs: Sequence[Knob], U: Floats) -> Floats:
+    """What a level may follow (n, p) of these columns U (n, d) of the unit cube: numbers, two waves of a period."""
+    columns = [np.zeros((len(U), 0))]
+    for knob, u in zip(knobs, U.T, strict=True):
+        if isinstance(knob, Real) and knob.periodic:
+            angles = 2.0 * math.pi * u[:, None] * np.array([1.0, 2.0])
+            columns += [np.sin(angles), np.cos(angles)]
+        else:
+            columns.append(u[:, None] - 0.5)
+    return np.hstack(columns)
+
+
 def from_unit(knob: Number, u: float) -> float:
     """The native value of a unit coordinate, before any grid."""
     if knob.log:

@@ -109,7 +109,9 @@ class ModelAdvisor:
             late = data.first >= since
             if since <= history.regimes[-1] or late.all() or not late.any():
                 return None
-            kinds = sorted({data.current, data.regimes, *range(max(data.regimes - MOST_KINDS, 0), data.regimes)})
+            met, often = np.unique(data.regime, return_counts=True)
+            known = met[np.lexsort((-met, -often))][:MOST_KINDS]
+            kinds = sorted({data.current, data.regimes, *known.tolist()})
             with one_thread():
                 worth = {
                     kind: evidence(_as_if(data, late, kind), self._settings, study.hyperparameters) for kind in kinds

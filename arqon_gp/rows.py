@@ -20,7 +20,7 @@ from arqon_gp.cliffs import CLIFF_STDS, robust
 from arqon_gp.dataset import Dataset
 from arqon_gp.errors import FitError
 from arqon_gp.history import Key
-from arqon_gp.knobs import Categorical, Floats, Knob, Real
+from arqon_gp.knobs import Categorical, Floats, Knob, Real, trends
 from arqon_gp.space import Space
 from arqon_kernels.covariance import CATEGORY, CYCLE, NUMBER, TIME
 
@@ -119,16 +119,10 @@ class Settings:
         return np.array([*map(_kind, self.space), *[CATEGORY] * len(self.space.split)])
 
     def trends(self, X: Floats) -> Floats:
-        """What the level of an outcome may follow (n, p) at X (n, d): numbers of the context, two waves of a cycle."""
+        """What the level of an outcome may follow (n, p) at X (n, d): the context."""
         last = len(self.space.knobs) - self.drift
-        columns = []
-        for i in range(last - self.context, last):
-            if self.kinds[i] == CYCLE:
-                angles = 2.0 * math.pi * X[:, i : i + 1] * np.array([1.0, 2.0])
-                columns += [np.sin(angles), np.cos(angles)]
-            else:
-                columns.append(X[:, i : i + 1] - 0.5)
-        return np.hstack(columns) if columns else np.zeros((len(X), 0))
+        of = slice(last - self.context, last)
+        return trends(self.space.knobs[of], X[:, of])
 
     def slopes(self, X: Floats) -> Floats:
         """What the noise may depend on (n, p) at X (n, d): how far each straight number is from the middle."""

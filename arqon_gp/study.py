@@ -60,7 +60,7 @@ class Study:
         return cls(
             config,
             Deployment(config.space, start, initial=config.initial, single=config.guardrails is not None),
-            History(view=View(config.inputs, config.goals)),
+            History(view=View(config.inputs, config.goals, len(config.context))),
             Guard(start),
             Course(endless=config.budget is None and config.budget_cost is None),
             Situation.new(config),

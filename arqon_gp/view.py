@@ -3,10 +3,10 @@
 Cells cover everything that was measured, knobs and context alike: streaming k-centre by doubling (Charikar et al. 1997,
 "Incremental clustering and dynamic information retrieval"), each kind of regime on its own, so that what is measured
 now does not push out what may be back. Each remembers its latest rows. In view are the latest results, the latest one
-of every cell, more of the present cells that look best or lie around the latest result, and the extremes of every
-outcome; the active set is chosen among these. Up to WHOLE results are in view whole. Notation: c cells, d encoded
-inputs and the kind, s series (the modelled outcomes and, where it needs no baseline, the utility). Public: View, Kinds,
-WHOLE.
+of every cell, more of the present cells that look best for their context or lie around the latest result, and the
+extremes of every outcome; the active set is chosen among these. Up to WHOLE results are in view whole. Notation: c
+cells, d encoded inputs and the kind, s series (the modelled outcomes and, where it needs no baseline, the utility).
+Public: View, Kinds, WHOLE.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from arqon_gp.knobs import Floats
+from arqon_gp.knobs import Floats, trends
 from arqon_gp.log import Integers
 from arqon_gp.objectives import Goals, model_values
 from arqon_gp.records import Observation
@@ -29,7 +30,8 @@ CELLS, WIDER, FEWER = 160, 1.1, 0.85  # cells at most; how much wider they becom
 DEEP = 8  # latest results of a cell that it remembers
 BEST_CELLS, NEAR_CELLS = 8, 4
 APART = 100.0  # between two kinds of regime, where the inputs are within a unit cube
-MOST_KINDS = 8  # latest kinds that may be back
+MOST_KINDS = 8  # kinds that may be back: those of which most is known
+RIDGE = 1e-6
 AT_ONCE = 64  # rows whose distances are taken together: they fit the cache
 
 Kinds = Callable[[Integers], Integers]  # of which kind of regime results are, by their numbers
@@ -40,12 +42,13 @@ class View:
     """The cells after the first `seen` results: centres (c, d), none nearer to another than `radius`; `rows` (c, DEEP)
     their latest results, the last one last, -1 where there are fewer, and the `values` (c, DEEP, s) of these.
 
-    `extremes` (2 s,): in which results each series was lowest and highest, -1 for none, and `ends` (2 s,) how low and
-    high. `latest` (d,): the last of these results.
+    `context`: how many of the inputs, the last ones, are no knobs. `extremes` (2 s,): in which results each series was
+    lowest and highest, -1 for none, and `ends` (2 s,) how low and high. `latest` (d,): the last of these results.
     """
 
     inputs: Space
     goals: Goals
+    context: int = 0
     seen: int = 0
     centres: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     radius: float = 0.0
@@ -85,8 +88,8 @@ class View:
         return found[found >= 0]
 
     def _best(self) -> list[Integers]:
-        """The cells of the present kind that look best by the utility, or by each objective of a front, as far as few
-        results tell."""
+        """The cells of the present kind that look best for their context by the utility, or by each objective of a
+        front, as far as few results tell: traffic alone makes none of them good."""
         here = self.centres[:, -1] == self.latest[-1]
         m, objectives = len(self.goals.modelled), self.goals.objectives
         scores = [o.sign * self.values[..., j] for j, o in enumerate(objectives)]
@@ -96,12 +99,20 @@ class View:
             known = np.isfinite(score) & here[:, None]
             count, total = known.sum(axis=1), np.where(known, score, 0.0).sum(axis=1)
             mean = total / np.maximum(count, 1)
+            mean = mean - self._level(np.where(count > 0, mean, 0.0), (count > 0) & here)
             doubt = float(mean[count > 0].std()) if known.any() else 0.0
             order = np.argsort(
                 -np.where(count > 0, mean - doubt / np.sqrt(np.maximum(count, 1)), -np.inf), kind="stable"
             )
             found.append(order[: min(max(1, BEST_CELLS // len(scores)), int(here.sum()))])
         return found
+
+    def _level(self, values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+        """What the context makes of the known values (c,) in each cell, by least squares."""
+        of = slice(len(self.inputs.knobs) - self.context, len(self.inputs.knobs))
+        T = np.column_stack([np.ones(len(values)), trends(self.inputs.knobs[of], self.centres[:, of])])
+        normal = T[known].T @ T[known] + RIDGE * np.eye(T.shape[1])
+        return np.asarray(T @ np.linalg.solve(normal, T[known].T @ values[known]))
 
     def _more(self, results: Sequence[Observation], kinds: Integers) -> View:
         """The view after as many results more, of these kinds (n,)."""
@@ -156,11 +167,11 @@ class View:
         return view, nearest[:last]
 
     def _wider(self, present: float) -> tuple[View, Integers]:
-        """Cells so wide that there are not too many, and which of them each one was merged into; kinds too old to be
-        back, and not the present one, count as one."""
-        centres, kinds = self.centres.copy(), self.centres[:, -1]
-        oldest = float(kinds.max()) - APART * MOST_KINDS
-        centres[(kinds < oldest) & (kinds != present), -1] = oldest
+        """Cells so wide that there are not too many, and which of them each one was merged into; kinds of which little
+        is known, and not the present one, count as one."""
+        centres, (kinds, cells) = self.centres.copy(), np.unique(self.centres[:, -1], return_counts=True)
+        few = kinds[np.lexsort((-kinds, -cells))][MOST_KINDS:]
+        centres[np.isin(centres[:, -1], few) & (centres[:, -1] != present), -1] = -APART
         apart, radius = _squares(centres, centres), self.radius
         least = float(np.sqrt(apart[apart > 0.0].min()))
         while len(kept := _separate(apart, radius)) > FEWER * CELLS:

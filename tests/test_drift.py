@@ -207,6 +207,24 @@ def rows_of_worlds(*bests: float, each: int = 16, noise: float = 1.0, seed: int 
     return found
 
 
+def test_what_may_be_back_are_the_worlds_of_which_most_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 40 rows, then ten of four: of these the latest seven are asked for, and what is new."""
+    rows = rows_of_worlds(0.3, each=40) + rows_of_worlds(*[0.7] * 11, each=4)
+    study, asked = study_of(rows), []
+    for i in range(10):
+        study = study.apply(Labelled(Label.DRIFT, "", 0.0, since=40 + 4 * i))
+
+    def evidence(data: Dataset, settings: Settings, known: Any) -> dict[str, float]:
+        asked.append(data.current)
+        return {"qps": 100.0 * (data.current == 0)}
+
+    monkeypatch.setattr(propose, "evidence", evidence)
+    found = ModelAdvisor(CONFIG, device="cpu").changed(study, 80)
+    assert found is not None
+    assert found.like == 0
+    assert sorted(asked) == [0, 4, 5, 6, 7, 8, 9, 10, 11]
+
+
 def test_the_evidence_tells_a_change_from_none() -> None:
     for seed in range(4):
         changed = study_of(rows_of_worlds(0.3, 0.7, seed=seed)[:20])

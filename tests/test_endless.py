@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from arqon_gp import ArqonSolver
+from arqon_gp.active import _promising
 from arqon_gp.config import parse
 from arqon_gp.dataset import TrainingSets
 from arqon_gp.history import History
 from arqon_gp.journal import MemoryJournal
 from arqon_gp.log import BATCH, BLOCK, KEPT, Batch, Columns, Log
+from arqon_gp.propose import ModelAdvisor
 from arqon_gp.records import Control, Kind, Label, Labelled, Observation, Role, Told, decode, encode
 from arqon_gp.study import Study, replay
 from arqon_gp.turn import yard_of
@@ -178,6 +180,43 @@ def test_what_is_measured_now_does_not_push_out_what_may_be_back() -> None:
     assert history.view is not None
     assert len(history.view.centres) <= CELLS
     assert (history.view.centres[:, -1] == history.view.latest[-1]).sum() == 11
+
+
+@pytest.mark.parametrize("context", [{"load": {"min": 0, "max": 1000}}, {"hour": {"period": 24}}])
+def test_what_was_best_by_night_stays_in_view_by_day(context: dict[str, Any]) -> None:
+    """The level follows the load, and is most of the value; where that is 150 x = 0.2 is best, where it is 950, 0.8."""
+    config, random, rows = parse(FREE | {"context": context}), np.random.default_rng(0), []
+    for i in range(3000):
+        load = 550.0 + 400.0 * float(np.sin(2.0 * np.pi * i / 288.0))
+        x, best = float(random.random()), 0.2 + 0.6 * (load - 150.0) / 800.0
+        value = -load + 300.0 * (x - best) ** 2 + float(random.normal())  # less is better
+        known = {"load": load} if "load" in context else {"hour": i / 12.0 % 24.0}
+        rows.append(Observation({"x": x, "y": 0.5}, {"value": value}, Role.WARM, context=known))
+    view = Study.new(config).apply(Told(tuple(rows), 0.0)).history.view
+    assert view is not None
+    cells = view._best()[0]
+    x, at = view.centres[cells, 0], view.centres[cells, 2]
+    load = 1000.0 * at if "load" in context else 550.0 + 400.0 * np.sin(2.0 * np.pi * at)
+    assert load.min() < 400.0 < 700.0 < load.max(), "not all of them where traffic is high"
+    assert np.abs(x - 0.2 - 0.6 * (load - 150.0) / 800.0).max() < 0.3
+
+
+def test_of_a_long_history_those_promise_most_that_are_good_for_their_context() -> None:
+    config = parse(FREE | {"context": {"load": {"min": 0, "max": 1000}}})
+    random, rows = np.random.default_rng(0), []
+    for _ in range(500):
+        load, (x, y) = 1000.0 * float(random.random()), random.random(2).tolist()
+        value = -10.0 * load + 300.0 * (x - 0.4) ** 2 + float(random.normal())
+        rows.append(Observation({"x": x, "y": y}, {"value": value}, Role.WARM, context={"load": load}))
+    study = Study.new(config).apply(Told(tuple(rows), 0.0))
+    found = ModelAdvisor(config, device="cpu").outlook(study)
+    assert found is not None
+    data, settings, h = found.data, found.fitted.settings, found.fitted.hyperparameters
+    (order,) = _promising(data, settings, h, np.arange(0, len(data.X), 2), np.arange(len(data.X)))
+    loads, x = data.X[order[:60], 2], data.X[order[:60], 0]
+    assert np.ptp(loads) > 0.8
+    assert 0.3 < loads.mean() < 0.7
+    assert np.abs(x - 0.4).mean() < 0.15
 
 
 def test_stays_end_where_results_are_not_in_view_and_keep_their_numbers() -> None:
