@@ -492,7 +492,7 @@ class GuardMachine(RuleBasedStateMachine):
             json.dumps(self.solver.status(), allow_nan=False)
 
     def teardown(self) -> None:
-        """From here on results are good, and the context is told: the study ends, or something is changed, within 20 asks
+        """From here on results are good and tell their context: the study ends, or something is changed, within 20 asks
         that are no holds."""
         if not hasattr(self, "solver"):
             return
