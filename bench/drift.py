@@ -57,10 +57,8 @@ FEWER_SEEDS = {"gp_60": 5, "gp_all": 5, "arqon_blind": 3}  # of the slow arms
 FIRST_SEED, FIRST_PILOT_SEED = 74_000, 80_000
 OPTIMUM, EVERY = "optimum", 6  # a search takes 0.1 to 0.6 s
 CELLS = (OPTIMUM, *ARMS)
-STRETCH, NEAR_ORACLE = (
-    "oracle_tenth",
-    1.2,
-)  # added when the fifth count was under way: decides nothing, nor what is best
+STRETCH = "oracle_tenth"  # added when the fifth count was under way: decides nothing, nor what is best
+NEAR_ORACLE = 1.2
 MOST_REGRET, MOST_BREACHES, LEAST_SYSTEMS = 0.5, 0.5, 3
 WORSE = 0.01  # of the score, that makes a rollback right
 AHEAD, RECOVERED = 12, 1.5

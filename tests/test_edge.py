@@ -396,6 +396,36 @@ def test_out_of_a_small_breach_no_step_leads_to_where_it_collapses(make: Make, f
     assert risk[0] <= max(risk[1], 0.05) if not fell else choice.proposal().params["x"] == 45.0
 
 
+def test_the_reason_is_that_of_the_way_taken_and_what_runs_is_no_refuge(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is as bad within reach; what runs, and less surely x = 80, are said to keep the limits."""
+    solver = make(CONFIG)
+    rows = [{"params": {"x": x, "y": 0.5}, "values": {"qps": 1.0, "p99": 20.0}} for x in (80.0, 81.0) * 3]
+    solver.seed(rows + [{"params": {"x": 20.0, "y": 0.5}, "values": {"qps": 1.0, "p99": 200.0}}] * 4)
+    found = solver._advisor.outlook(solver._study)
+    assert found is not None
+    near, here = Box((Interval(15.0, 25.0), Interval(0.5, 0.5))), {"x": 20.0, "y": 0.5}
+    object.__setattr__(found.study.deployment, "deployed", here)
+    chances = {20.0: 0.01, 80.0: 0.1}
+
+    def broken(_: Outlook, configs: Sequence[Params]) -> Any:
+        return np.array([chances.get(float(params["x"]), 0.99) for params in configs])
+
+    def chosen() -> Choice:
+        return Choice(found, solver._yardstick(), Request(Goal.RECOVER, near, here, 3), (), "cpu", print)
+
+    monkeypatch.setattr(Outlook, "p_broken", broken)
+    towards = chosen()
+    assert towards._way_out._refuge == {"x": 80.0, "y": 0.5}
+    assert towards.proposal().params["x"] == 25.0
+    assert "recover: towards a config" in towards.proposal().reason
+    monkeypatch.setattr("arqon_gp.way_out.broke_lately", lambda found, params: True)
+    refused = chosen()
+    assert refused._way_out._refuge == {"x": 80.0, "y": 0.5}
+    assert "least beyond the limits within reach" in refused.proposal().reason
+
+
 def test_the_way_out_does_not_lead_to_where_windows_failed() -> None:
     """The p99 keeps its limit above 60 and is 500 at 48; at 40 all fails, and there is no p99."""
     config = parse(CONFIG)
