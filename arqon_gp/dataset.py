@@ -70,7 +70,7 @@ class Dataset:
     windows of all stays tell of the window variance, and the known part of it; failed, tried (n,) windows that failed
     or fell off a cliff, and all; first (n,) the number of the first window's result; beyond (n, m), worst, room (m,):
     cliffs.py; at, regime (n,) when a row was, in windows, and in which kind of regime, of `regimes`; `now`, `current`
-    when the next window will be, and in which.
+    when the next window will be, and in which; level (n, m) what brought Y to the current level.
     """
 
     params: tuple[Params, ...]
@@ -89,6 +89,7 @@ class Dataset:
     room: Floats
     at: Floats
     regime: npt.NDArray[np.int64]
+    level: Floats
     now: float
     regimes: int
     current: int
@@ -111,6 +112,20 @@ class Dataset:
             beyond=self.beyond[index],
             at=self.at[index],
             regime=self.regime[index],
+            level=self.level[index],
+        )
+
+    def as_if(self, late: npt.NDArray[np.bool_], kind: int) -> Dataset:
+        """The dataset if these rows (n,), the latest, were of this kind of regime: at its level, where it was there."""
+        there = np.flatnonzero((self.regime == kind) & ~late)
+        level = np.where(late[:, None], self.level[there[-1]] if len(there) else 0.0, self.level)
+        return replace(
+            self,
+            Y=self.Y + (level - self.level),
+            level=level,
+            regime=np.where(late, kind, self.regime),
+            regimes=max(self.regimes, kind + 1),
+            current=kind,
         )
 
     def with_columns(self, at: int, columns: Sequence[Floats]) -> Dataset:
@@ -173,11 +188,12 @@ def known_variance(rows: Sequence[Observation], goals: Goals) -> Floats:
     return known
 
 
-def levels(of: History | Excerpt, goals: Goals, table: Table | None = None) -> Levels:
+def levels(of: History | Excerpt, goals: Goals, table: Table | None = None, until: int | None = None) -> Levels:
     """Shift of each regime, chained from one regime to the next, or to the one in which it is back, by the configs
     measured in both, in one context.
 
-    `table`: that of the rows; without one there is no context. With config means a_c, b_c over n_c, k_c windows the
+    `table`: that of the rows; without one there is no context. `until`: the result before which they are told, as what
+    follows may be of another regime. With config means a_c, b_c over n_c, k_c windows the
     shift is sum w_c (b_c - a_c) / sum w_c, w_c = 1 / (1/n_c + 1/k_c), its variance s^2 / sum w_c with the pooled
     variance s^2 of windows around their config mean. Where none was measured in both, it is that of the medians of the
     NEIGHBOURS configs before and after the change, as unsure as two of these configs are apart; none, where that is
@@ -189,7 +205,8 @@ def levels(of: History | Excerpt, goals: Goals, table: Table | None = None) -> L
     if last == 0:
         return Levels(shift, variance)
     values = paired(_learnt(of.rows, goals), of.rows, goals)
-    means, spread = _config_means(of, values, table.places if table else [()] * len(of))
+    told = len(of) if until is None else int(np.searchsorted(of.numbers, until))
+    means, spread = _config_means(of, values[:told], table.places if table else [()] * len(of))
     for r in range(last - 1, -1, -1):
         again = next((k for k in range(r + 1, last + 1) if of.kinds[k] == of.kinds[r]), None)
         to = again or r + 1
@@ -204,10 +221,11 @@ Means = dict[tuple[Key, Place], tuple[Floats, Floats]]
 
 
 def _config_means(of: Excerpt, values: Floats, places: Sequence[Place]) -> tuple[list[Means], Floats]:
-    """Mean and number of windows (m,) of each config, in each cell of the context, in each regime; and the variance
-    (m,) of windows around these means, with at least one degree of freedom."""
+    """Mean and number of windows (m,) of each config, in each cell of the context, in each regime, of the first rows,
+    whose values (n, m) these are; and the variance (m,) of windows around these means, with at least one degree of
+    freedom."""
     groups: dict[tuple[int, Key, Place], list[Floats]] = {}
-    for y, row, regime, place in zip(values, of.rows, of.regime.tolist(), places, strict=True):
+    for y, row, regime, place in zip(values, of.rows, of.regime.tolist(), places, strict=False):
         groups.setdefault((regime, key(row.params), place), []).append(y)
     means: list[Means] = [{} for _ in of.regimes]
     ss, dof = np.zeros(values.shape[1]), np.zeros(values.shape[1])
@@ -337,10 +355,10 @@ def training_set(
     apart: int | None = None,
 ) -> Dataset:
     """The stays of a history, or of an excerpt, as the surrogate's rows; `table`: that of its rows, `baseline`: what
-    limits refer to; `apart`: a result that a stay begins with."""
+    limits refer to; `apart`: a result that a stay begins with, and that may begin another regime."""
     of = of.excerpt() if isinstance(of, History) else of
     table = table or Table.of(of.rows, space, goals)
-    level, rows, m = levels(of, goals, table), of.rows, len(goals.modelled)
+    level, rows, m = levels(of, goals, table, apart), of.rows, len(goals.modelled)
     keys, places, regimes = table.keys, table.places, of.regime
     new = np.diff(regimes, prepend=-1).astype(bool) | (np.diff(of.numbers, prepend=-2) != 1) | (of.numbers == apart)
     context = _context_columns(space, rows) if rows else []
@@ -392,6 +410,7 @@ def training_set(
         room=room(Y, goals, baseline),
         at=per_stay(of.at[:, None])[:, 0] / size if n else of.at,
         regime=np.array(of.kinds, dtype=np.int64)[regime],
+        level=level.shift[regime],
         now=of.now,
         regimes=of.worlds,
         current=of.kinds[-1],

@@ -47,7 +47,7 @@ from arqon_gp.yardstick import Shifts, Yardstick
 
 log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
-CHANGED = 3.0  # nats that a change of regime has to gain
+CHANGED = 3.0  # nats that a change of regime has to gain, and a regime unlike all before beside the best of these
 UNSURE, UNSEEN = 8.0, 10.0  # the same in a context; if without guardrails no config was measured before and after
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_AT_ONCE = 2048  # configs whose front is sought
@@ -113,9 +113,7 @@ class ModelAdvisor:
             known = met[np.lexsort((-met, -often))][:MOST_KINDS]
             kinds = sorted({data.current, data.regimes, *known.tolist()})
             with one_thread():
-                worth = {
-                    kind: evidence(_as_if(data, late, kind), self._settings, study.hyperparameters) for kind in kinds
-                }
+                worth = {k: evidence(data.as_if(late, k), self._settings, study.hyperparameters) for k in kinds}
         except NUMERICAL as error:
             self._count("fit", error)
             raise FitError(f"the evidence is no number: {error}") from error
@@ -124,7 +122,8 @@ class ModelAdvisor:
         if not names:
             return None
         gains = {kind: {name: of[name] - worth[data.current][name] for name in names} for kind, of in worth.items()}
-        kind = max((k for k in kinds if k != data.current), key=lambda k: sum(gains[k].values()))
+        others = [k for k in kinds if k != data.current]
+        kind = max(others, key=lambda k: sum(gains[k].values()) + CHANGED * (k in known))
         name = max(gains[kind], key=lambda n: gains[kind][n])
         before = set(compress(data.keys, ~late & (data.regime == data.current)))
         leaps = study.config.guardrails is None and before.isdisjoint(compress(data.keys, late))
@@ -430,11 +429,6 @@ class ModelAdvisor:
             return proposal
         self.fallbacks["max_ask_s"] = self.fallbacks.get("max_ask_s", 0) + 1
         return replace(proposal, reason=f"{proposal.reason}; cut short by max_ask_s", fallback="max_ask_s")
-
-
-def _as_if(data: Dataset, late: npt.NDArray[np.bool_], kind: int) -> Dataset:
-    """The dataset if those rows were of this kind of regime."""
-    return replace(data, regime=np.where(late, kind, data.regime), regimes=max(data.regimes, kind + 1), current=kind)
 
 
 def _quiet(data: Dataset, late: npt.NDArray[np.bool_], name: str, goals: Goals) -> bool:

@@ -358,10 +358,15 @@ def seek(
 
 
 def evidence(data: Dataset, settings: Settings, warm: Mapping[str, Hyperparameters]) -> dict[str, float]:
-    """How well each outcome's rows are told without time: the log posterior density at its mode, nats."""
+    """How well each outcome's rows are told without time: the log posterior density at its mode, nats; of outcomes in
+    model space, on whatever scale they were fitted."""
     settings = settings.drifting(time=False, regimes=data.regimes)
-    data = drifting(data, settings)
-    return {name: _mode(data, settings, name, warm.get(name)).value for name in settings.outcomes}
+    data, found = drifting(data, settings), {}
+    for name in settings.outcomes:
+        rows = rows_of(data, settings, name)
+        windows = len(rows.y) + float(rows.scatter.dof.sum())
+        found[name] = _mode(data, settings, name, warm.get(name)).value - windows * math.log(rows.scale)
+    return found
 
 
 def _mode(

@@ -39,13 +39,14 @@ from arqon_gp.report import _drift
 from arqon_gp.rows import Settings, drifting
 from arqon_gp.space import Box
 from arqon_gp.study import Study
-from arqon_gp.surrogate import fit, restore
+from arqon_gp.surrogate import evidence, fit, restore
 from arqon_gp.turn import Turn
 from tests.conftest import FakeClock
 
 Make = Callable[..., ArqonSolver]
 PLAIN: dict[str, Any] = {"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max"}}
 CONFIG = parse(PLAIN)
+SET = Settings(CONFIG.space, CONFIG.goals.modelled, better={"qps": 1})
 
 
 # ---- surprises -------------------------------------------------------------------------------------------------------
@@ -283,6 +284,43 @@ def test_a_regime_that_is_back_is_known_again() -> None:
     assert outlook.context == {"(regime)": 0}
     best = max(np.linspace(0.0, 1.0, 101), key=lambda x: outlook.intervals({"x": float(x)}, noise=False)["qps"].mean)
     assert best == pytest.approx(0.3, abs=0.08), "four windows and what was known"
+
+
+@pytest.mark.parametrize("best", [0.3, 0.7])
+def test_a_regime_that_is_back_is_known_where_it_is_on_a_level_of_its_own(best: float) -> None:
+    """The same configs in both regimes, all of them lower in the second: the first is brought to that level, what is
+    said to be as it was is not there. A third world is neither."""
+    rng, grid = np.random.default_rng(0), np.linspace(0.1, 0.6, 12).tolist()
+    rows = [(x, world(x, of) + float(rng.normal())) for of in (0.3, 0.9) for x in grid]
+    rows += [(x, world(x, best) + float(rng.normal())) for x in grid[::3]]
+    study = study_of(rows).apply(Labelled(Label.DRIFT, "", 0.0, since=12))
+    lower = float(np.mean([world(x, 0.9) - world(x, 0.3) for x in grid]))
+    level = training_set(study.history, CONFIG.space, CONFIG.goals, apart=24).level[0, 0]
+    assert level == pytest.approx(lower, abs=1.0), "as told by what is of the second for sure"
+    found = ModelAdvisor(CONFIG, device="cpu").changed(study, 24)
+    assert found is not None
+    assert found.like == (0 if best == 0.3 else None)
+
+
+def test_a_regime_unlike_all_before_has_to_be_told_clearly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = study_of(rows_of_worlds(0.3, 0.7, 0.3)[:36]).apply(Labelled(Label.DRIFT, "", 0.0, since=16))
+    for more, like in ((2.9, 0), (3.1, None)):
+        worth = {0: 20.0, 1: 0.0, 2: 20.0 + more}
+        monkeypatch.setattr(propose, "evidence", lambda data, *_, worth=worth: {"qps": worth[data.current]})
+        found = ModelAdvisor(CONFIG, device="cpu").changed(study, 32)
+        assert found is not None
+        assert found.like == like
+
+
+def test_evidence_is_of_the_outcome_whatever_it_is_measured_in() -> None:
+    rows = rows_of_worlds(0.3)
+    found = [
+        evidence(training_set(study_of([(x, unit * y) for x, y in rows]).history, CONFIG.space, CONFIG.goals), SET, {})
+        for unit in (1.0, 10.0)
+    ]
+    assert found[0]["qps"] - found[1]["qps"] == pytest.approx(len(rows) * math.log(10.0), rel=1e-6)
 
 
 def test_what_a_new_regime_has_in_common_with_the_old_one_is_learned() -> None:
