@@ -125,7 +125,7 @@ class Choice:
         found, params, study = self.found, self._known, self.found.study
         gain = found.improvement(self.yard, params, study.deployment.may_run)
         what = "watching" if study.deployment.runs(params) else "moving on"
-        known = "known" if study.history.count(params) else "expected"
+        known = "known" if study.history.windows(params, since=0, most=1) else "expected"
         reason = f"{what}: the best config {known} here; {self.request.barred or why}"
         predicted, p = found.intervals(params, noise=True), float(found.p_kept([params])[0])
         return Proposal(params, reason, predicted, gain, p_limits=p, settled=True)

@@ -30,11 +30,11 @@ class Exploration:
     """`windows`: all since the first ask; `explored`: candidates that explore, from when they are handed out,
     unless they were `withdrawn` before they ran, and are not answered after all. `open`: id and moment of those of
     the last day that nobody answered; `trial`: the latest of their configs, until it is promoted or left; `length`:
-    how long the latest window ran, s. `broken`: when each window of a trial that broke a limit was told of, unix
-    seconds, and how long it had run, s, of the last day. `tried`: of the latest windows that
-    explored the number, the context, and by how much more than was said each broke a limit (1 or 0, less P). `fell`:
-    by how much the latest windows that broke a limit, though they were to keep it, were worse than predicted, and for
-    how many windows it was broken; `falling`: it still is."""
+    how long the latest window ran, s, and `settled` the latest one after a change, which has to settle. `broken`: when
+    each window of a trial that broke a limit was told of, unix seconds, and how long it had run, s, of the last day.
+    `tried`: of the latest windows that explored the number, the context, and by how much more than was said each broke
+    a limit (1 or 0, less P). `fell`: by how much the latest windows that broke a limit, though they were to keep it,
+    were worse than predicted, and for how many windows it was broken; `falling`: it still is."""
 
     windows: int = 0
     explored: int = 0
@@ -42,6 +42,7 @@ class Exploration:
     open: tuple[tuple[str, float], ...] = ()
     trial: Params | None = None
     length: float = 0.0
+    settled: float = 0.0
     broken: tuple[tuple[float, float], ...] = ()
     tried: tuple[tuple[int, Context, float], ...] = ()
     fell: tuple[tuple[float, int], ...] = ()
@@ -103,8 +104,10 @@ class Exploration:
         state = state if broke else replace(state, falling=False)
         if row.role is Role.WINDOW:  # it says what runs
             stays = explores or (trial is not None and config.space.same(row.params, trial))
-            length = at - issued.at if issued is not None and at > issued.at else self.length  # clocks may stand still
-            state = replace(state, trial=row.params if stays else None, length=length)
+            state = replace(state, trial=row.params if stays else None)
+            if issued is not None and at > issued.at:  # clocks may stand still
+                length = at - issued.at
+                state = replace(state, length=length, settled=length if issued.change else self.settled)
         if issued is not None and explores:
             if issued.id in self.withdrawn:
                 state = replace(state, explored=self.explored + 1, withdrawn=self.withdrawn - {issued.id})
@@ -132,8 +135,8 @@ class Exploration:
         return replace(self, fell=(*self.fell[1 - LATEST_FALLS :], one), falling=True)
 
     def allowed(self, config: Config, now: float) -> bool:
-        """Whether the budget pays one more window that explores, should it break a limit as long as the latest one ran,
-        and those that nobody answered, too. Minutes pay nothing before it is known how long a window is."""
+        """Whether the budget pays one more window that explores, should it break a limit, and those that nobody
+        answered, too. Minutes pay nothing before it is known how long a window is."""
         budget = config.exploration
         if budget is None:
             return True
@@ -141,12 +144,16 @@ class Exploration:
             return budget.share == 1.0  # also of windows that are still to come
         unknown = 1 + sum(at > now - DAY_S for _, at in self.open)
         most = budget.broken_s_per_day
-        return most is None or (self.windows > 0 and 0.0 < most >= self.broken_s(now) + unknown * self.length)
+        return most is None or (self.windows > 0 and 0.0 < most >= self.broken_s(now) + unknown * self._longest(config))
 
     def affords(self, config: Config, now: float) -> bool:
         """Whether the minutes pay one more window of the trial, if there is one, should it break a limit."""
         most = None if config.exploration is None else config.exploration.broken_s_per_day
-        return self.trial is None or most is None or self.broken_s(now) + self.length <= most
+        return self.trial is None or most is None or self.broken_s(now) + self._longest(config) <= most
+
+    def _longest(self, config: Config) -> float:
+        """How long a window may be, as the latest ones were: one after a change has to settle first."""
+        return max(self.length, self.settled or self.length + config.settle_s)
 
     def broken_s(self, now: float) -> float:
         """Seconds of the last day that exploring was beyond a limit."""

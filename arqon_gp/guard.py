@@ -315,8 +315,8 @@ def _at_last_good(case: Case, now: float) -> Event | None:
     most = LABEL_WINDOWS * case.rails.windows_to_promote
     measured = len(case.history.live(guard.last_good, most=most))
     enough = c.good.windows >= case.rails.windows_to_promote or measured >= most
-    if not guard.trusted and enough:
-        return Promoted(guard.last_good, now, f"measured {c.good.windows} times as what runs")
+    if not guard.trusted and enough and not _failing(case, guard.last_good):
+        return Promoted(guard.last_good, now, f"measured {measured} times as what runs")
     moved = max(c.sunk, c.risen)
     since = guard.question(case.deployment, case.history).since
     if guard.trusted and since is not None and c.new_windows >= 2 and moved >= DRIFT_UNASKED:
@@ -396,6 +396,8 @@ def verdict(case: Case) -> Verdict:
     here = case.deployment.running
     if here is None:
         return Search()
+    if not case.at_last_good and not case.affords and c.good.holds >= BROKEN:
+        return Rollback("exploration_budget pays no further window of what was tried")
     attempts = _attempts(case.history, here, max(MOST_WINDOWS, LABEL_WINDOWS, case.rails.windows_to_promote))
     if 0 < attempts < LABEL_WINDOWS and not c.running.windows:
         last = case.history.rows[-1]
@@ -403,12 +405,11 @@ def verdict(case: Case) -> Verdict:
             return Replicate("no window of it is complete yet")
     if case.at_last_good:
         if not guard.trusted:
-            return Replicate("what runs was not confirmed yet")
+            fails = _failing(case, here)
+            return Search(recover=True) if fails else Replicate("what runs was not confirmed yet")
         if c.good.holds < BROKEN and _strayed(case, 1) >= STUCK:
             return Replicate("last_good breaks a limit: once more, is it still what it was?")
         return Search(recover=c.good.holds < BROKEN)
-    if not case.affords and c.good.holds >= BROKEN:
-        return Rollback("exploration_budget pays no further window of what was tried")
     unsure = c.running.windows < case.rails.windows_to_promote and _worse(c.running, c.good) < DOUBT
     if c.good.holds < BROKEN and unsure:
         return Replicate("last_good breaks a limit and this is no worse: measured again, to go on from here")
@@ -416,6 +417,12 @@ def verdict(case: Case) -> Verdict:
         stuck = _strayed(case, 0) >= STUCK
         return Rollback("nothing was better than last_good was: is it still?") if stuck else Search(recover=True)
     return _again(case, c.running, attempts) or Search()
+
+
+def _failing(case: Case, params: Params) -> bool:
+    """Whether the latest windows of a config all failed, as many as would confirm it."""
+    rows = case.history.live(params, most=case.rails.windows_to_promote)
+    return len(rows) == case.rails.windows_to_promote and all(row.failed for _, row in rows)
 
 
 def _again(case: Case, running: Standing, attempts: int) -> Replicate | None:

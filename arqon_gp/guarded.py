@@ -18,6 +18,7 @@ from arqon_gp.comparison import Comparison, compare
 from arqon_gp.config import Guardrails
 from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.errors import FitError
+from arqon_gp.exploration import LOST
 from arqon_gp.history import key
 from arqon_gp.legal import Region, nearest_legal, one_by_one
 from arqon_gp.records import JUDGED, Candidate, Dequeued, Kind, Label, Labelled, Observation, Params
@@ -294,8 +295,16 @@ def _news(study: Study) -> bool:
     stays = len(rows) == 2 and all(config.space.same(row.params, good) for row in rows)
     if not study.deployment.runs(good) or not stays:
         return study.deployment.runs(good)
-    before, last = (row.context for row in rows)
-    return not config.alike(study.context, last) and config.alike(last, before)
+    return _jumped(study)
+
+
+def _jumped(study: Study) -> bool:
+    """Whether the context is far from that of the latest window, and that was not from the one before."""
+    contexts = [study.history.rows[i].context for i in study.history.latest]
+    if not study.context or len(contexts) < 2:
+        return False
+    before, last = contexts
+    return not study.config.alike(study.context, last) and study.config.alike(last, before)
 
 
 def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate | None:
@@ -307,6 +316,8 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate | None:
     if box.empty or box.single:
         return turn.known(Kind.REPLICATE, study.deployment.may_run, "no knob may move from here")
     recover = recover or _likely_broken(turn) or _breaking(study)
+    if turn.barred == LOST and not _broke(study):  # it is expected in a context that nobody knows, and was not seen
+        recover = False
     barred = None if recover else turn.barred
     probe = not recover and not barred and probes_wanted(study.config, study.history, study.course) > 0
     goal = Goal.RECOVER if recover else Goal.PROBE if probe else Goal.IMPROVE
@@ -318,6 +329,8 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate | None:
     believed = recover and study.config.beyond(study.context) and not _broke(study)  # of out there no model knows
     if (believed or not recover) and _news(study) and turn.yard.foreign(good):
         return turn.known(Kind.REPLICATE, good, "what is found here is compared with last_good: it is measured first")
+    if not recover and _jumped(study) and turn.yard.foreign(study.deployment.may_run):
+        return turn.known(Kind.REPLICATE, study.deployment.may_run, "what runs is measured here before it is left")
     if goal is Goal.IMPROVE and (step := _remembered(turn, rails, box)) is not None:
         return turn.known(Kind.EXPLORE, step, "towards the best config known for this context")
     small = limits.scaled(study.config.space, rails.steps, study.guard.fraction)

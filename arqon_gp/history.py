@@ -78,14 +78,15 @@ class Excerpt:
 class History:
     """`rows` in order of arrival; `regimes` holds the first row of each regime, `begun` its time, `kinds` which is like
     which: the same number is the same world; `corrected` counts corrections, `failed` failures, `untimed` rows without
-    a time, `times` those of the first TIMED_ROWS that were asked for. `latest`: the last two windows. `view`: what an
-    ask looks at; None: everything."""
+    a time, `times` those of the first TIMED_ROWS that were asked for. `told`: the context that any row tells. `latest`:
+    the last two windows. `view`: what an ask looks at; None: everything."""
 
     rows: Log[Observation] = field(default_factory=lambda: Log((_identity, _config)))
     regimes: tuple[int, ...] = (0,)
     kinds: tuple[int, ...] = (0,)
     begun: tuple[float | None, ...] = (None,)
     corrected: int = 0
+    told: frozenset[str] = frozenset()
     spent: int = 0
     spent_cost: float = 0.0
     failed: int = 0
@@ -197,12 +198,22 @@ class History:
             for i, old in rows.find(_IDENTITY, _identity(row)):
                 rows = rows.replaced(i, _corrected(old, row))
                 view = view and view.corrected(i, rows[i])
+        told, silent = self._told(fresh), list[int]()
+        if new := told - self.told:
+            silent = [i for i, row in enumerate(rows) if not row.vague and not new.isdisjoint(row.guessed)]
+        if silent:
+            every = [*rows]
+            for i in silent:
+                every[i] = replace(every[i], vague=True)
+                view = view and view.corrected(i, every[i])
+            rows = Log(rows.names).extended(every)
         spending = [row.cost for row in fresh if row.spends]
         windows = [i for i, row in enumerate(fresh, first) if row.role is Role.WINDOW]
         return replace(
             self,
             rows=rows,
-            corrected=self.corrected + len(corrections),
+            corrected=self.corrected + len(corrections) + len(silent),
+            told=told,
             spent=self.spent + len(spending),
             spent_cost=self.spent_cost + sum(spending),
             failed=self.failed + sum(row.failed for row in fresh),
@@ -211,6 +222,13 @@ class History:
             times=self.times if len(self.times) == TIMED_ROWS else self._timed(fresh),
             view=view and view.after(rows, self._kinds),
         )
+
+    def _told(self, fresh: Sequence[Observation]) -> frozenset[str]:
+        """The context that any row tells, with these. What was measured before the first one tells it, as if it were in
+        the middle of its range, was so nobody knows where."""
+        if not fresh or len(self.told) == len(fresh[0].context):
+            return self.told
+        return self.told.union(*(set(row.context).difference(row.guessed) for row in fresh))
 
     def _kinds(self, numbers: Integers) -> Integers:
         """Of which kind of regime results are, as they came in."""

@@ -14,6 +14,7 @@ from arqon_gp.config import Config
 from arqon_gp.dataset import CELLS
 from arqon_gp.forecast import LATEST, NEAR, Seen, Step, after, ahead, as_before, native, scaled, span, steps, unmoved
 from arqon_gp.history import History
+from arqon_gp.knobs import Real, wrapped
 from arqon_gp.records import JUDGED, Context, Event, Observation, Role, Situated, Told
 
 FEWEST_TIMED = 3  # windows that tell how long one takes
@@ -175,11 +176,12 @@ class Situation:
     def sides(self) -> list[tuple[Context, Context]]:
         """What each context that nobody told may be, one std either way."""
         open = [of for of in self.config.context if self.doubt.get(of.name)]
-        wide = [{of.name: Step(std=self.doubt[of.name])} for of in open]
-        return [
-            (ahead(self.context, std, [of], 0.0, -1.0), ahead(self.context, std, [of], 0.0, 1.0))
-            for of, std in zip(open, wide, strict=True)
-        ]
+        return [(self._aside(of, -self.doubt[of.name]), self._aside(of, self.doubt[of.name])) for of in open]
+
+    def _aside(self, of: Real, by: float) -> Context:
+        """A context this much further, also where that is out of its range: of two unequal sides a slope is a bend."""
+        value = native(of, scaled(of, float(self.context[of.name])) + by)
+        return {of.name: wrapped(of, value) if of.periodic else value}
 
     @property
     def later(self) -> list[Context]:

@@ -198,7 +198,8 @@ class Turn:
         history = self.study.history
         rows = history.rows[since:]
         one = len({key(row.params) for row in rows}) == 1
-        return self.study.config.guardrails is not None and one and history.count(rows[-1].params) == len(rows)
+        known = len(history.windows(rows[-1].params, since=0, most=len(rows) + 1)) > len(rows)
+        return self.study.config.guardrails is not None and one and not known
 
     def refit(self) -> None:
         """Bring the surrogate up to date with what was told since; its hyperparameters are an event."""
