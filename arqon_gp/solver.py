@@ -199,6 +199,11 @@ class ArqonSolver:
                 guessed=study.situation.guessed,
                 vague=study.situation.vague,
             )
+            for name in observations[-1].guessed if observations and not study.history.latest else ():
+                middle = study.config.usual[name]
+                log.warning(
+                    "context.%s was never told: %g, the middle of its range, is taken until it is", name, middle
+                )
             if vague := sum(row.vague for row in observations):
                 log.warning(
                     "%d results do not tell their context: they are kept, the model learns nothing of them", vague

@@ -389,6 +389,23 @@ def test_in_a_new_context_last_good_is_measured_before_anything_is_tried(make: M
     assert candidate.reason == "what is found here is compared with last_good: it is measured first"
 
 
+def test_what_runs_is_measured_in_a_new_context_before_it_is_left(make: Make, clock: FakeClock) -> None:
+    """It is not last_good, which is not measured here."""
+    solver, random = make(LIVE), np.random.default_rng(0)
+    for load in [200.0] * 30:
+        candidate = solver.ask_one({"load": load})
+        assert candidate is not None
+        value = 10.0 * load - 100.0 * (candidate["x"] - 0.6) ** 2 + random.normal()
+        solver.seed([row(candidate["x"], load, value, id=candidate.id)])
+        clock.pass_s(300.0)
+    good = solver.status()["last_good"]["params"]["x"]
+    solver.seed([row(good + 0.01, 200.0, 2000.0)])
+    found = solver.ask_one({"load": 900.0})
+    assert (found["x"], found.reason) == (pytest.approx(good + 0.01), "what runs is measured here before it is left")
+    solver.seed([row(found["x"], 900.0, 9000.0, id=found.id)])
+    assert solver.ask_one({"load": 900.0}).reason != found.reason, "once"
+
+
 def test_where_the_context_never_rests_last_good_is_not_measured_for_ever(make: Make, clock: FakeClock) -> None:
     """Between two windows the load moves the outcome by far more than the noise."""
     solver, rng = make(LIVE), random.Random(0)
@@ -741,6 +758,66 @@ def test_nothing_is_explored_where_nobody_tells_the_context_any_more(make: Make)
     assert silent[-1].reason.endswith("nobody tells the context any more, so that nothing can be learned")
     window(None, context={"load": 640.0})
     assert "nobody" not in window(None).reason, "the results tell it"
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_what_is_only_expected_to_break_in_a_context_that_nobody_tells_is_not_left(
+    make: Make, monkeypatch: pytest.MonkeyPatch, breaks: bool
+) -> None:
+    """The model is sure that a limit breaks where it thinks the load has gone; the windows tell of that, or do not."""
+    solver = make(LIVE | {"constraints": {"p99": {"max": 100}}})
+
+    def window(told: dict[str, float] | None, p99: float) -> Any:
+        candidate = solver.ask_one(told)
+        solver.seed([{"params": candidate, "values": {"qps": 10.0, "p99": p99}}])
+        return candidate
+
+    for i in range(12):
+        window({"load": 500.0 + 300.0 * (-1) ** i}, 50.0 + 0.1 * i)
+    describe = ModelAdvisor.describe
+    sure = lambda self, study, params: (describe(self, study, params)[0], 0.0)  # noqa: E731
+    monkeypatch.setattr(ModelAdvisor, "describe", sure)
+    reasons = [window(None, 300.0 if breaks else 50.0).reason for _ in range(6)]
+    assert any("recover" in reason for reason in reasons) is breaks
+
+
+def test_what_was_measured_before_the_context_was_told_teaches_nothing_once_it_is(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At a load of 200, which nobody tells: it is learned as that in the middle of the range, while there is no other,
+    and the log says so."""
+    solver, rng = make(LIVE), np.random.default_rng(0)
+
+    def window(**more: Any) -> None:
+        candidate = solver.ask_one()
+        solver.seed([{"params": candidate, "values": {"qps": 200.0 + rng.normal()}, **more}])
+
+    for _ in range(12):
+        window()
+    assert "context.load was never told: 550, the middle of its range, is taken until it is" in caplog.text
+    assert caplog.text.count("was never told") == 1
+    assert solver.history()["learned"].all()
+    window(context={"load": 200.0})
+    assert solver.history()["learned"].sum() == 1
+    assert solver.status()["context_doubt"].keys() == set()
+    for _ in range(2):
+        window(context={"load": 200.0})
+    outcome = solver.recommend(context={"load": 200.0}).outcomes["qps"]
+    assert outcome.mean == pytest.approx(200.0, abs=5.0)
+    wide = solver.recommend(context={"load": 550.0}).outcomes["qps"]
+    assert wide.upper - wide.lower > 20.0 * (outcome.upper - outcome.lower) / 4.0
+
+
+def test_a_forecast_at_the_end_of_its_range_may_be_beyond_it(make: Make) -> None:
+    solver = make(LIVE | {"context": {"load": {"min": 100, "max": 1000}, "hour": {"period": 24}}})
+    for load, hour in ((880.0, 23.0), (960.0, 23.5), (1000.0, 23.75), (1000.0, 23.9)):
+        solver.seed([row(0.5) | {"context": {"load": load, "hour": hour}}])
+    solver.ask_one()
+    (below, above), (early, late) = solver._study.situation.sides
+    load = solver._study.context["load"]
+    assert above["load"] - load == pytest.approx(load - below["load"])
+    assert above["load"] > 1000.0
+    assert 12.0 < early["hour"] < 24.0 > 12.0 > late["hour"] >= 0.0
 
 
 def test_an_outcome_that_follows_a_forecast_is_predicted_as_well_as_that_is_known(make: Make) -> None:

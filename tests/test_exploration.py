@@ -82,11 +82,12 @@ def test_a_front_has_no_best_config_to_stay_at_so_what_runs_is_measured(make: Ma
 
 
 def told(budget: Any, *windows: tuple[bool, float, float]) -> Exploration:
-    """After windows: whether it explored, its p99, how long it ran; one after the other from 0 s on."""
+    """After windows: whether it explored, its p99, how long it ran; one after the other from 0 s on. What does not
+    explore is no change."""
     config, state, now = parse(CONFIG | {"exploration_budget": budget}), Exploration(), 0.0
     for number, (explores, p99, seconds) in enumerate(windows, 1):
         at = {"x": 0.0 if explores else 1.0, "y": 0.0}
-        issued = Issued(str(number), number, Kind.EXPLORE, at, "", now, change=True, explores=explores)
+        issued = Issued(str(number), number, Kind.EXPLORE, at, "", now, change=explores, explores=explores)
         deployment = Study.new(config).deployment
         for n in range(1, number):
             earlier = Issued(str(n), n, Kind.EXPLORE, {"x": 0.0, "y": 0.0}, "", 0.0, change=True)
@@ -108,6 +109,35 @@ def test_minutes_beyond_a_limit_count_if_the_window_explored_and_for_a_day() -> 
     few, none = (parse(CONFIG | {"exploration_budget": {"slo_minutes_per_day": n}}) for n in (4, 0))
     assert not told({"slo_minutes_per_day": 4}, (True, 40.0, 300.0)).allowed(few, 300.0), "shorter than a window"
     assert not Exploration().allowed(none, 0.0)
+
+
+def test_minutes_are_priced_by_a_window_after_a_change_which_has_to_settle() -> None:
+    """What runs is measured for 60 s, a change takes 90."""
+    budget = {"slo_minutes_per_day": 10}
+    config = parse(CONFIG | {"exploration_budget": budget})
+    six = told(budget, *[(True, 60.0, 90.0)] * 6, (False, 40.0, 60.0))
+    assert (six.broken_s(600.0), six.allowed(config, 600.0), six.affords(config, 600.0)) == (540.0, False, True)
+    trial = told(budget, *[(True, 60.0, 90.0)] * 6, (True, 40.0, 60.0))
+    assert trial.affords(config, 600.0), "what was tried is 60 s now"
+    assert not told(budget, *[(True, 60.0, 90.0)] * 7).affords(config, 630.0)
+    settling = parse(CONFIG | {"exploration_budget": {"slo_minutes_per_day": 1.4}, "settle_s": 30.0})
+    assert not told({"slo_minutes_per_day": 1.4}, (False, 40.0, 60.0)).allowed(settling, 60.0), "before any change"
+
+
+def test_a_window_that_lacks_an_outcome_is_paid_for_too(make: Make, clock: FakeClock) -> None:
+    """What is tried breaks its limit and has no qps: the 5 minutes pay one window of it, and no second one."""
+    solver = make(LIVE | {"exploration_budget": {"slo_minutes_per_day": 5}})
+    for _ in range(30):
+        candidate = solver.ask_one()
+        clock.pass_s(300.0)
+        tried = solver._study.deployment.latest.explores
+        values = {"qps": None if tried else 100.0 * candidate["x"], "p99": 60.0 if tried else 20.0}
+        solver.seed([{"params": candidate, "id": candidate.id, "values": values}])
+        if tried:
+            break
+    assert tried
+    assert solver.ask_one().kind == Kind.ROLLBACK
+    assert solver.status()["exploration"]["slo_minutes_last_day"] == 5.0
 
 
 def test_what_is_handed_out_together_counts_together(make: Make) -> None:

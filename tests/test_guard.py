@@ -384,6 +384,16 @@ def test_a_manual_change_out_of_reach_becomes_an_unconfirmed_last_good() -> None
     assert loop.status["last_good"]["confirmed"]
 
 
+def test_a_manual_change_after_which_all_fails_is_left_and_never_confirmed() -> None:
+    loop = Loop(config(), System(), to(size=75))
+    loop.run(3)
+    loop.solver.ask_one()
+    loop.solver.seed([{"params": HERE | {"size": 80}, "status": "failed"}])
+    assert [loop.step(status="failed").kind for _ in range(2)] == ["replicate", "explore"]
+    assert not loop.status["last_good"]["confirmed"]
+    assert not [event for event in loop.events(Promoted) if event.params["size"] == 80]
+
+
 def test_a_manual_change_within_reach_moves_what_runs_and_not_last_good() -> None:
     loop = Loop(config(), System(), to(size=55))
     loop.run(3)
