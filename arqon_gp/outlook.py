@@ -140,7 +140,8 @@ class Outlook:
 
     def intervals(self, params: Params, *, noise: bool) -> dict[str, Prediction]:
         """Mean and central 95 % interval of each outcome, raw units; of the next window, or free of noise. A context
-        that is a forecast widens it as far as the outcome follows that."""
+        that is a forecast widens it as far as the outcome follows that. The mean of a log outcome of which little is
+        known is far beyond what is likely: it is shown as the end of the interval."""
         logs, predicted, moments = self.study.config.goals.logs, {}, self._forecast(params)
         for name in self.surrogate.settings.outcomes:
             mean, variance = (float(v[0]) for v in moments(name))
@@ -148,7 +149,7 @@ class Outlook:
             std = math.sqrt(variance + window)
             low, high = mean - 1.96 * std, mean + 1.96 * std
             if name in logs:
-                predicted[name] = Prediction(_exp(mean + std**2 / 2), _exp(low), _exp(high))
+                predicted[name] = Prediction(_exp(min(mean + std**2 / 2, high)), _exp(low), _exp(high))
             else:
                 predicted[name] = Prediction(mean, low, high)
         return predicted

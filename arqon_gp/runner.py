@@ -37,7 +37,8 @@ def run(
 
     window_s: seconds observed a window; after a change the config's `settle_s` are discarded first. running: what the
     system is known to run. `context` reads what is known now of the config's context: for an ask before each window,
-    and for its result after it. `show` is called before each window with what will run, and after it with the outcomes.
+    and for its result after it: where it raises then, or is refused, the window is told without it, and that error ends
+    the loop. `show` is called before each window with what will run, and after it with the outcomes.
     """
     settle_s = float(solver.status()["settle_s"])
     number = 0
@@ -51,8 +52,12 @@ def run(
             if settle_s > 0:
                 system.observe(settle_s)
         outcomes = system.observe(window_s)
-        told = {"params": candidate, "values": outcomes, "id": candidate.id, "cost": window_s, "context": context()}
-        solver.seed([told])
+        told = {"params": candidate, "values": outcomes, "id": candidate.id, "cost": window_s}
+        try:
+            solver.seed([told | {"context": context()}])
+        except Exception:
+            solver.seed([told])  # no measured window is lost
+            raise
         show(Step(number, candidate, changed, outcomes))
     return number
 

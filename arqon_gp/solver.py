@@ -43,6 +43,7 @@ from arqon_gp.records import (
     Prediction,
     Recommendation,
     Resumed,
+    Role,
     RollbackOrdered,
     Told,
 )
@@ -208,6 +209,9 @@ class ArqonSolver:
                 log.warning(
                     "%d results do not tell their context: they are kept, the model learns nothing of them", vague
                 )
+            old = sum(o.role is Role.HISTORY for o in observations) - sum(row.history for row in rows)
+            if old > 0:
+                log.warning("%d results are from before what was handed out, by their `time`: kept as history", old)
             now = self._now()
             if observations:
                 self._commit([Told(Batch(observations), now)])

@@ -760,6 +760,14 @@ def test_nothing_is_explored_where_nobody_tells_the_context_any_more(make: Make)
     assert "nobody" not in window(None).reason, "the results tell it"
 
 
+def test_the_mean_of_a_log_outcome_of_which_little_is_known_is_no_more_than_its_interval(make: Make) -> None:
+    solver = make(FREE | {"objectives": {"p99_ms": "min"}, "context": LOAD | {"hour": {"period": 24}}})
+    solver.seed([row(0.5) | {"values": {"p99_ms": 40.0}, "context": {"load": 700.0, "hour": 8.0}}])
+    shown = solver.recommend(context={"load": 300.0}).outcomes["p99_ms"]
+    assert shown.upper > 1e4 * shown.lower
+    assert shown.mean == pytest.approx(shown.upper)
+
+
 @pytest.mark.parametrize("breaks", [False, True])
 def test_what_is_only_expected_to_break_in_a_context_that_nobody_tells_is_not_left(
     make: Make, monkeypatch: pytest.MonkeyPatch, breaks: bool

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from arqon_gp import ArqonSolver
+from arqon_gp import ArqonSolver, config_schema
+from arqon_gp.results import KEYS
 
 ROOT = Path(__file__).parents[1]
 
@@ -122,6 +123,13 @@ def test_the_reference_names_all_that_a_study_shows() -> None:
         metrics = [sample.name for family in registry.collect() for sample in family.samples]
     shown += {re.sub(r"_(bucket|sum|count)$", "", name) for name in metrics if not name.endswith("_created")}
     assert [name for name in shown if f"`{name}`" not in text] == []
+
+
+def test_the_reference_names_all_that_a_study_takes() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text()
+    schema = config_schema()
+    keys = [*schema["properties"], *schema["$defs"]["GuardrailsModel"]["properties"], *KEYS]
+    assert [key for key in keys if f"`{key}`" not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from arqon_gp import runner
+from arqon_gp import ResultError, runner
 from arqon_gp.journal import MemoryJournal
 from arqon_gp.journal.sqlite import SqliteJournal
 from arqon_gp.runner import Step
@@ -84,6 +84,25 @@ def test_the_context_is_read_for_the_ask_before_a_window_and_for_its_result_afte
     assert count == len(asked) == len(told) == 4
     assert told == [10.0 * (1 + i) for i, name in enumerate(name for name, _ in system.calls) if name == "observe"]
     assert asked == [0.0, *told[:-1]]
+
+
+@pytest.mark.parametrize("broken", [OSError("no collector"), {"lod": 1.0}])
+def test_a_window_whose_context_cannot_be_read_is_not_lost(make: Make, broken: Any) -> None:
+    config = {"seed": 1, "budget": 4, "bounds": {"x": {"min": 0, "max": 1}}, "objectives": {"qps": "max"}}
+    solver, system = make(config | {"context": {"load": {"min": 0, "max": 1000}}}), Notebook()
+
+    def context() -> dict[str, float]:
+        if len(system.calls) < 3:
+            return {"load": 10.0}
+        if isinstance(broken, OSError):
+            raise broken
+        return broken
+
+    with pytest.raises((OSError, ResultError)):
+        runner.run(solver, system, window_s=1.0, context=context)
+    measured = [name for name, _ in system.calls].count("observe")
+    assert list(solver.history()["context_load"]) == [10.0] * measured
+    assert solver.status()["pending"] == []
 
 
 def test_at_the_end_the_system_runs_what_is_recommended() -> None:

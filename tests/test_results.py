@@ -105,7 +105,9 @@ def test_several_rows_left_over_without_guardrails_are_extra_data(make: Make) ->
     assert solver.status()["pending"] == [c.id for c in batch or []]
 
 
-def test_history_rows_close_and_move_nothing_and_are_free(pool: Any, clock: FakeClock) -> None:
+def test_history_rows_close_and_move_nothing_and_are_free(
+    pool: Any, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
     solver = pool()
     clock.pass_s(100)
     candidate = solver.ask_one()
@@ -113,6 +115,7 @@ def test_history_rows_close_and_move_nothing_and_are_free(pool: Any, clock: Fake
     solver.seed([row(elsewhere, history=True), row(elsewhere, time=clock.now - 1.0)])
     status = solver.status()
     assert roles(solver) == ["history", "history"]
+    assert "1 results are from before what was handed out, by their `time`" in caplog.text, "one of them says so"
     assert status["pending"] == [candidate.id]
     assert status["deployed"] == HERE
     assert status["budget"]["spent"] == 0
