@@ -278,6 +278,21 @@ def test_after_twenty_thousand_results_an_ask_and_a_tell_go_through_as_many_as_a
     assert solver.get_history_len() == 20_006
 
 
+def test_watching_a_config_that_was_measured_ten_thousand_times_reads_few_of_them(
+    make: Make, read: Counter[str]
+) -> None:
+    solver = make(GUARDED | {"exploration_budget": 0.0})
+    for i in range(10):
+        solver.seed([{"params": {"x": 0.5, "y": 0.5}, "value": 0.1 + 0.01 * (k % 7) + 1e-4 * i} for k in range(1000)])
+    for k in range(6):
+        read.clear()
+        candidate = solver.ask_one()
+        assert candidate is not None
+        solver.seed([{"params": candidate, "id": candidate.id, "value": 0.1 + 0.01 * k}])
+        assert read["made"] <= MOST_IN_VIEW
+    assert "the best config known here" in candidate.reason
+
+
 def test_last_good_is_judged_by_its_windows_however_long_ago_they_were(make: Make) -> None:
     solver = make(GUARDED)
     for _ in range(3):
