@@ -384,12 +384,15 @@ def test_a_manual_change_out_of_reach_becomes_an_unconfirmed_last_good() -> None
     assert loop.status["last_good"]["confirmed"]
 
 
-def test_a_manual_change_after_which_all_fails_is_left_and_never_confirmed() -> None:
-    loop = Loop(config(), System(), to(size=75))
+@pytest.mark.parametrize("step", [10, 0])
+def test_a_manual_change_after_which_all_fails_is_left_and_never_confirmed(step: int) -> None:
+    """Where no knob may move it is measured on."""
+    loop = Loop(config(guardrails={"max_delta": [step, 0]}), System(), to(size=75))
     loop.run(3)
     loop.solver.ask_one()
     loop.solver.seed([{"params": HERE | {"size": 80}, "status": "failed"}])
-    assert [loop.step(status="failed").kind for _ in range(2)] == ["replicate", "explore"]
+    assert [loop.step(status="failed").kind for _ in range(2)] == ["replicate", "explore" if step else "replicate"]
+    assert step or {loop.step(status="failed").kind for _ in range(6)} == {"replicate"}
     assert not loop.status["last_good"]["confirmed"]
     assert not [event for event in loop.events(Promoted) if event.params["size"] == 80]
 
