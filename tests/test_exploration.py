@@ -125,8 +125,8 @@ def test_minutes_are_priced_by_a_window_after_a_change_which_has_to_settle() -> 
 
 
 def test_a_window_that_lacks_an_outcome_is_paid_for_too(make: Make, clock: FakeClock) -> None:
-    """What is tried is a little beyond its limit, as a noisy p99 may be, and has no qps: the 5 minutes pay one window of
-    it, and no second one."""
+    """What is tried is a little beyond its limit, as a noisy p99 may be, and has no qps: the 5 minutes pay one window
+    of it, and no second one."""
     solver, rng = make(LIVE | {"exploration_budget": {"slo_minutes_per_day": 5}}), np.random.default_rng(0)
     for _ in range(30):
         candidate = solver.ask_one()
