@@ -6,6 +6,7 @@ result says what runs: such candidates are the doubt. Public: Deployment, resolv
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,8 @@ from arqon_gp.records import (
 )
 from arqon_gp.results import Row
 from arqon_gp.space import Space
+
+log = logging.getLogger("arqon_gp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +271,8 @@ class _Batch:
                 f'{prefix}: id {row.id!r} is no candidate of this study; leave it out, or add "history": true'
             )
         old = row.history or self._before_all(row)
+        if old and not row.history:
+            log.warning("a result is from before what was handed out, by its time, %s: it is kept as history", row.time)
         if latest is not None and not old:
             return False
         self._take(i, row, Role.HISTORY if old else Role.WARM, None, spends=False)

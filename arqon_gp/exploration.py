@@ -7,6 +7,7 @@ promoted nor left, its windows beyond a limit are what exploring cost. Public: E
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ DAY_S = 86400.0
 FADE = 0.995  # a window: what happened 200 windows ago counts a third
 LATEST_FALLS, MOST_FALL = 16, 30.0  # windows; of what a window was to be worth: that one cost it at the most
 DOUBTED, LATEST_TRIED = 10.0, 64  # windows that explored and broke what they were to, to begin with; that are counted
+LATEST_RAN = 16  # windows that tell how long one is
 SPENT = "exploration_budget pays no more at the moment"
 LOST = "nobody tells the context any more, so that nothing can be learned"
 LIVE = (Role.WINDOW, Role.EXTRA, Role.LATE)
@@ -29,9 +31,9 @@ LIVE = (Role.WINDOW, Role.EXTRA, Role.LATE)
 class Exploration:
     """`windows`: all since the first ask; `explored`: candidates that explore, from when they are handed out,
     unless they were `withdrawn` before they ran, and are not answered after all. `open`: id and moment of those of
-    the last day that nobody answered; `trial`: the latest of their configs, until it is promoted or left; `length`:
-    how long the latest window ran, s, and `settled` the latest one after a change, which has to settle. `broken`: when
-    each window of a trial that broke a limit was told of, unix seconds, and how long it had run, s, of the last day.
+    the last day that nobody answered; `trial`: the latest of their configs, until it is promoted or left; `ran`: how
+    long each of the latest windows took, s, and whether after a change, which has to settle. `broken`: when each window
+    of a trial that broke a limit was told of, unix seconds, and how long it had run, s, of the last day.
     `tried`: of the latest windows that explored the number, the context, and by how much more than was said each broke
     a limit (1 or 0, less P). `fell`: by how much the latest windows that broke a limit, though they were to keep it,
     were worse than predicted, and for how many windows it was broken; `falling`: it still is."""
@@ -41,8 +43,7 @@ class Exploration:
     withdrawn: frozenset[str] = frozenset()
     open: tuple[tuple[str, float], ...] = ()
     trial: Params | None = None
-    length: float = 0.0
-    settled: float = 0.0
+    ran: tuple[tuple[float, bool], ...] = ()
     broken: tuple[tuple[float, float], ...] = ()
     tried: tuple[tuple[int, Context, float], ...] = ()
     fell: tuple[tuple[float, int], ...] = ()
@@ -106,8 +107,7 @@ class Exploration:
             stays = explores or (trial is not None and config.space.same(row.params, trial))
             state = replace(state, trial=row.params if stays else None)
             if issued is not None and at > issued.at:  # clocks may stand still
-                length = at - issued.at
-                state = replace(state, length=length, settled=length if issued.change else self.settled)
+                state = replace(state, ran=(*self.ran[1 - LATEST_RAN :], (at - issued.at, issued.change)))
         if issued is not None and explores:
             if issued.id in self.withdrawn:
                 state = replace(state, explored=self.explored + 1, withdrawn=self.withdrawn - {issued.id})
@@ -118,7 +118,7 @@ class Exploration:
             return state
         if not broke:
             return state
-        broken = (*(one for one in self.broken if one[0] > at - DAY_S), (at, state.length))
+        broken = (*(one for one in self.broken if one[0] > at - DAY_S), (at, state.ran[-1][0] if state.ran else 0.0))
         return replace(state, broken=broken)
 
     def _fallen(
@@ -144,16 +144,21 @@ class Exploration:
             return budget.share == 1.0  # also of windows that are still to come
         unknown = 1 + sum(at > now - DAY_S for _, at in self.open)
         most = budget.broken_s_per_day
-        return most is None or (self.windows > 0 and 0.0 < most >= self.broken_s(now) + unknown * self._longest(config))
+        return most is None or (
+            self.windows > 0 and 0.0 < most >= self.broken_s(now) + unknown * self._length(config, change=True)
+        )
 
     def affords(self, config: Config, now: float) -> bool:
         """Whether the minutes pay one more window of the trial, if there is one, should it break a limit."""
         most = None if config.exploration is None else config.exploration.broken_s_per_day
-        return self.trial is None or most is None or self.broken_s(now) + self._longest(config) <= most
+        return self.trial is None or most is None or self.broken_s(now) + self._length(config, change=False) <= most
 
-    def _longest(self, config: Config) -> float:
-        """How long a window may be, as the latest ones were: one after a change has to settle first."""
-        return max(self.length, self.settled or self.length + config.settle_s)
+    def _length(self, config: Config, *, change: bool) -> float:
+        """How long a window is, after a change or not, as most of the latest ones were: some last a night."""
+        alike, others = ([seconds for seconds, one in self.ran if one is which] for which in (change, not change))
+        if alike or not others:
+            return statistics.median_low(alike or [0.0])
+        return statistics.median_low(others) + (config.settle_s if change else 0.0)
 
     def broken_s(self, now: float) -> float:
         """Seconds of the last day that exploring was beyond a limit."""

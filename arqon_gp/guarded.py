@@ -18,6 +18,7 @@ from arqon_gp.comparison import Comparison, compare
 from arqon_gp.config import Guardrails
 from arqon_gp.course import QUIET_ASKS, probes_wanted
 from arqon_gp.errors import FitError
+from arqon_gp.exploration import LOST
 from arqon_gp.history import key
 from arqon_gp.legal import Region, nearest_legal, one_by_one
 from arqon_gp.records import JUDGED, Candidate, Dequeued, Kind, Label, Labelled, Observation, Params
@@ -315,7 +316,7 @@ def _search(turn: Turn, rails: Guardrails, recover: bool) -> Candidate | None:
     if box.empty or box.single:
         return turn.known(Kind.REPLICATE, study.deployment.may_run, "no knob may move from here")
     recover = recover or _likely_broken(turn) or _breaking(study)
-    if study.situation.vague and not _broke(study):  # it is expected in a context that nobody knows, and was not seen
+    if turn.barred == LOST and not _broke(study):  # it is expected in a context that nobody knows, and was not seen
         recover = False
     barred = None if recover else turn.barred
     probe = not recover and not barred and probes_wanted(study.config, study.history, study.course) > 0

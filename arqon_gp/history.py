@@ -78,7 +78,7 @@ class Excerpt:
 class History:
     """`rows` in order of arrival; `regimes` holds the first row of each regime, `begun` its time, `kinds` which is like
     which: the same number is the same world; `corrected` counts corrections, `failed` failures, `untimed` rows without
-    a time, `times` those of the first TIMED_ROWS that were asked for. `told`: the context that any row tells. `latest`:
+    a time, `times` those of the first TIMED_ROWS that were asked for. `told`: the context that any row told. `latest`:
     the last two windows. `view`: what an ask looks at; None: everything."""
 
     rows: Log[Observation] = field(default_factory=lambda: Log((_identity, _config)))
@@ -193,27 +193,23 @@ class History:
         corrections = [row for row in observations if row.role is Role.CORRECTION]
         fresh = [row for row in observations if row.role is not Role.CORRECTION] if corrections else observations
         first = len(self.rows)
-        rows, view = self.rows.extended(fresh), self.view
+        rows, view, told = self.rows.extended(fresh), self.view, [*fresh]
         for row in corrections:
             for i, old in rows.find(_IDENTITY, _identity(row)):
                 rows = rows.replaced(i, _corrected(old, row))
                 view = view and view.corrected(i, rows[i])
-        told, silent = self._told(fresh), list[int]()
-        if new := told - self.told:
-            silent = [i for i, row in enumerate(rows) if not row.vague and not new.isdisjoint(row.guessed)]
+                told.append(rows[i])
+        names = self._told(told)
+        silent = self._silent(rows, names - self.told)
         if silent:
-            every = [*rows]
-            for i in silent:
-                every[i] = replace(every[i], vague=True)
-                view = view and view.corrected(i, every[i])
-            rows = Log(rows.names).extended(every)
+            rows = Log(rows.names).extended([replace(r, vague=True) if i in silent else r for i, r in enumerate(rows)])
         spending = [row.cost for row in fresh if row.spends]
         windows = [i for i, row in enumerate(fresh, first) if row.role is Role.WINDOW]
         return replace(
             self,
             rows=rows,
             corrected=self.corrected + len(corrections) + len(silent),
-            told=told,
+            told=names,
             spent=self.spent + len(spending),
             spent_cost=self.spent_cost + sum(spending),
             failed=self.failed + sum(row.failed for row in fresh),
@@ -223,12 +219,20 @@ class History:
             view=view and view.after(rows, self._kinds),
         )
 
-    def _told(self, fresh: Sequence[Observation]) -> frozenset[str]:
-        """The context that any row tells, with these. What was measured before the first one tells it, as if it were in
-        the middle of its range, was so nobody knows where."""
-        if not fresh or len(self.told) == len(fresh[0].context):
+    def _told(self, rows: Sequence[Observation]) -> frozenset[str]:
+        """The context that any row which says where the system is tells, with these. What was measured before, as if it
+        were in the middle of its range, was so nobody knows where."""
+        if not rows or len(self.told) == len(rows[0].context):
             return self.told
-        return self.told.union(*(set(row.context).difference(row.guessed) for row in fresh))
+        judged = [row for row in rows if row.role in JUDGED]
+        return self.told.union(*(set(row.context).difference(row.guessed) for row in judged))
+
+    @staticmethod
+    def _silent(rows: Log[Observation], new: frozenset[str]) -> frozenset[int]:
+        """Which rows were learned from as if this context, which is told for the first time, were as it is usually."""
+        if not new:
+            return frozenset()
+        return frozenset(i for i, row in enumerate(rows) if not row.vague and not new.isdisjoint(row.guessed))
 
     def _kinds(self, numbers: Integers) -> Integers:
         """Of which kind of regime results are, as they came in."""

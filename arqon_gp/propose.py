@@ -122,15 +122,16 @@ class ModelAdvisor:
         if not names:
             return None
         gains = {kind: {name: of[name] - worth[data.current][name] for name in names} for kind, of in worth.items()}
-        others = [k for k in kinds if k != data.current]
-        kind = max(others, key=lambda k: sum(gains[k].values()) + CHANGED * (k in known))
+        total = {k: sum(gains[k].values()) for k in kinds if k != data.current}
+        kind = max(total, key=lambda k: total[k])
         name = max(gains[kind], key=lambda n: gains[kind][n])
         before = set(compress(data.keys, ~late & (data.regime == data.current)))
         leaps = study.config.guardrails is None and before.isdisjoint(compress(data.keys, late))
         least = UNSEEN if leaps else UNSURE if study.context else CHANGED
         if gains[kind][name] < least + math.log(len(gains) * len(gains[kind])):  # the best of so many
             return None
-        like = history.kinds.index(kind) if kind in history.kinds else None
+        back = max(total, key=lambda k: total[k] + CHANGED * (k in known))
+        like = history.kinds.index(back) if back in history.kinds else None
         return Change(int(data.first[late][0]), name, gains[kind][name], like)
 
     @staticmethod

@@ -43,7 +43,6 @@ from arqon_gp.records import (
     Prediction,
     Recommendation,
     Resumed,
-    Role,
     RollbackOrdered,
     Told,
 )
@@ -200,18 +199,16 @@ class ArqonSolver:
                 guessed=study.situation.guessed,
                 vague=study.situation.vague,
             )
-            for name in observations[-1].guessed if observations and not study.history.latest else ():
-                middle = study.config.usual[name]
-                log.warning(
-                    "context.%s was never told: %g, the middle of its range, is taken until it is", name, middle
-                )
+            if observations and not study.history.latest and not observations[-1].vague:
+                for name in set(observations[-1].guessed).difference(study.situation.seen):
+                    middle = study.config.usual[name]
+                    log.warning(
+                        "context.%s was never told: %g, the middle of its range, is taken until it is", name, middle
+                    )
             if vague := sum(row.vague for row in observations):
                 log.warning(
                     "%d results do not tell their context: they are kept, the model learns nothing of them", vague
                 )
-            old = sum(o.role is Role.HISTORY for o in observations) - sum(row.history for row in rows)
-            if old > 0:
-                log.warning("%d results are from before what was handed out, by their `time`: kept as history", old)
             now = self._now()
             if observations:
                 self._commit([Told(Batch(observations), now)])

@@ -785,6 +785,7 @@ def test_what_is_only_expected_to_break_in_a_context_that_nobody_tells_is_not_le
     describe = ModelAdvisor.describe
     sure = lambda self, study, params: (describe(self, study, params)[0], 0.0)  # noqa: E731
     monkeypatch.setattr(ModelAdvisor, "describe", sure)
+    window(None, 300.0 if breaks else 50.0)
     reasons = [window(None, 300.0 if breaks else 50.0).reason for _ in range(6)]
     assert any("recover" in reason for reason in reasons) is breaks
 
@@ -814,6 +815,31 @@ def test_what_was_measured_before_the_context_was_told_teaches_nothing_once_it_i
     assert outcome.mean == pytest.approx(200.0, abs=5.0)
     wide = solver.recommend(context={"load": 550.0}).outcomes["qps"]
     assert wide.upper - wide.lower > 20.0 * (outcome.upper - outcome.lower) / 4.0
+
+
+@pytest.mark.parametrize("first", ["history", "correction"])
+def test_it_is_a_window_that_tells_it_or_one_that_is_corrected(make: Make, first: str) -> None:
+    """Old figures with a context say nothing of where the system is; five windows after them do not tell it either."""
+    solver = make(LIVE)
+    for i in range(5):
+        if i == 2 and first == "history":
+            solver.seed([row(0.4, 200.0, 100.0, history=True)])
+        candidate = solver.ask_one()
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": 200.0 + i}}])
+    assert solver.history()["learned"].all()
+    if first == "history":
+        solver.seed([row(candidate["x"], 200.0, 204.0)])
+    else:
+        solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": 204.0}, "context": {"load": 200.0}}])
+    assert solver.history()["learned"].sum() == (2 if first == "history" else 1)
+
+
+def test_what_was_told_by_rows_of_before_is_not_said_to_be_untold(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    solver = make(LIVE)
+    solver.seed([row(0.5, 900.0, 1.0)] * 3)
+    candidate = solver.ask_one()
+    solver.seed([{"params": candidate, "id": candidate.id, "values": {"qps": 1.0}}])
+    assert "was never told" not in caplog.text
 
 
 def test_a_forecast_at_the_end_of_its_range_may_be_beyond_it(make: Make) -> None:

@@ -306,8 +306,8 @@ def test_a_regime_unlike_all_before_has_to_be_told_clearly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = study_of(rows_of_worlds(0.3, 0.7, 0.3)[:36]).apply(Labelled(Label.DRIFT, "", 0.0, since=16))
-    for more, like in ((2.9, 0), (3.1, None)):
-        worth = {0: 20.0, 1: 0.0, 2: 20.0 + more}
+    for old, new, like in ((20.0, 22.9, 0), (20.0, 23.1, None), (10.6, 13.1, 0)):  # 11.1 are a change
+        worth = {0: old, 1: 0.0, 2: new}
         monkeypatch.setattr(propose, "evidence", lambda data, *_, worth=worth: {"qps": worth[data.current]})
         found = ModelAdvisor(CONFIG, device="cpu").changed(study, 32)
         assert found is not None

@@ -117,9 +117,11 @@ def test_minutes_are_priced_by_a_window_after_a_change_which_has_to_settle() -> 
     config = parse(CONFIG | {"exploration_budget": budget})
     six = told(budget, *[(True, 60.0, 90.0)] * 6, (False, 40.0, 60.0))
     assert (six.broken_s(600.0), six.allowed(config, 600.0), six.affords(config, 600.0)) == (540.0, False, True)
-    trial = told(budget, *[(True, 60.0, 90.0)] * 6, (True, 40.0, 60.0))
-    assert trial.affords(config, 600.0), "what was tried is 60 s now"
+    trial = told(budget, *[(True, 60.0, 90.0)] * 6, (False, 40.0, 60.0), (True, 40.0, 90.0))
+    assert trial.affords(config, 690.0), "one more window of what was tried is no change"
     assert not told(budget, *[(True, 60.0, 90.0)] * 7).affords(config, 630.0)
+    night = told(budget, (True, 40.0, 43_200.0), *[(False, 40.0, 60.0)] * 16)
+    assert night.allowed(config, 44_160.0), "the loop stood still: a window is no night"
     settling = parse(CONFIG | {"exploration_budget": {"slo_minutes_per_day": 1.4}, "settle_s": 30.0})
     assert not told({"slo_minutes_per_day": 1.4}, (False, 40.0, 60.0)).allowed(settling, 60.0), "before any change"
 
