@@ -47,7 +47,7 @@ from arqon_gp.yardstick import Shifts, Yardstick
 
 log = logging.getLogger("arqon_gp")
 FIT_SHARE = 0.5  # of the time of an ask, at most
-CHANGED = 3.0  # nats that a change of regime has to gain, and a regime unlike all before beside the best of these
+CHANGED = 3.0  # nats that a change of regime has to gain; without a context one unlike all before, beside these, too
 UNSURE, UNSEEN = 8.0, 10.0  # the same in a context; if without guardrails no config was measured before and after
 GIVE_BACK_EVERY = 64  # results: a millisecond or two each time
 MOST_AT_ONCE = 2048  # configs whose front is sought
@@ -130,7 +130,8 @@ class ModelAdvisor:
         least = UNSEEN if leaps else UNSURE if study.context else CHANGED
         if gains[kind][name] < least + math.log(len(gains) * len(gains[kind])):  # the best of so many
             return None
-        back = max(total, key=lambda k: total[k] + CHANGED * (k in known))
+        unlike = 0.0 if study.context else CHANGED  # in another context what was before tells little of which it is
+        back = max(total, key=lambda k: total[k] + unlike * (k in known))
         like = history.kinds.index(back) if back in history.kinds else None
         return Change(int(data.first[late][0]), name, gains[kind][name], like)
 
