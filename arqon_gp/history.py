@@ -193,14 +193,14 @@ class History:
         corrections = [row for row in observations if row.role is Role.CORRECTION]
         fresh = [row for row in observations if row.role is not Role.CORRECTION] if corrections else observations
         first = len(self.rows)
-        rows, view, told = self.rows.extended(fresh), self.view, [*fresh]
+        rows, view, changed = self.rows.extended(fresh), self.view, list[Observation]()
         for row in corrections:
             for i, old in rows.find(_IDENTITY, _identity(row)):
                 rows = rows.replaced(i, _corrected(old, row))
                 view = view and view.corrected(i, rows[i])
-                told.append(rows[i])
-        names = self._told(told)
-        silent = self._silent(rows, names - self.told)
+                changed.append(rows[i])
+        told = self._told(fresh) | self._told(changed)
+        silent = self._silent(rows, told - self.told)
         if silent:
             rows = Log(rows.names).extended([replace(r, vague=True) if i in silent else r for i, r in enumerate(rows)])
         spending = [row.cost for row in fresh if row.spends]
@@ -209,7 +209,7 @@ class History:
             self,
             rows=rows,
             corrected=self.corrected + len(corrections) + len(silent),
-            told=names,
+            told=told,
             spent=self.spent + len(spending),
             spent_cost=self.spent_cost + sum(spending),
             failed=self.failed + sum(row.failed for row in fresh),
