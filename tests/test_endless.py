@@ -259,6 +259,16 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return count
 
 
+def window(solver: ArqonSolver, read: Counter[str], value: float) -> str:
+    """An ask and a tell, which make no more records than are in view; the reason of the candidate."""
+    read.clear()
+    candidate = solver.ask_one()
+    assert candidate is not None
+    solver.seed([{"params": candidate, "id": candidate.id, "value": value}])
+    assert read["made"] <= MOST_IN_VIEW
+    return candidate.reason
+
+
 @pytest.mark.parametrize("config", [FREE, GUARDED], ids=["free", "guarded"])
 def test_after_twenty_thousand_results_an_ask_and_a_tell_go_through_as_many_as_are_in_view(
     make: Make, read: Counter[str], config: dict[str, Any]
@@ -267,11 +277,7 @@ def test_after_twenty_thousand_results_an_ask_and_a_tell_go_through_as_many_as_a
     for i in range(20):
         solver.seed(rows_of(1000, i))
     for k in range(6):
-        read.clear()
-        candidate = solver.ask_one()
-        assert candidate is not None
-        solver.seed([{"params": candidate, "id": candidate.id, "value": 0.1 + 0.01 * k}])
-        assert read["made"] <= MOST_IN_VIEW
+        window(solver, read, 0.1 + 0.01 * k)
         assert read["gone through"] <= 8 * WHOLE
     assert solver._model is not None
     assert len(solver._yardstick().windows.keys) <= WHOLE + 4 + 64
@@ -285,12 +291,8 @@ def test_watching_a_config_that_was_measured_ten_thousand_times_reads_few_of_the
     for i in range(10):
         solver.seed([{"params": {"x": 0.5, "y": 0.5}, "value": 0.1 + 0.01 * (k % 7) + 1e-4 * i} for k in range(1000)])
     for k in range(6):
-        read.clear()
-        candidate = solver.ask_one()
-        assert candidate is not None
-        solver.seed([{"params": candidate, "id": candidate.id, "value": 0.1 + 0.01 * k}])
-        assert read["made"] <= MOST_IN_VIEW
-    assert "the best config known here" in candidate.reason
+        reason = window(solver, read, 0.1 + 0.01 * k)
+    assert "the best config known here" in reason
 
 
 def test_last_good_is_judged_by_its_windows_however_long_ago_they_were(make: Make) -> None:
