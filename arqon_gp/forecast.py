@@ -11,9 +11,9 @@ span, after, steps, ahead, unmoved, as_before.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 
@@ -57,10 +57,17 @@ def span(of: Real) -> float:
     return scaled(of, of.high) - scaled(of, of.low)
 
 
-def after(seen: Seen, number: int, value: float) -> Seen:
-    """What was told, and one more value: of equal ones in a row the first counts, and how long it has been so."""
-    stood = len(seen) > 1 and seen[-1][1] == seen[-2][1]
-    return (*(seen[:-1] if stood else seen), (number, value))[-LATEST:]
+def after(seen: Seen, told: Iterable[tuple[int, float]]) -> Seen:
+    """What was told, and what was told since, of which the last one comes first: of equal ones in a row the first
+    counts, and of those that go on how long it has been so."""
+    found: list[tuple[int, float]] = []
+    for number, value in chain(told, reversed(seen)):
+        if len(found) > 1 and found[-1][1] == value:
+            found.pop()
+        elif len(found) == LATEST:
+            break
+        found.append((number, value))
+    return tuple(reversed(found))
 
 
 def steps(seen: Seen, of: Real) -> Step:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import repeat
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -107,7 +107,7 @@ _Column = _Same | _Numbers | _Objects | _Dicts
 
 def _column(values: list[Any]) -> _Column:
     """The column that holds these values exactly, their types and signed zeros included."""
-    if len(set(map(id, values))) == 1:
+    if all(map(is_, values, repeat(values[0]))):
         return _Same(values[0], len(values))
     kinds = set(map(type, values))
     if kinds == {dict}:

@@ -171,9 +171,9 @@ class Goals:
 
 def model_values(rows: Sequence[Observation | Control], goals: Goals) -> Floats:
     """The modelled outcomes (n, m) of rows in model space, NaN where missing."""
-    names = goals.modelled
-    values = np.array([[row.values.get(name) for name in names] for row in rows], dtype=float)
-    values = values.reshape(len(rows), len(goals.modelled))
+    told = [row.values for row in rows]
+    columns = [np.array([values.get(name) for values in told], dtype=float) for name in goals.modelled]
+    values = np.column_stack(columns)
     for j in [j for j, name in enumerate(goals.modelled) if name in goals.logs]:
         if floor := goals.floors.get(goals.modelled[j]):
             values[:, j] = np.maximum(values[:, j], floor)

@@ -19,6 +19,7 @@ from arqon_gp.config import Config
 from arqon_gp.errors import ResultError
 from arqon_gp.knobs import REACH, Real, as_float, from_unit, unit, wrapped
 from arqon_gp.records import NO_CONTEXT, Context, Control, Params
+from arqon_gp.space import Space
 
 KEYS = (
     "params", "value", "values", "cost", "id", "eval_id", "sem", "n", "std", "status", "time", "history", "control",
@@ -56,9 +57,28 @@ def parse(results: str | Sequence[Mapping[str, Any]], config: Config, last: Para
             results = _decoded(results)
         if not isinstance(results, Sequence):
             raise ValueError(f"expected a list of results, found {type(results).__name__}")
-        return [_row(i, row, config, last) for i, row in enumerate(results)]
+        check = _Params(config.space, last)
+        return [_row(i, row, config, check) for i, row in enumerate(results)]
     except ValueError as error:
         raise ResultError(f"{prefix}: {error}") from error
+
+
+class _Params:
+    """What each row ran, checked once for rows that follow one another: a config runs for many windows.
+
+    `last`: the values of knobs that have no effect.
+    """
+
+    def __init__(self, space: Space, last: Params) -> None:
+        self.space, self.last = space, last
+        self.given: tuple[object, ...] = ()
+        self.checked: Params = {}
+
+    def __call__(self, params: Mapping[str, Any]) -> Params:
+        given = (*map(type, params.values()), *params, *params.values())  # types first: True == 1, arrays have no truth
+        if given != self.given:
+            self.checked, self.given = self.space.check(params, self.last), given
+        return self.checked
 
 
 def _decoded(text: str | bytes) -> Any:
@@ -68,7 +88,7 @@ def _decoded(text: str | bytes) -> Any:
         raise ValueError(f"not JSON: {error}") from error
 
 
-def _row(i: int, row: object, config: Config, last: Params) -> Row:
+def _row(i: int, row: object, config: Config, check: _Params) -> Row:
     try:
         if not _is_object(row):
             raise ValueError(f"expected an object, found {type(row).__name__}")
@@ -80,14 +100,14 @@ def _row(i: int, row: object, config: Config, last: Params) -> Row:
             row = {key: value for key, value in row.items() if value is not None or key in ("value", "values")}
         if not _is_object(row.get("params")):
             raise ValueError(f"params: expected an object of knob values, found {row.get('params')!r:.60}")
-        params = config.space.check(row["params"], last)
+        params = check(row["params"])
         values, failed = _values(row, config)
         values = {} if failed else values
         if plain:
             return Row(params, values, failed)
         more = {key: CHECKS[key](value) for key, value in row.items() if key in CHECKS}
         if "control" in row:
-            more["control"] = _control(row["control"], config, last)
+            more["control"] = _control(row["control"], config, check.last)
         if "context" in row:
             more["context"] = context_of(row["context"], config)
         if sem := _sem(row, config):
@@ -148,14 +168,14 @@ def context_of(given: object, config: Config) -> Context:
     of its range than the range is long counts as being that far out."""
     if not _is_object(given):
         raise ValueError(f"context: expected an object of what was observed, found {given!r:.60}")
-    known, found = {of.name: of for of in config.context}, Context()
-    for name, value in given.items():
-        if name not in known:
-            names = f"it has {', '.join(known)}" if known else "the config of this study has no context"
-            raise ValueError(f"context.{name}: not in the context; {names}")
-        if not _is_gap(value):
-            found[name] = _near(known[name], _number(f"context.{name}", value))
-    return found
+    found = [of for of in config.context if of.name in given]
+    if len(found) < len(given):
+        names = [of.name for of in config.context]
+        known = f"it has {', '.join(names)}" if names else "the config of this study has no context"
+        raise ValueError(f"context.{next(name for name in given if name not in names)}: not in the context; {known}")
+    return {
+        of.name: _near(of, _number(f"context.{of.name}", given[of.name])) for of in found if not _is_gap(given[of.name])
+    }
 
 
 def _is_gap(value: object) -> bool:

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import count, product
 
 import numpy as np
 
@@ -96,9 +96,10 @@ class Situation:
         if history.corrected > before.corrected:
             rows, found = [row for row in history.rows[-SEASON:] if row.role in JUDGED], {}
         for name in self.context:
-            for i, row in enumerate(rows, windows - len(rows)):
-                if name not in row.guessed:
-                    found[name] = after(found.get(name, ()), i, float(row.context[name]))
+            last_first = zip(count(windows - 1, -1), reversed(rows), strict=False)
+            told = ((i, float(row.context[name])) for i, row in last_first if name not in row.guessed)
+            if seen := after(found.get(name, ()), told):
+                found[name] = seen
         return found
 
     @property

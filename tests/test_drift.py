@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import accumulate
 from typing import Any
 
@@ -497,10 +498,14 @@ def test_a_step_of_the_context_is_one_where_the_last_windows_agree() -> None:
 
 
 def told(of: Real, values: Sequence[float]) -> Seen:
-    """What is kept of a value a window."""
+    """What is kept of a value a window, told one by one; the same is kept of batches."""
     seen: Seen = ()
-    for number, value in enumerate(values):
-        seen = after(seen, number, value)
+    numbered = list(enumerate(values))
+    for each in numbered:
+        seen = after(seen, [each])
+    for size in (2, 7, 100):
+        batches = [numbered[i : i + size] for i in range(0, len(values), size)]
+        assert reduce(lambda known, batch: after(known, reversed(batch)), batches, ()) == seen
     return seen
 
 
@@ -510,6 +515,7 @@ def test_what_moves_in_jumps_is_forecast_from_jump_to_jump() -> None:
     assert whole == ((0, 22), (12, 23), (24, 0), (36, 1), (48, 2), (53, 2)), "of a row of equal ones how long it is"
     found = steps(whole, hour)
     assert (found.step, found.std) == (pytest.approx(1.0 / 12.0), 0.0)
+    assert told(load, [*range(99), 98.0]) == (*((i, i) for i in range(92, 99)), (99, 98.0)), "the latest 8"
     replicas = told(load, [3.0] * 10 + [5.0] * 7 + [4.0] * 20 + [5.0] * 3)
     found = steps(replicas, load)
     assert found.step == 0.0

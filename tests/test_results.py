@@ -414,6 +414,32 @@ def test_values_beside_value_are_tracked(pool: Any) -> None:
     assert list(history["eval_id"]) == ["run 7"]
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"size": True, "wait": 1.0, "policy": "lru"},
+        {"wait": 1, "size": True, "policy": "lru"},
+        {"size": 1, "wait": np.ones(2), "policy": "lru"},
+        {"size": 1, "wait": 1.0, "policy": "lru", "x": 1},
+        {"size": 1, "wait": 1.0},
+    ],
+)
+def test_params_that_only_look_like_those_of_the_row_before_are_checked(pool: Any, params: Any) -> None:
+    solver = pool()
+    with pytest.raises(ResultError, match=r"Invalid seed data: row 2: .*(size|wait|policy|x)"):
+        solver.seed([row({"size": 1, "wait": True + 0.0, "policy": "lru"})] * 2 + [row(params)])
+
+
+def test_params_are_read_row_by_row(pool: Any) -> None:
+    solver = pool()
+    told = [{"size": 1, "wait": 1.0, "policy": "lru"}, {"size": 1.0, "wait": 1, "policy": "lru"}]
+    told += [{"size": 2, "wait": 1.0, "policy": "lru"}, {"wait": 2, "size": 1.0, "policy": "lru"}]
+    solver.seed([row(params) for params in told])
+    found = solver.history()
+    assert [(x, type(x)) for x in found["size"]] == [(x, int) for x in (1, 1, 2, 1)]
+    assert [(x, type(x)) for x in found["wait"]] == [(x, float) for x in (1.0, 1.0, 1.0, 2.0)]
+
+
 def test_numpy_numbers_are_numbers(pool: Any) -> None:
     solver = pool()
     params = {"size": np.int64(20), "wait": np.float32(5.0), "policy": "lru"}
