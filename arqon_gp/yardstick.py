@@ -15,10 +15,11 @@ import numpy as np
 
 from arqon_gp.cliffs import NORMAL_MAD
 from arqon_gp.config import Config
-from arqon_gp.dataset import known_variance, paired
+from arqon_gp.dataset import known_variance
 from arqon_gp.evidence import PRIOR_NOISE_DOF, Integers, Noise, window_noise
 from arqon_gp.history import Excerpt, History, Key, key
 from arqon_gp.knobs import Floats
+from arqon_gp.levels import paired
 from arqon_gp.objectives import BASELINE_NOISE_STDS, Effect, Objective, Utility, model_values
 from arqon_gp.records import JUDGED, Params
 

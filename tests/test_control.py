@@ -10,8 +10,9 @@ import pytest
 
 from arqon_gp import ArqonSolver, ResultError
 from arqon_gp.config import parse
-from arqon_gp.dataset import TrainingSets, levels, paired
+from arqon_gp.dataset import TrainingSets
 from arqon_gp.history import History
+from arqon_gp.levels import levels, paired
 from arqon_gp.records import Control, Label, Labelled, Observation, Role, Told
 from arqon_gp.yardstick import yardstick
 from tests.conftest import Make

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from arqon_gp.config import parse
-from arqon_gp.dataset import TrainingSets, known_variance, levels, training_set
+from arqon_gp.dataset import TrainingSets, known_variance, training_set
 from arqon_gp.history import History
+from arqon_gp.levels import levels
 from arqon_gp.records import Kind, Label, Labelled, Observation, Role, Told
 from arqon_gp.view import View
 

@@ -14,9 +14,10 @@ from botorch.sampling import SobolQMCNormalSampler
 from scipy.stats import multivariate_normal
 
 from arqon_gp.config import parse
-from arqon_gp.dataset import Dataset, levels, training_set
+from arqon_gp.dataset import Dataset, training_set
 from arqon_gp.errors import FitError
 from arqon_gp.history import History
+from arqon_gp.levels import levels
 from arqon_gp.mode import log_posterior
 from arqon_gp.records import Label, Labelled, Observation, Role, Told
 from arqon_gp.rows import FEASIBLE, NOISE_RANGE, Hyperparameters, Settings, lengthscale_prior, lengthscales, rows_of
