@@ -6,7 +6,8 @@ History, Excerpt, Key, key.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -78,8 +79,9 @@ class Excerpt:
 class History:
     """`rows` in order of arrival; `regimes` holds the first row of each regime, `begun` its time, `kinds` which is like
     which: the same number is the same world; `corrected` counts corrections, `failed` failures, `untimed` rows without
-    a time, `times` those of the first TIMED_ROWS that were asked for. `told`: the context that any row told. `latest`:
-    the last two windows. `view`: what an ask looks at; None: everything."""
+    a time, `times` those of the first TIMED_ROWS that were asked for, `nonpositive` how many values of each outcome
+    have no logarithm. `told`: the context that any row told. `latest`: the last two windows. `view`: what an ask looks
+    at; None: everything."""
 
     rows: Log[Observation] = field(default_factory=lambda: Log((_identity, _config)))
     regimes: tuple[int, ...] = (0,)
@@ -91,6 +93,7 @@ class History:
     spent_cost: float = 0.0
     failed: int = 0
     untimed: int = 0
+    nonpositive: Mapping[str, int] = field(default_factory=dict)
     latest: tuple[int, ...] = ()
     times: tuple[float, ...] = ()
     view: View | None = None
@@ -109,7 +112,7 @@ class History:
 
     def count(self, params: Params) -> int:
         """How often a config was measured."""
-        return len(self.rows.find(_CONFIG, key(params)))
+        return self.rows.number_of(_CONFIG, key(params))
 
     def windows(self, params: Params, since: int | None = None, most: int = WHOLE) -> list[tuple[int, Observation]]:
         """Index and row of the latest windows of a config from row `since` on (default: the current regime)."""
@@ -193,12 +196,13 @@ class History:
         corrections = [row for row in observations if row.role is Role.CORRECTION]
         fresh = [row for row in observations if row.role is not Role.CORRECTION] if corrections else observations
         first = len(self.rows)
-        rows, view, changed = self.rows.extended(fresh), self.view, list[Observation]()
+        rows, view, changed, gone = self.rows.extended(fresh), self.view, list[Observation](), list[Observation]()
         for row in corrections:
             for i, old in rows.find(_IDENTITY, _identity(row)):
                 rows = rows.replaced(i, _corrected(old, row))
                 view = view and view.corrected(i, rows[i])
                 changed.append(rows[i])
+                gone.append(old)
         told = self._told(fresh) | self._told(changed)
         silent = self._silent(rows, told - self.told)
         if silent:
@@ -214,10 +218,24 @@ class History:
             spent_cost=self.spent_cost + sum(spending),
             failed=self.failed + sum(row.failed for row in fresh),
             untimed=self.untimed + sum(row.time is None for row in fresh),
+            nonpositive=self._nonpositive([*fresh, *changed], gone),
             latest=(*self.latest, *windows)[-2:],
             times=self.times if len(self.times) == TIMED_ROWS else self._timed(fresh),
             view=view and view.after(rows, self._kinds),
         )
+
+    def _nonpositive(self, more: Sequence[Observation], gone: Sequence[Observation]) -> Mapping[str, int]:
+        """How many values of each outcome have no logarithm, with those of more rows, without those of rows gone."""
+        found, less = (
+            [name for row in rows for name, value in row.values.items() if value is not None and value <= 0.0]
+            for rows in (more, gone)
+        )
+        if not found and not less:
+            return self.nonpositive
+        counts = Counter(self.nonpositive)
+        counts.update(found)
+        counts.subtract(less)
+        return dict(counts)
 
     def _told(self, rows: Sequence[Observation]) -> frozenset[str]:
         """The context that any row which says where the system is tells, with these. What was measured before, as if it

@@ -191,6 +191,10 @@ class _Index:
             runs[-2:] = [(both[order], at[order])]
         return _Index(tuple(runs))
 
+    def count(self, of: int) -> int:
+        """How often a hash occurs."""
+        return sum(int(np.searchsorted(hashes, of, "right") - np.searchsorted(hashes, of)) for hashes, _ in self.runs)
+
     def rows(self, of: Integers, since: int, most: int) -> list[list[int]]:
         """For each hash its latest rows in order, `most` of those from row `since` on."""
         found: list[list[int]] = [[] for _ in of]
@@ -333,6 +337,11 @@ class Log(Sequence[T]):
             older = [(i, self[i]) for i in self.older(name, [of], since, most - len(found))]
             found = [(i, record) for i, record in older if named(record) == of] + found
         return found[max(len(found) - most, 0) :]
+
+    def number_of(self, name: int, of: object) -> int:
+        """How many records bear a name; for those in blocks their hash speaks, which two names share hardly ever."""
+        loose = sum(self.names[name](record) == of for record in self.loose)
+        return loose + (self.indexes[name].count(_hash(of)) if self.indexes else 0)
 
     def older(self, name: int, of: Sequence[object], since: int, most: int) -> list[int]:
         """Rows in blocks that bear these names, but for names of one hash, the latest `most` of each."""

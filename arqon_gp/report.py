@@ -195,7 +195,7 @@ def _model(study: Study, yard: Yardstick, device: str, fallbacks: dict[str, int]
         "outlier_share": {name: noise.outliers for name, noise in yard.noise.items()} if len(study.history) else {},
         "fallbacks": fallbacks,
         "nonpositive": {
-            name: sum(value is not None and value <= 0 for value in (row.values.get(name) for row in rows))
+            name: study.history.nonpositive.get(name, 0)
             for name in study.config.goals.modelled
             if name in study.config.goals.positive
         },
@@ -304,10 +304,10 @@ def pareto_front(study: Study, advisor: Advisor) -> list[Recommendation]:
     objective first; empty where there are none.
     """
     space, first = study.config.space, study.config.goals.objectives[0]
-    measured = {key(row.params): row.params for row in study.history.rows if space.contains(row.params, space.whole)}
+    measured = {key(row.params): row.params for row in study.history.rows}
     front = [
         Recommendation(dict(x), outcomes, _count(study, x), p)
-        for x, outcomes, p in advisor.front(study, list(measured.values()))
+        for x, outcomes, p in advisor.front(study, [x for x in measured.values() if space.contains(x, space.whole)])
     ]
     return sorted(front, key=lambda of: -first.sign * of.outcomes[first.name].mean if of.outcomes else 0.0)
 

@@ -87,8 +87,10 @@ def test_a_log_is_the_sequence_of_its_records_however_they_came() -> None:
         wanted = [(i, row) for i, row in enumerate(records) if row.id == id]
         assert log.find(0, id) == wanted
         assert log.find(0, id, most=1) == wanted[-1:]
+        assert log.number_of(0, id) == len(wanted) == 2
         assert log.find(0, id, since=wanted[-1][0]) == wanted[-1:]
     assert log.find(0, "none") == []
+    assert log.number_of(0, "none") == 0
 
 
 def test_every_version_of_a_log_stays_as_it_was() -> None:
@@ -293,6 +295,20 @@ def test_watching_a_config_that_was_measured_ten_thousand_times_reads_few_of_the
     for k in range(6):
         reason = window(solver, read, 0.1 + 0.01 * k)
     assert "the best config known here" in reason
+
+
+def test_status_and_recommend_of_a_long_study_read_few_of_its_results(make: Make, read: Counter[str]) -> None:
+    solver = make(GUARDED | {"objectives": {"p99_ms": "min"}})
+    for i in range(10):
+        values = [0.0, *(10.0 + 0.1 * (k % 7) + 1e-3 * i for k in range(999))]
+        solver.seed([{"params": {"x": 0.5, "y": 0.5}, "values": {"p99_ms": p99}} for p99 in values])
+    solver.ask_one()
+    read.clear()
+    assert solver.status()["model"]["nonpositive"] == {"p99_ms": 10}
+    found = solver.recommend()
+    assert (found.params, found.windows) == ({"x": 0.5, "y": 0.5}, 10_000)
+    assert read["made"] <= MOST_IN_VIEW
+    assert read["gone through"] <= WHOLE
 
 
 def test_last_good_is_judged_by_its_windows_however_long_ago_they_were(make: Make) -> None:

@@ -73,11 +73,14 @@ def test_a_correction_is_no_second_evaluation(make: Make, registry: CollectorReg
 def test_values_that_have_no_logarithm_are_counted(make: Make, registry: CollectorRegistry) -> None:
     given = CONFIG | {"objectives": {"p99_ms": "min"}, "constraints": {"wait_s": {"max": 3}, "rss": {"max": 5}}}
     solver = make(given, registry=registry)
+    first = solver.ask_one()
     for p99, wait in ((0.0, 1.0), (-1.0, 0.0), (None, 1.0), (2.0, 1.0)):
         values = {"p99_ms": p99, "wait_s": wait, "rss": 0.0}
         solver.seed([{"params": solver.ask_one(), "values": values}])
     assert read(registry)["arqon_nonpositive_values_total", "pool"] == 3
     assert solver.status()["model"]["nonpositive"] == {"p99_ms": 2, "wait_s": 1}
+    solver.seed([{"params": first, "id": first.id, "values": {"p99_ms": 1.0, "wait_s": 0.0, "rss": 0.0}}])
+    assert solver.status()["model"]["nonpositive"] == {"p99_ms": 1, "wait_s": 2}, "as corrected"
 
 
 def test_every_family_is_there_at_zero_from_the_start(make: Make, registry: CollectorRegistry) -> None:
