@@ -99,11 +99,13 @@ class Windows:
         others = np.array([name != without for name in self.keys], dtype=bool)
         seen = np.flatnonzero(np.isfinite(self.value[:, j]) & others)
         y, group = self.value[seen, j], self.groups[seen]
-        stays = np.split(y, np.flatnonzero(np.diff(group)) + 1)
-        if len(stays) < 2:
+        stay = np.cumsum(np.diff(group, prepend=group[:1]) != 0)
+        if not len(stay) or stay[-1] == 0:
             return 0.0, 0
-        steps = np.diff([stay[0] if len(stay) == 1 else np.median(stay) for stay in stays])
-        weight = 1.0 / np.array([len(stay) for stay in stays])
+        count = np.bincount(stay)
+        first, y = np.cumsum(count) - count, y[np.lexsort((y, stay))]
+        steps = np.diff(0.5 * (y[first + (count - 1) // 2] + y[first + count // 2]))  # of the medians of stays
+        weight = 1.0 / count
         expected = noise.variance * float(np.median(weight[1:] + weight[:-1]))
         size = NORMAL_MAD * float(np.median(np.abs(steps)))
         return max(size**2 - expected, 0.0) / 2.0, len(steps)

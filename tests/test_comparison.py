@@ -120,6 +120,11 @@ def test_how_far_configs_differ_is_the_median_step_between_stays_less_their_nois
     spread, steps = windows.spread(windows.column("qps"), Noise(4.0, 10.0), key(C))
     assert (spread, steps) == (pytest.approx((14.826**2 - 2 * 4.0) / 2), 4)
     assert windows.spread(windows.column("qps"), Noise(1e6, 10.0), key(C)) == (0.0, 4)
+    longer = yard(told((A, 0), (A, 9), (A, 1), (C, 500), (A, 3), (B, 20), (B, 12), (B, 10))).windows
+    spread, steps = longer.spread(longer.column("qps"), Noise(4.0, 10.0), key(C))
+    assert (spread, steps) == (pytest.approx((14.826**2 - 7 / 12 * 4.0) / 2), 1), "from the median 2 to 12"
+    assert longer.spread(longer.column("qps"), Noise(4.0, 10.0), key(B))[1] == 2
+    assert yard(told((A, 0), (A, 9), (B, 1))).windows.spread(1, Noise(4.0, 10.0), key(B)) == (0.0, 0)
 
 
 def test_a_window_that_is_judged_does_not_tell_by_itself_how_far_configs_differ() -> None:
