@@ -28,7 +28,6 @@ from arqon_gp.records import (
     Role,
     Told,
 )
-from arqon_gp.results import Row
 from arqon_gp.space import Space
 
 log = logging.getLogger("arqon_gp")
@@ -200,7 +199,7 @@ def _number(issued: Issued | None) -> int:
 
 
 def resolve(
-    rows: Sequence[Row],
+    rows: Sequence[Observation],
     deployment: Deployment,
     history: History,
     *,
@@ -254,7 +253,7 @@ class _Batch:
         self.running = None if deployment.pending else deployment.running
         self.taken: dict[int, Observation] = {}
 
-    def take_identified(self, i: int, row: Row, prefix: str) -> bool:
+    def take_identified(self, i: int, row: Observation, prefix: str) -> bool:
         """Rows with an id, rows before the first ask, and rows measured before what they could be the result of."""
         latest = self.latest
         issued = self.deployment.find(row.id) if row.id is not None else None
@@ -266,19 +265,19 @@ class _Batch:
             return True
         if self._known(i, row, None):
             return True
-        if row.id is not None and latest is not None and not row.history:
+        if row.id is not None and latest is not None and row.role is not Role.HISTORY:
             raise ResultError(
                 f'{prefix}: id {row.id!r} is no candidate of this study; leave it out, or add "history": true'
             )
-        old = row.history or self._before_all(row)
-        if old and not row.history:
+        old = row.role is Role.HISTORY or self._before_all(row)
+        if old and row.role is not Role.HISTORY:
             log.warning("a result is from before what was handed out, by its time, %s: it is kept as history", row.time)
         if latest is not None and not old:
             return False
         self._take(i, row, Role.HISTORY if old else Role.WARM, None, spends=False)
         return True
 
-    def _before_all(self, row: Row) -> bool:
+    def _before_all(self, row: Observation) -> bool:
         """Whether a row was measured before every candidate it could be the result of was handed out.
 
         It can be of those it equals, else of any that is unanswered, else of the latest.
@@ -294,7 +293,7 @@ class _Batch:
         """The unanswered candidates in order, then the open hold."""
         return [self.deployment.issued[n - 1] for n in self.open] + ([self.hold] if self.hold else [])
 
-    def take_matching(self, i: int, row: Row) -> bool:
+    def take_matching(self, i: int, row: Observation) -> bool:
         """Rows without id that equal a pending candidate, else the open hold, else what runs."""
         same = self.deployment.space.same
         for issued in self._waiting:
@@ -306,12 +305,12 @@ class _Batch:
             return True
         return False
 
-    def take_unasked(self, i: int, row: Row) -> None:
+    def take_unasked(self, i: int, row: Observation) -> None:
         """A manual change, or, with several candidates pending, data about none of them."""
         several = bool(self.deployment.pending) and not self.deployment.single
         self._take(i, row, Role.EXTRA if several else Role.WINDOW, None, spends=True)
 
-    def answer(self, i: int, row: Row, issued: Issued) -> None:
+    def answer(self, i: int, row: Observation, issued: Issued) -> None:
         """The row is the result of this candidate or hold."""
         is_hold = issued.kind is Kind.HOLD
         number = int(issued.id.partition("h")[0])
@@ -325,7 +324,7 @@ class _Batch:
         if not late:
             self.running = row.params
 
-    def _repeats(self, row: Row, issued: Issued) -> bool:
+    def _repeats(self, row: Observation, issued: Issued) -> bool:
         """Whether the id is a candidate's only by chance: a row of the caller's own that is told once more."""
         same = self.deployment.space.same
         if row.id is None or same(row.params, issued.params):
@@ -333,7 +332,7 @@ class _Batch:
         own = self.history.find(row.id, of_candidate=False)
         return own is not None and same(row.params, own.params) and (row.values, row.failed) == (own.values, own.failed)
 
-    def _known(self, i: int, row: Row, issued: Issued | None) -> bool:
+    def _known(self, i: int, row: Observation, issued: Issued | None) -> bool:
         """Whether the id was reported before: same values are nothing new, others a correction."""
         id = issued.id if issued else row.id
         if id is None:
@@ -358,13 +357,16 @@ class _Batch:
     def _take(
         self,
         i: int,
-        row: Row,
+        row: Observation,
         role: Role,
         issued: Issued | None,
         *,
         spends: bool,
         there: tuple[Context, tuple[str, ...], bool] | None = None,
     ) -> None:
+        if role is row.role and len(row.context) == len(self.context):  # as it was told
+            self.taken[i] = row
+            return
         context, guessed, *rest = there or self._situation(issued)
         if role is Role.HISTORY:
             guessed = tuple(context)
@@ -372,19 +374,13 @@ class _Batch:
             context, guessed = context | row.context, tuple(name for name in guessed if name not in row.context)
         vague = bool(guessed) and (rest[0] if rest else role in UNASKED or not set(self.vague).isdisjoint(guessed))
         as_issued = issued is not None and self.deployment.space.same(row.params, issued.params)
-        self.taken[i] = Observation(
+        self.taken[i] = replace(
+            row,
             params=issued.params if issued and as_issued else row.params,
-            values=row.values,
             role=role,
-            failed=row.failed,
             spends=spends,
-            cost=row.cost,
             id=issued.id if issued else row.id,
-            eval_id=row.eval_id,
             kind=issued.kind if issued else None,
-            sem=row.sem,
-            time=row.time,
-            control=row.control,
             context=context or NO_CONTEXT,
             guessed=guessed,
             vague=vague,

@@ -1,7 +1,7 @@
 """The results a caller gives to seed() or tell(): JSON text or a list of rows in, checked rows out.
 
 A row: {"params", "value" and/or "values", "cost"?, "id"?, "eval_id"?, "sem"? | "n"?, "std"?, "status"?, "time"?,
-"history"?, "control"?, "context"?}. Bare NaN and Infinity parse. Public: Row, parse, context_of.
+"history"?, "control"?, "context"?}. Bare NaN and Infinity parse. Public: parse, context_of.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from arqon_gp.config import Config
 from arqon_gp.errors import ResultError
 from arqon_gp.knobs import REACH, Real, as_float, from_unit, unit, wrapped
-from arqon_gp.records import NO_CONTEXT, Context, Control, Params
+from arqon_gp.records import NO_CONTEXT, Context, Control, Observation, Params, Role
 from arqon_gp.space import Space
 
 KEYS = (
@@ -31,26 +31,10 @@ MOST_TIME = 1e11  # unix seconds: the year 5138
 NOTHING: dict[str, float] = {}  # one for all rows: a history is long
 
 
-class Row(NamedTuple):
-    """One checked row. A failure has no values; `sem` are standard errors by outcome, raw units."""
-
-    params: Params
-    values: dict[str, float | None]
-    failed: bool
-    cost: float = 1.0
-    id: str | None = None
-    eval_id: int | str | None = None
-    sem: dict[str, float] = NOTHING
-    time: float | None = None
-    history: bool = False
-    control: Control | None = None
-    context: Context = NO_CONTEXT
-
-
-def parse(results: str | Sequence[Mapping[str, Any]], config: Config, last: Params, prefix: str) -> list[Row]:
-    """The rows of a batch; ResultError (its text begins with `prefix`) names the row, what was found and what to do.
-
-    `last`: the values of knobs that have no effect in a row, whatever it says of them.
+def parse(results: str | Sequence[Mapping[str, Any]], config: Config, last: Params, prefix: str) -> list[Observation]:
+    """The rows of a batch as they were told: measured before the first ask, or as history, which is free; a failure has
+    no values, and `context` what they say of it. ResultError (its text begins with `prefix`) names the row, what was
+    found and what to do. `last`: the values of knobs that have no effect in a row, whatever it says of them.
     """
     try:
         if isinstance(results, str | bytes):
@@ -88,12 +72,12 @@ def _decoded(text: str | bytes) -> Any:
         raise ValueError(f"not JSON: {error}") from error
 
 
-def _row(i: int, row: object, config: Config, check: _Params) -> Row:
+def _row(i: int, row: object, config: Config, check: _Params) -> Observation:
     try:
         if not _is_object(row):
             raise ValueError(f"expected an object, found {type(row).__name__}")
-        plain = row.keys() <= PLAIN
-        if not plain and not row.keys() <= KNOWN:
+        plain = PLAIN.issuperset(row)
+        if not plain and not KNOWN.issuperset(row):
             unknown = next(key for key in row if key not in KNOWN)
             raise ValueError(f"unknown key {unknown!r}; allowed: {', '.join(KEYS)}")
         if not plain and type(None) in map(type, row.values()):
@@ -104,15 +88,13 @@ def _row(i: int, row: object, config: Config, check: _Params) -> Row:
         values, failed = _values(row, config)
         values = {} if failed else values
         if plain:
-            return Row(params, values, failed)
+            return Observation(params, values, Role.WARM, failed, False, sem=NOTHING, context=NO_CONTEXT)
         more = {key: CHECKS[key](value) for key, value in row.items() if key in CHECKS}
+        role = Role.HISTORY if more.pop("history", False) else Role.WARM
         if "control" in row:
             more["control"] = _control(row["control"], config, check.last)
-        if "context" in row:
-            more["context"] = context_of(row["context"], config)
-        if sem := _sem(row, config):
-            more["sem"] = sem
-        return Row(params, values, failed, **more)
+        context = context_of(row["context"], config) if "context" in row else NO_CONTEXT
+        return Observation(params, values, role, failed, False, sem=_sem(row, config), context=context, **more)
     except ValueError as error:
         raise ValueError(f"row {i}: {error}") from error
 
@@ -168,14 +150,20 @@ def context_of(given: object, config: Config) -> Context:
     of its range than the range is long counts as being that far out."""
     if not _is_object(given):
         raise ValueError(f"context: expected an object of what was observed, found {given!r:.60}")
-    found = [of for of in config.context if of.name in given]
+    found = Context()
+    for of in config.context:
+        value = given.get(of.name)
+        if type(value) is float and of.low <= value <= of.high and not of.periodic:  # what most are
+            found[of.name] = value
+        elif not _is_gap(value):
+            found[of.name] = _near(of, _number(f"context.{of.name}", value))
     if len(found) < len(given):
         names = [of.name for of in config.context]
         known = f"it has {', '.join(names)}" if names else "the config of this study has no context"
-        raise ValueError(f"context.{next(name for name in given if name not in names)}: not in the context; {known}")
-    return {
-        of.name: _near(of, _number(f"context.{of.name}", given[of.name])) for of in found if not _is_gap(given[of.name])
-    }
+        for name in given:
+            if name not in names:
+                raise ValueError(f"context.{name}: not in the context; {known}")
+    return found
 
 
 def _is_gap(value: object) -> bool:
