@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from itertools import chain
 from threading import RLock
 from types import TracebackType
@@ -257,7 +258,8 @@ class ArqonSolver:
         with self._open():
             model = self._model
             device, fallbacks = (model.device, dict(model.fallbacks)) if model else ("none", {})
-            return report.status(self._study, self._now(), self._yardstick(), device=device, fallbacks=fallbacks)
+            found = report.status(self._study, self._now(), self._yardstick(), device=device, fallbacks=fallbacks)
+            return deepcopy(found)  # what is done to it changes nothing here
 
     def explain(self, id: str) -> dict[str, Any]:
         """Why this candidate, and what became of it, as plain data; docs/reference.md names each field. RequestError

@@ -44,6 +44,15 @@ def test_status_names_what_an_operator_asks_for() -> None:
     assert status["model"]["window_std"]["utility"] == pytest.approx(expected, rel=0.01)
 
 
+def test_what_is_done_to_a_status_changes_nothing_in_the_study(make: Make) -> None:
+    solver = make({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "guardrails": {"max_delta": [0.1]}})
+    solver.seed([{"params": {"x": 0.5}, "value": 1.0}] * 3)
+    status = solver.status()
+    status["deployed"]["x"] = status["last_good"]["params"]["x"] = 0.9
+    assert solver.status()["deployed"] == solver.status()["last_good"]["params"] == {"x": 0.5}
+    assert list(solver.history()["x"]) == [0.5] * 3
+
+
 def test_status_shows_what_the_front_has_to_beat() -> None:
     """The threshold; else the baseline worsened by 10 %; else, without guardrails, what the front itself says."""
     goals = {"qps": "max", "p99_ms": "min", "misses": {"direction": "min", "threshold": 7}}
