@@ -67,7 +67,7 @@ class Candidate(dict[str, Scalar]):
         self.id = id
         self.kind = kind
         self.reason = reason
-        self.predicted = predicted
+        self.predicted = None if predicted is None else dict(predicted)
         self.retry_after_s = retry_after_s
         self.issued_at = issued_at
 

@@ -265,7 +265,8 @@ class ArqonSolver:
         """Why this candidate, and what became of it, as plain data; docs/reference.md names each field. RequestError
         for an unknown id."""
         with self._open():
-            return report.explain(self._study.config, self._journal.read(self._study.config.name, 0), str(id))
+            found = report.explain(self._study.config, self._journal.read(self._study.config.name, 0), str(id))
+            return deepcopy(found)
 
     def windows(self) -> list[dict[str, Any]]:
         """Each result of a candidate, in order of arrival: what explain() says of it, and its `utility`."""
@@ -273,7 +274,7 @@ class ArqonSolver:
             events = self._journal.read(self._study.config.name, 0)
             long = len(self._study.history) > WHOLE
             yard = yard_of(self._study, self._advisor, whole=True) if long else self._yardstick()
-            return report.windows(self._study, yard, events)
+            return [deepcopy(of) for of in report.windows(self._study, yard, events)]
 
     def history(self) -> pandas.DataFrame:
         """Every result, one row each, in order of arrival; docs/reference.md names each column."""

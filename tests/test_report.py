@@ -44,13 +44,47 @@ def test_status_names_what_an_operator_asks_for() -> None:
     assert status["model"]["window_std"]["utility"] == pytest.approx(expected, rel=0.01)
 
 
-def test_what_is_done_to_a_status_changes_nothing_in_the_study(make: Make) -> None:
-    solver = make({"seed": 1, "bounds": {"x": {"min": 0, "max": 1}}, "guardrails": {"max_delta": [0.1]}})
-    solver.seed([{"params": {"x": 0.5}, "value": 1.0}] * 3)
-    status = solver.status()
-    status["deployed"]["x"] = status["last_good"]["params"]["x"] = 0.9
-    assert solver.status()["deployed"] == solver.status()["last_good"]["params"] == {"x": 0.5}
-    assert list(solver.history()["x"]) == [0.5] * 3
+def _scribble(on: Any) -> None:
+    """Write over everything in it that can be written to."""
+    for of in on.values() if isinstance(on, dict) else on if isinstance(on, list | tuple) else ():
+        _scribble(of)
+    if isinstance(on, dict):
+        on.update(dict.fromkeys([*on, "more"], -1.0))
+    elif isinstance(on, list):
+        on.append("more")
+
+
+def test_what_is_done_to_an_answer_changes_nothing_in_the_study(make: Make) -> None:
+    """Nor what is done to rows that were told: the journal in memory holds what was accepted."""
+    solver = make(
+        {
+            "seed": 1,
+            "bounds": {"x": {"min": 0, "max": 1}},
+            "context": {"load": {"min": 0, "max": 9}},
+            "guardrails": {"max_delta": [0.1]},
+        }
+    )
+
+    def told() -> list[Any]:
+        known = [*solver.windows(), *(solver.explain(of["id"]) for of in solver.windows()), solver.recommend()]
+        return [solver.status(), *known, solver.history().to_json()]
+
+    for n in range(6):
+        candidate = solver.ask_one({"load": 4.0 + n})
+        assert candidate is not None
+        row = {"params": dict(candidate), "values": {"value": n % 2 + candidate["x"]}, "context": {"load": 4.0 + n}}
+        solver.seed([row])
+        before = repr(told())
+        for answer in (candidate, candidate.predicted, row):
+            _scribble(answer)
+        assert repr(told()) == before
+    assert candidate.predicted  # the model's
+    found = solver.recommend()
+    for answer in (*told(), solver.importance(), found.params, found.outcomes):
+        _scribble(answer)
+    table = solver.history()
+    table.loc[:, "x"] = 9.0
+    assert repr(told()) == before
 
 
 def test_status_shows_what_the_front_has_to_beat() -> None:
