@@ -3,7 +3,8 @@
 Three studies of three knobs, each seeded with n results in batches of 1,000 in a process of its own: without guardrails
 (results spread over the space); under them, endless, with three weighted outcomes (stays of a few windows, as a live
 loop leaves them); and the same under a load that is told as a context, which swings within a day and moves the optimum,
-with the time of each window, one a minute. Then ASKS times ask and tell, one after the other with REST_S between.
+with the time of each window, one a minute. Then ASKS rounds: in each study in turn ask, REST_S, and tell, so that the
+lengths meet the same machine, whose speed may change by the minute.
 Figures: the median and the largest of an ask and of a tell, the time of seeding, and resident memory above that after
 `import arqon_gp`: when everything was seeded, and after the asks, by when the engine is loaded, too.
 
@@ -20,9 +21,10 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import psutil
@@ -94,44 +96,83 @@ def stays(n: int, random: np.random.Generator) -> list[dict[str, Any]]:
     return (configs + [LATELY] * n)[: n - 5] + [LATELY] * 5
 
 
-def cell(study: str, n: int, asks: int) -> dict[str, Any]:
-    """One study after n results; in a process of its own, because memory is what is measured."""
-    process, random, now = psutil.Process(), np.random.default_rng(0), [BEGAN + WINDOW_S * n]
+def cell(study: str, n: int) -> Iterator[list[float]]:
+    """One study after n results, in a process of its own, because memory is what is measured: the time of seeding, in
+    s, and memory above import then, in MB; after each ask and tell their times, in ms, and memory.
+    """
+    process, random, now = psutil.Process(), np.random.default_rng(0), BEGAN + WINDOW_S * n
     imported = process.memory_info().rss
-    with ArqonSolver(config(study), registry=CollectorRegistry(), clock=lambda: now[0], device="cpu") as solver:
+
+    def taken() -> float:
+        return (process.memory_info().rss - imported) / 1e6
+
+    with ArqonSolver(config(study), registry=CollectorRegistry(), clock=lambda: now, device="cpu") as solver:
         seconds = 0.0
         for batch in batches(study, n, random):
             began = time.perf_counter()
             solver.seed(batch)
             seconds += time.perf_counter() - began
         gc.collect()
-        seeded, ask_ms, tell_ms = process.memory_info().rss, [], []
-        for _ in range(asks):
-            context = {"load": load_at(now[0])} if study == "context" else None
+        yield [seconds, taken()]
+        while True:
+            context = {"load": load_at(now)} if study == "context" else None
             began = time.perf_counter()
             candidate = solver.ask_one(context)
             asked = time.perf_counter()
             assert candidate is not None
-            result = window(study, candidate, now[0], random) | {"id": candidate.id}
-            now[0] += WINDOW_S
+            result = window(study, candidate, now, random) | {"id": candidate.id}
+            now += WINDOW_S
             time.sleep(REST_S)  # a window: what is prepared in the background comes to its end
             told = time.perf_counter()
             solver.seed([result])
-            tell_ms.append(1000.0 * (time.perf_counter() - told))
-            ask_ms.append(1000.0 * (asked - began))
-        assert solver.get_history_len() == n + asks
-        asked_mb = process.memory_info().rss
-    return {
-        "n": n,
-        "ask_ms": spread(ask_ms[asks // 4 :]),  # the first ones measure the start, and compile or load the engine
-        "tell_ms": spread(tell_ms[asks // 4 :]),
-        "seed_s": round(seconds, 2),
-        "seeded_mb": round((seeded - imported) / 1e6, 1),
-        "asked_mb": round((asked_mb - imported) / 1e6, 1),
-    }
+            yield [1000.0 * (asked - began), 1000.0 * (time.perf_counter() - told), taken()]
 
 
-def spread(values: list[float]) -> list[float]:
+def lengths(study: str, sizes: Sequence[int], asks: int) -> list[dict[str, Any]]:
+    """What each length of a study takes: seeded one after the other, asked in turn."""
+    with ExitStack() as open_cells:
+        cells = [open_cells.enter_context(Cell(study, n)) for n in sizes]
+        rounds = np.array([[of.step() for of in cells] for _ in range(asks)])
+    settled = rounds[asks // 4 :]  # the first ones measure the start, and compile or load the engine
+    first = float(np.median(settled[:, 0, 0]))
+    return [
+        {
+            "n": n,
+            "ask_ms": spread(settled[:, i, 0]),
+            "tell_ms": spread(settled[:, i, 1]),
+            "seed_s": round(cell.seeded[0], 2),
+            "seeded_mb": round(cell.seeded[1], 1),
+            "asked_mb": round(float(rounds[-1, i, 2]), 1),
+            "times": round(float(np.median(settled[:, i, 0])) / first, 2),
+        }
+        for i, (n, cell) in enumerate(zip(sizes, cells, strict=True))
+    ]
+
+
+class Cell:
+    """A cell in a process of its own, which takes its next step when it is told to."""
+
+    def __init__(self, study: str, n: int) -> None:
+        command = [sys.executable, "-m", "bench.endless", "--cell", study, str(n)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.seeded = self.step()
+
+    def step(self) -> list[float]:
+        """What the cell yields next."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(file=self.process.stdin, flush=True)
+        found: list[float] = json.loads(self.process.stdout.readline())
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()  # the end of its input is its end
+
+
+def spread(values: np.ndarray) -> list[float]:
     """Median and maximum."""
     return [round(float(np.median(values)), 2), round(float(np.max(values)), 2)]
 
@@ -140,21 +181,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="short histories")
     parser.add_argument("--sizes", type=int, nargs="+", help="other lengths; the first is what the others are held to")
-    parser.add_argument("--cell", nargs=3, metavar=("STUDY", "N", "ASKS"), help="one cell, printed as JSON")
+    parser.add_argument("--cell", nargs=2, metavar=("STUDY", "N"), help="one cell: a step, as JSON, for each line read")
     parser.add_argument("--out", type=Path, default=record.RESULTS)
     given = parser.parse_args()
     if given.cell:
-        study, n, asks = given.cell
-        print(json.dumps(cell(study, int(n), int(asks))))
+        for _, step in zip(sys.stdin, cell(given.cell[0], int(given.cell[1])), strict=False):
+            print(json.dumps(step), flush=True)
         return 0
     sizes, asks = tuple(given.sizes or (SMOKE if given.smoke else SIZES)), 8 if given.smoke else ASKS
     figures: dict[str, Any] = {}
     for study in STUDIES:
-        for n in sizes:
-            command = [sys.executable, "-m", "bench.endless", "--cell", study, str(n), str(asks)]
-            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            found["times"] = round(found["ask_ms"][0] / figures.get(f"{study}, n={sizes[0]}", found)["ask_ms"][0], 2)
-            figures[f"{study}, n={n}"] = found
+        for found in lengths(study, sizes, asks):
+            figures[f"{study}, n={found['n']}"] = found
             print(study, found, file=sys.stderr)
     passed = all(
         of["times"] <= MOST_TIMES and of["seed_s"] <= MOST_SECONDS and of["asked_mb"] <= MOST_MB
