@@ -339,7 +339,8 @@ class Log(Sequence[T]):
         return found[max(len(found) - most, 0) :]
 
     def number_of(self, name: int, of: object) -> int:
-        """How many records bear a name; for those in blocks their hash speaks, which two names share hardly ever."""
+        """How many records bear a name; for those in blocks their hash speaks, which two names share hardly ever
+        (numbers do that are 2^61 times apart)."""
         loose = sum(self.names[name](record) == of for record in self.loose)
         return loose + (self.indexes[name].count(_hash(of)) if self.indexes else 0)
 
