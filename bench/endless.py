@@ -3,7 +3,7 @@
 Three studies of three knobs, each seeded with n results in batches of 1,000 in a process of its own: without guardrails
 (results spread over the space); under them, endless, with three weighted outcomes (stays of a few windows, as a live
 loop leaves them); and the same under a load that is told as a context, which swings within a day and moves the optimum,
-with the time of each window, one a minute. Then ASKS rounds: in each study in turn ask, REST_S, and tell, so that the
+with the time of each window, one a minute. Then ASKS rounds: of each length in turn ask, REST_S, and tell, so that the
 lengths meet the same machine, whose speed may change by the minute.
 Figures: the median and the largest of an ask and of a tell, the time of seeding, and resident memory above that after
 `import arqon_gp`: when everything was seeded, and after the asks, by when the engine is loaded, too.
@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -114,7 +115,7 @@ def cell(study: str, n: int) -> Iterator[list[float]]:
             seconds += time.perf_counter() - began
         gc.collect()
         yield [seconds, taken()]
-        while True:
+        for k in count(1):
             context = {"load": load_at(now)} if study == "context" else None
             began = time.perf_counter()
             candidate = solver.ask_one(context)
@@ -125,7 +126,9 @@ def cell(study: str, n: int) -> Iterator[list[float]]:
             time.sleep(REST_S)  # a window: what is prepared in the background comes to its end
             told = time.perf_counter()
             solver.seed([result])
-            yield [1000.0 * (asked - began), 1000.0 * (time.perf_counter() - told), taken()]
+            tell_s = time.perf_counter() - told
+            assert solver.get_history_len() == n + k
+            yield [1000.0 * (asked - began), 1000.0 * tell_s, taken()]
 
 
 def lengths(study: str, sizes: Sequence[int], asks: int) -> list[dict[str, Any]]:
